@@ -1,0 +1,111 @@
+"""Every point at which flowkit can be extended or driven, as Protocols; nothing concrete lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, PartitionIndex, ShuffleId
+
+if TYPE_CHECKING:
+    from flowkit.config import Config
+
+
+class BlockTransport(Protocol):
+    """Reads shuffle blocks from other hosts. Called from task threads; blocks them, never the event loop."""
+
+    def fetch_shuffle(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        reducer: PartitionIndex,
+        outputs: Sequence[tuple[PartitionIndex, AttemptId]],
+        *,
+        timeout_s: float,
+    ) -> list[bytes | str]:
+        """Ask the executor at ``address`` for one reducer's block of each ``(map partition, attempt)``, in one message.
+
+        Returns one entry an output, in order: the raw block as it lies in the file, or a ``str`` that says why it
+        could not be read (``missing: …``, ``corrupt: …``). Raises ``OSError`` or ``TimeoutError`` when the executor
+        cannot be reached.
+        """
+        ...
+
+    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
+        """Ask for large content by id. Raises ``KeyError`` when it is not there, ``OSError`` when nobody answers."""
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears events, on a thread of its own queue; what it raises is logged and harms nobody."""
+
+    def on_event(self, event: Event) -> None:
+        """One event; called in the order in which they happened."""
+        ...
+
+
+class SchedulingPolicy(Protocol):
+    """Which task set is offered the next slot."""
+
+    def order(self, candidates: Sequence[TaskSetView]) -> Sequence[TaskSetView]:
+        """Candidates, first to be served first. Pure: the same input, the same answer."""
+        ...
+
+
+class TaskSetView(Protocol):
+    """What a scheduling policy may know of a task set."""
+
+    @property
+    def app(self) -> AppId: ...
+    @property
+    def job(self) -> int:
+        """The job's place in the order of submission, over all applications."""
+        ...
+
+    @property
+    def stage(self) -> int: ...
+    @property
+    def pending_count(self) -> int: ...
+    @property
+    def running_count(self) -> int: ...
+    @property
+    def properties(self) -> dict[str, str]: ...
+
+
+class JobRunner(Protocol):
+    """What an RDD needs of the world: somebody who runs jobs. A Context is one; so is the inline runner of the tests."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def default_parallelism(self) -> int:
+        """Partitions where none are given."""
+        ...
+
+    def new_rdd_id(self) -> int:
+        """The next RDD id of this application."""
+        ...
+
+    def new_shuffle_id(self) -> int:
+        """The next shuffle id of this application."""
+        ...
+
+    def run_job(
+        self,
+        node: Any,
+        fn: Callable[[int, Iterator[Any]], Any],
+        partitions: Sequence[int] | None = None,
+        *,
+        operation: str,
+        call_site: str,
+    ) -> list[Any]:
+        """Run ``fn(partition index, iterator)`` over partitions of a lineage node; results in the order of ``partitions``."""
+        ...
+
+    def unpersist(self, rdd: int, *, blocking: bool) -> None:
+        """Drop the cached partitions of an RDD."""
+        ...

@@ -1,0 +1,203 @@
+"""Every error flowkit raises, as one tree; whose fault it is can be read from the type.
+
+Runs everywhere (driver, scheduler, executor); all of it can be pickled both ways, data included.
+
+::
+
+    FlowkitError
+    +-- UserError                      what the caller wrote
+    |   +-- InvalidArgument            also a ValueError; bad value at the call
+    |   +-- EmptyRdd                   also a ValueError; nothing to reduce, no first element
+    |   +-- ClosureError               also a TypeError; a function that cannot travel, with the path to what it captured
+    |   +-- UnstableHash               also a TypeError; a key whose hash differs between processes
+    |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
+    |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
+    |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
+    |   +-- OutputExists               also a FileExistsError
+    +-- ConfigError                    also a ValueError; found when the configuration is built
+    +-- LimitExceeded                  a stated limit, its setting named
+    |   +-- ResultTooLarge
+    |   +-- ClosureTooLarge
+    |   +-- TooManyPartitions
+    |   +-- DiskQuotaExceeded
+    +-- ResourceExhausted              the machine, not the job
+    |   +-- DiskFull                   also an OSError
+    |   +-- TaskOutOfMemory            also a MemoryError
+    +-- JobError                       a job that ended without a result
+    |   +-- JobFailed                  a task failed for a reason outside user code
+    |   +-- JobCancelled               somebody asked for it
+    |   +-- ExecutorsLost              nobody left to run on, or a task kept losing its executor
+    |   +-- ShuffleLost                map output that could not be had again
+    +-- ClusterError                   the cluster itself
+    |   +-- VersionMismatch            names both sides
+    |   +-- ApplicationLost            the scheduler no longer knows this driver
+    |   +-- StartupError               the embedded cluster did not come up
+    +-- TaskKilled                     raised inside a task; never reaches a driver as such
+    +-- FetchFailed                    raised inside a task; becomes a resubmission
+    +-- CommitDenied                   raised inside a task; not counted as a failure
+    +-- InternalError                  our bug: please report, with the story it carries
+
+A user's own exception reaches the driver with its own type, not wrapped in one of these: see ``flowkit.execution.failure``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_REPORT = "This is a bug in flowkit; please report it with the text above."
+
+
+class FlowkitError(Exception):
+    """The root. ``FlowkitError(message, **data)``: each datum is an attribute and survives pickling."""
+
+    def __init__(self, message: str = "", **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached when the normal look-up failed; `data` itself may be missing while unpickling.
+        data = self.__dict__.get("data", {})
+        if name in data:
+            return data[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.data), {"__notes__": getattr(self, "__notes__", [])}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _rebuild(cls: type[FlowkitError], message: str, data: dict[str, Any]) -> FlowkitError:
+    return cls(message, **data)
+
+
+class UserError(FlowkitError):
+    """What the caller wrote is at fault."""
+
+
+class InvalidArgument(UserError, ValueError):
+    """An argument of a wrong type or outside its range; carries ``name``, ``value`` and ``allowed``."""
+
+
+class EmptyRdd(UserError, ValueError):
+    """An operation that needs at least one element met none."""
+
+
+class ClosureError(UserError, TypeError):
+    """A function that cannot be sent to executors; ``path`` leads from it to the culprit (``clean -> client -> socket``)."""
+
+
+class UnstableHash(UserError, TypeError):
+    """A key whose type hashes differently in every process; carries ``key_type``."""
+
+
+class NestedAction(UserError, RuntimeError):
+    """A Context or RDD was used inside a task."""
+
+
+class StopIterationInTask(UserError, RuntimeError):
+    """User code let a StopIteration escape, which would silently have truncated the partition; carries ``function``."""
+
+
+class ResultNotPicklable(UserError, TypeError):
+    """A task's result cannot be pickled; not retried."""
+
+
+class OutputExists(UserError, FileExistsError):
+    """The output directory is already there; carries ``path``."""
+
+
+class ConfigError(FlowkitError, ValueError):
+    """A setting that is unknown, out of range or in conflict with another; carries ``setting`` and ``value``."""
+
+
+class LimitExceeded(FlowkitError):
+    """A limit was reached; carries ``setting``, ``limit`` and ``actual``."""
+
+
+class ResultTooLarge(LimitExceeded):
+    """The results of one job add up to more than ``max_result_bytes``."""
+
+
+class ClosureTooLarge(LimitExceeded):
+    """A stage's pickled functions are larger than ``max_closure_bytes``."""
+
+
+class TooManyPartitions(LimitExceeded):
+    """A job with more partitions than ``max_partitions``."""
+
+
+class DiskQuotaExceeded(LimitExceeded):
+    """The application's files on one host are larger than ``max_disk_bytes``."""
+
+
+class ResourceExhausted(FlowkitError):
+    """The machine ran out of something."""
+
+
+class DiskFull(ResourceExhausted, OSError):
+    """No space left where flowkit keeps its files; carries ``path``."""
+
+    # OSError's own __str__ and __reduce__ expect (errno, text); ours win by the order of bases.
+
+
+class TaskOutOfMemory(ResourceExhausted, MemoryError):
+    """A task could not get, or was killed for, memory; carries ``operation``, ``partition`` where known."""
+
+
+class JobError(FlowkitError):
+    """A job ended without a result; carries ``job``."""
+
+
+class JobFailed(JobError):
+    """A task failed too often for a reason that has no exception of its own at hand."""
+
+
+class JobCancelled(JobError):
+    """The job was cancelled; carries ``reason``."""
+
+
+class ExecutorsLost(JobError):
+    """No executor is left, or one task kept losing its executor; carries the last reason."""
+
+
+class ShuffleLost(JobError):
+    """A stage was resubmitted for lost map output too many times in a row."""
+
+
+class ClusterError(FlowkitError):
+    """The cluster itself is at fault."""
+
+
+class VersionMismatch(ClusterError):
+    """Two sides speak different versions; carries both and where each is."""
+
+
+class ApplicationLost(ClusterError):
+    """The scheduler restarted, or this driver's lease ran out: its jobs are gone."""
+
+
+class StartupError(ClusterError):
+    """The embedded cluster did not come up."""
+
+
+class TaskKilled(FlowkitError):
+    """Raised inside a task that is to stop; carries ``reason``."""
+
+
+class FetchFailed(FlowkitError):
+    """Raised inside a task when a map output could not be read; carries ``failure`` (``model.task.FetchFailure``)."""
+
+
+class CommitDenied(FlowkitError):
+    """Raised inside a task whose output another attempt already committed."""
+
+
+class InternalError(FlowkitError):
+    """An invariant of flowkit's own is broken; carries ``story``: what led there."""
+
+    def __str__(self) -> str:
+        story = self.data.get("story")
+        return "\n".join(part for part in (self.message, story, _REPORT) if part)

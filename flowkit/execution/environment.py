@@ -1,0 +1,54 @@
+"""What a running task may use: made by the executor per task, handed to ``pipeline.run_program``. Runs on a slot thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flowkit.abc import BlockTransport
+from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
+from flowkit.model.map_status import ShuffleSources
+from flowkit.model.metrics import TaskMetrics
+from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.memory.task_memory import TaskMemory
+from flowkit.storage.shuffle.files import ShuffleFiles
+
+
+class ContentSource(Protocol):
+    """Immutable bytes by id, fetched to this host when they are not here yet."""
+
+    def path(self, content: ContentId) -> Path:
+        """A local file that holds it. Raises ``errors.FetchFailed`` like a shuffle fetch when nobody has it."""
+        ...
+
+
+@dataclass(slots=True)
+class TaskEnvironment:
+    """One task's services. Everything here belongs to the task's thread unless it says otherwise."""
+
+    app: AppId
+    stage: StageId
+    partition: PartitionIndex
+    attempt: AttemptId
+    host: HostToken
+    num_reducers: int
+    metrics: TaskMetrics
+    memory: TaskMemory
+    #: this application's shuffle files on this host
+    shuffle_files: ShuffleFiles
+    #: newest known map outputs; raises KeyError for a shuffle the stage does not read
+    sources: Callable[[ShuffleId], ShuffleSources]
+    transport: BlockTransport
+    #: cached partitions of this executor; shared, thread-safe
+    cache: MemoryStore
+    content: ContentSource
+    #: for spill runs; exists, private to the task, removed when it ends
+    spill_directory: Path
+    fetch_in_flight_bytes: int
+    shuffle_codec: str
+    #: raises ``errors.TaskKilled`` once the task is to stop; called between batches
+    check_killed: Callable[[], None]
+    #: asks the scheduler; raises ``errors.CommitDenied`` when another attempt was first
+    acquire_commit: Callable[[], None]

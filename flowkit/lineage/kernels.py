@@ -1,0 +1,270 @@
+"""What one lineage node computes, as plain picklable data; ``execution.pipeline`` runs it on executors.
+
+A kernel holds the user's functions and nothing of the DSL, so that what is shipped needs only ``lineage`` and below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from flowkit.lineage.partitioners import Partitioner
+from flowkit.model.ids import RddId, ShuffleId
+from flowkit.model.job_spec import Content
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Partition ``p`` is the pickled list at ``spans[p]`` = (offset, length) of ``content``."""
+
+    content: Content
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerRange:
+    """``range(start, stop, step)`` in ``num_partitions`` slices; never materialised."""
+
+    start: int
+    stop: int
+    step: int
+    num_partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSplit:
+    """Bytes ``[start, start + length)`` of a file; ``length`` None: the whole of it (compressed files cannot be split)."""
+
+    path: str
+    start: int
+    length: int | None
+    codec: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextLines:
+    """Lines without their ends; a split owns the lines that *begin* in it. ``splits[p]`` are read one after the other."""
+
+    splits: tuple[tuple[FileSplit, ...], ...]
+    encoding: str = "utf-8"
+    errors: str = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFiles:
+    """``(path, bytes)`` of each file of ``paths[p]``."""
+
+    paths: tuple[tuple[str, ...], ...]
+
+
+# -- narrow ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """``fn(element)``."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FlatMap:
+    """Every element of ``fn(element)``."""
+
+    fn: Callable[[Any], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Elements of which ``fn`` is true."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MapValues:
+    """``(k, fn(v))``."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FlatMapValues:
+    """``(k, w)`` for every ``w`` of ``fn(v)``."""
+
+    fn: Callable[[Any], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MapPartitions:
+    """``fn(iterator)``, or ``fn(partition index, iterator)`` with ``indexed``; must return an iterable."""
+
+    fn: Callable[..., Iterable[Any]]
+    indexed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Inputs end to end: stage partition ``p`` is that of the one input whose window holds it (see ``StepInput``)."""
+
+
+# -- wide --------------------------------------------------------------------------------------------------------------
+
+
+class AggregationKind(Enum):
+    """Shapes of aggregation that have a faster loop than the general one."""
+
+    GENERAL = "general"
+    #: ``create`` is the identity and both merges are one function
+    REDUCE = "reduce"
+    #: values collected into a list, in map order
+    GROUP = "group"
+    #: keys only; values are None
+    DISTINCT = "distinct"
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregator:
+    """How values of one key become one combiner. ``map_side``: combined before the shuffle as well."""
+
+    create: Callable[[Any], Any]
+    merge_value: Callable[[Any, Any], Any]
+    merge_combiners: Callable[[Any, Any], Any]
+    kind: AggregationKind = AggregationKind.GENERAL
+    map_side: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SortOrder:
+    """Stable sort within a partition by ``key(pair[0])``, or by ``pair[0]`` itself; descending keeps equal keys in order."""
+
+    key: Callable[[Any], Any] | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleRead:
+    """The pairs of one reduce partition, in map order; aggregated and sorted where asked.
+
+    With a ``map_side`` aggregator the file holds combiners, else values.
+    """
+
+    shuffle: ShuffleId
+    aggregator: Aggregator | None = None
+    order: SortOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Aggregation of pairs that already lie by key (co-partitioned): no shuffle."""
+
+    aggregator: Aggregator
+
+
+@dataclass(frozen=True, slots=True)
+class CoGroup:
+    """``(k, ([values of input 0], [values of input 1], ...))``.
+
+    ``shuffles[i]`` None: input ``i`` is narrow (co-partitioned), and is the next of the step's inputs.
+    """
+
+    shuffles: tuple[ShuffleId | None, ...]
+
+
+class JoinKind(Enum):
+    """Which unmatched keys survive, with None for the missing side."""
+
+    INNER = "inner"
+    LEFT = "left"
+    RIGHT = "right"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """``(k, (v, w))`` for all pairs of a key; sides as in ``CoGroup``."""
+
+    kind: JoinKind
+    shuffles: tuple[ShuffleId | None, ShuffleId | None]
+
+
+Kernel = (
+    Collection
+    | IntegerRange
+    | TextLines
+    | WholeFiles
+    | Map
+    | FlatMap
+    | Filter
+    | MapValues
+    | FlatMapValues
+    | MapPartitions
+    | Union
+    | ShuffleRead
+    | Aggregate
+    | CoGroup
+    | Join
+)
+
+
+# -- programs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """A narrow input: step ``step``; its partition ``p - first`` where ``first <= p < first + count``.
+
+    One-to-one inputs have ``first`` 0 and ``count`` the number of partitions.
+    """
+
+    step: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a stage."""
+
+    rdd: RddId
+    kernel: Kernel
+    inputs: tuple[StepInput, ...]
+    num_partitions: int
+    #: what the user called and where: ``map``, ``words.py:12``
+    operation: str
+    call_site: str
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleWrite:
+    """The stage's end: pairs, by key, into one file; combined before where the aggregator says ``map_side``."""
+
+    shuffle: ShuffleId
+    partitioner: Partitioner
+    aggregator: Aggregator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The stage's end: ``fn(partition index, iterator)``; what it returns goes to the driver."""
+
+    fn: Callable[[int, Iterator[Any]], Any]
+    #: the action's name and where it was called
+    operation: str = "collect"
+    call_site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgram:
+    """A stage as executors get it: steps with inputs before those that use them, the last one being the stage's end.
+
+    A flat list, not nested nodes, so that a chain of 10,000 maps pickles without recursion.
+    """
+
+    steps: tuple[Step, ...]
+    output: ShuffleWrite | Result

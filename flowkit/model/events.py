@@ -1,0 +1,194 @@
+"""What listeners hear: facts in the past tense, made by the scheduler core alone, in one order.
+
+For one application: ``JobStart < StageSubmitted < TaskStart <= TaskGettingResult? <= TaskEnd < StageCompleted < JobEnd``.
+``time`` is seconds since the epoch on the scheduler's clock.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.job_spec import StageKind
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import BlockInfo, Locality, TaskFailure
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=lambda name: name, kw_only=True):
+    time: float
+
+
+class ApplicationStart(_Event):
+    """A driver opened its session."""
+
+    app: AppId
+    name: str
+    flowkit_version: str
+
+
+class ApplicationEnd(_Event):
+    """The session is over: closed, or its lease ran out."""
+
+    app: AppId
+    reason: str
+
+
+class StageInfo(msgspec.Struct, frozen=True):
+    """What is known of a stage when its job starts."""
+
+    stage: StageId
+    name: str
+    kind: StageKind
+    task_count: int
+    parents: tuple[StageId, ...]
+    operations: tuple[str, ...]
+
+
+class JobStart(_Event):
+    """A job was accepted; ``skipped`` are the stages whose output is already there."""
+
+    app: AppId
+    job: JobId
+    name: str
+    stages: tuple[StageInfo, ...]
+    skipped: tuple[StageId, ...]
+    properties: dict[str, str]
+
+
+class JobEnd(_Event):
+    """A job is over. ``outcome``: ``succeeded`` | ``failed`` | ``cancelled``."""
+
+    app: AppId
+    job: JobId
+    outcome: str
+    reason: str = ""
+
+
+class StageSubmitted(_Event):
+    """A stage attempt has tasks to run; ``task_count`` of them (fewer than the stage has, after a loss)."""
+
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    name: str
+    task_count: int
+    jobs: tuple[JobId, ...]
+
+
+class StageCompleted(_Event):
+    """A stage attempt is over; ``failure`` empty when it ended well."""
+
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    name: str
+    failure: str = ""
+
+
+class TaskStart(_Event):
+    """An attempt started on an executor."""
+
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    partition: PartitionIndex
+    attempt: AttemptId
+    attempt_number: int
+    executor: ExecutorId
+    host: HostToken
+    locality: Locality
+    launched_at: float
+
+
+class TaskGettingResult(_Event):
+    """The result is too large for a message; the driver fetches it from the executor."""
+
+    app: AppId
+    stage: StageId
+    attempt: AttemptId
+    size_bytes: int
+
+
+class TaskEnd(_Event):
+    """An attempt is over. ``failure`` None when it ended well; ``counted`` whether it used up one of the task's tries."""
+
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    partition: PartitionIndex
+    attempt: AttemptId
+    attempt_number: int
+    executor: ExecutorId
+    started_at: float
+    ended_at: float
+    failure: TaskFailure | None
+    counted: bool
+    metrics: TaskMetrics
+
+
+class ExecutorAdded(_Event):
+    """An executor said it is ready."""
+
+    executor: ExecutorId
+    host: HostToken
+    slots: int
+
+
+class ExecutorRemoved(_Event):
+    """An executor is gone; ``reason`` says why as far as anybody knows (exit code, signal, silence)."""
+
+    executor: ExecutorId
+    host: HostToken
+    reason: str
+
+
+class ShuffleOutputsLost(_Event):
+    """Map outputs became unreadable and will be made again if needed: exactly these partitions."""
+
+    app: AppId
+    shuffle: ShuffleId
+    stage: StageId
+    partitions: tuple[PartitionIndex, ...]
+    reason: str
+
+
+class BlocksCached(_Event):
+    """Partitions came into an executor's cache."""
+
+    app: AppId
+    executor: ExecutorId
+    blocks: tuple[BlockInfo, ...]
+
+
+class BlocksLost(_Event):
+    """Cached partitions are gone with their executor or were evicted; recomputed from lineage when needed."""
+
+    app: AppId
+    executor: ExecutorId
+    blocks: tuple[tuple[RddId, PartitionIndex], ...]
+
+
+class RddUnpersisted(_Event):
+    """Cached partitions of an RDD were dropped on request."""
+
+    app: AppId
+    rdd: RddId
+
+
+Event = (
+    ApplicationStart
+    | ApplicationEnd
+    | JobStart
+    | JobEnd
+    | StageSubmitted
+    | StageCompleted
+    | TaskStart
+    | TaskGettingResult
+    | TaskEnd
+    | ExecutorAdded
+    | ExecutorRemoved
+    | ShuffleOutputsLost
+    | BlocksCached
+    | BlocksLost
+    | RddUnpersisted
+)

@@ -1,0 +1,34 @@
+"""Names of things, one type each, so that a stage is never passed as a job.
+
+Driver-made ids (jobs, stages, shuffles, RDDs) are unique within their application; scheduler-made ones (attempts) in the cluster.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+AppId = NewType("AppId", str)
+"""One driver's session, made by the driver: unguessable and unique, e.g. ``app-20261120-6f3a…``."""
+JobId = NewType("JobId", int)
+StageId = NewType("StageId", int)
+"""Stable for a map stage (one per shuffle for the application's life); fresh for each job's result stage."""
+ShuffleId = NewType("ShuffleId", int)
+RddId = NewType("RddId", int)
+PartitionIndex = NewType("PartitionIndex", int)
+AttemptId = NewType("AttemptId", int)
+"""One try at one task, unique in the cluster, made by the scheduler core, ever rising."""
+ExecutorId = NewType("ExecutorId", str)
+"""``<worker address>#<incarnation>``: a process that comes back at the same address is another executor."""
+HostToken = NewType("HostToken", str)
+"""Names the directory executors of one host share; two tokens are two hosts, whatever their IP."""
+ContentId = NewType("ContentId", str)
+"""Hex digest of immutable bytes (large closures, collections)."""
+
+
+def executor_address(executor: ExecutorId) -> str:
+    """The Dask worker address in an executor id.
+
+    >>> executor_address(ExecutorId("tcp://127.0.0.1:4711#a1b2"))
+    'tcp://127.0.0.1:4711'
+    """
+    return executor.rpartition("#")[0]

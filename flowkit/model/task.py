@@ -1,0 +1,210 @@
+"""A task's way: launched, started, and one ending. What executors report and what the core counts against a task."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.job_spec import Content
+from flowkit.model.map_status import MapStatus, ShuffleSources
+from flowkit.model.metrics import TaskMetrics
+
+
+class Locality(IntEnum):
+    """How near a task runs to what it reads; smaller is nearer."""
+
+    PROCESS = 0
+    NODE = 1
+    NO_PREFERENCE = 2
+    ANY = 3
+
+
+class StageDefinition(msgspec.Struct, frozen=True):
+    """Sent to an executor before the first task of a stage (attempt) there, and again when ``version`` rises.
+
+    A re-sent definition carries newer ``sources`` (map outputs moved); tasks that start later use it.
+    """
+
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    version: int
+    name: str
+    num_partitions: int
+    program: Content
+    attachments: tuple[Content, ...]
+    sources: tuple[ShuffleSources, ...]
+    shuffle: ShuffleId | None
+    num_reducers: int
+    properties: dict[str, str]
+    #: worker addresses that can serve content which is not inline, per content id
+    content_addresses: dict[ContentId, tuple[str, ...]] = {}
+
+
+class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt at one task: all that differs between the tasks of a stage."""
+
+    attempt: AttemptId
+    app: AppId
+    stage: StageId
+    stage_attempt: int
+    partition: PartitionIndex
+    attempt_number: int
+    locality: Locality = Locality.ANY
+
+
+class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
+    """A cached partition of an RDD in some executor's memory."""
+
+    rdd: RddId
+    partition: PartitionIndex
+    memory_bytes: int
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
+class InlineResult(msgspec.Struct, frozen=True, tag="inline"):
+    """A pickled result small enough to ride in the report."""
+
+    data: bytes
+
+
+class StoredResult(msgspec.Struct, frozen=True, tag="stored"):
+    """A pickled result kept at the executor, fetched from there by attempt id, then released."""
+
+    size_bytes: int
+
+
+class MapOutput(msgspec.Struct, frozen=True, tag="map"):
+    """A committed shuffle file."""
+
+    status: MapStatus
+
+
+TaskResult = InlineResult | StoredResult | MapOutput
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+class ExceptionFailure(msgspec.Struct, frozen=True, tag="exception"):
+    """User code raised. Counts against the task. ``fatal`` ends the job without another try."""
+
+    type_name: str
+    message: str
+    traceback: str
+    #: the exception itself, pickled (cloudpickle), or None where it could not be
+    pickled: bytes | None
+    fatal: bool = False
+
+
+class FetchFailure(msgspec.Struct, frozen=True, tag="fetch"):
+    """A map output could not be read. Never counts against the task.
+
+    ``map_partition`` None: the whole host could not be reached, all its outputs of this shuffle are in doubt.
+    """
+
+    shuffle: ShuffleId
+    map_partition: PartitionIndex | None
+    map_attempt: AttemptId | None
+    host: HostToken
+    #: ``missing`` | ``corrupt`` | ``unreachable``
+    reason: str
+    message: str
+    #: of the sources the task used; an older one than the core's is answered by a re-launch alone
+    epoch: int = 0
+
+
+class ContentMissing(msgspec.Struct, frozen=True, tag="content"):
+    """A large closure or collection was nowhere to be had. Never counts; the driver puts it again."""
+
+    contents: tuple[ContentId, ...]
+
+
+class CommitDeniedFailure(msgspec.Struct, frozen=True, tag="denied"):
+    """Another attempt committed this output first. Never counts."""
+
+
+class KilledFailure(msgspec.Struct, frozen=True, tag="killed"):
+    """Stopped on request. Never counts."""
+
+    reason: str
+
+
+class ExecutorLostFailure(msgspec.Struct, frozen=True, tag="lost"):
+    """Made by the core: the executor went away under the task. Counts only if the task may have caused it."""
+
+    reason: str
+    counts: bool
+
+
+class MemoryFailure(msgspec.Struct, frozen=True, tag="memory"):
+    """The task asked for more memory than there is. Counts."""
+
+    message: str
+
+
+TaskFailure = (
+    ExceptionFailure
+    | FetchFailure
+    | ContentMissing
+    | CommitDeniedFailure
+    | KilledFailure
+    | ExecutorLostFailure
+    | MemoryFailure
+)
+
+
+def counts_against_task(failure: TaskFailure) -> bool:
+    """Whether a failure is one of the task's ``max_failures``."""
+    match failure:
+        case ExceptionFailure() | MemoryFailure():
+            return True
+        case ExecutorLostFailure(counts=counts):
+            return counts
+        case _:
+            return False
+
+
+# -- reports, executor to core -----------------------------------------------------------------------------------------
+
+
+class TaskStarted(msgspec.Struct, frozen=True, tag="started"):
+    """User code is about to run. Left out when the ending travels in the same batch."""
+
+    attempt: AttemptId
+    at: float
+
+
+class TaskSucceeded(msgspec.Struct, frozen=True, tag="ok"):
+    """The task ended well."""
+
+    attempt: AttemptId
+    started_at: float
+    ended_at: float
+    result: TaskResult
+    metrics: TaskMetrics
+    #: partitions that this task newly put into the executor's cache
+    cached: tuple[BlockInfo, ...] = ()
+
+
+class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The task ended otherwise. ``started_at`` 0: it never started."""
+
+    attempt: AttemptId
+    started_at: float
+    ended_at: float
+    failure: TaskFailure
+    metrics: TaskMetrics
+
+
+class TaskRecalled(msgspec.Struct, frozen=True, tag="recalled"):
+    """A queued task was given back: it has not started and never will here."""
+
+    attempt: AttemptId
+
+
+TaskReport = TaskStarted | TaskSucceeded | TaskFailed | TaskRecalled

@@ -1,0 +1,1 @@
+"""Looking on: the listener bus and what hears it. A dead observer cannot hurt a task."""

@@ -1,0 +1,1 @@
+"""The DSL: an RDD is a thin, lazy face over a lineage node."""

@@ -1,0 +1,190 @@
+"""What the scheduler core wants done. Performed in order by whoever drives it (the Dask plugin, a simulated cluster)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.task import StageDefinition, TaskFailure, TaskLaunch, TaskResult
+
+
+class _Action(msgspec.Struct, frozen=True, tag_field="action", tag=lambda name: name):
+    pass
+
+
+# -- to executors --------------------------------------------------------------------------------------------------
+
+
+class DefineStage(_Action):
+    """Tell an executor of a stage; always before its first launch there."""
+
+    executor: ExecutorId
+    definition: StageDefinition
+
+
+class ForgetStage(_Action):
+    """No more tasks of this stage will come: its unpickled program may go."""
+
+    executor: ExecutorId
+    app: AppId
+    stage: int
+
+
+class Launch(_Action):
+    """Queue tasks at an executor, in this order."""
+
+    executor: ExecutorId
+    tasks: tuple[TaskLaunch, ...]
+
+
+class Recall(_Action):
+    """Give back those of these that have not started; each answers ``TaskRecalled`` or is running already."""
+
+    executor: ExecutorId
+    attempts: tuple[AttemptId, ...]
+
+
+class Kill(_Action):
+    """Stop these, queued or running; each answers with its ending."""
+
+    executor: ExecutorId
+    attempts: tuple[AttemptId, ...]
+    reason: str
+
+
+class AnswerCommit(_Action):
+    """Whether an attempt may commit."""
+
+    executor: ExecutorId
+    attempt: AttemptId
+    granted: bool
+
+
+class ReleaseResults(_Action):
+    """Stored results nobody will fetch any more."""
+
+    executor: ExecutorId
+    attempts: tuple[AttemptId, ...]
+
+
+class DropRdd(_Action):
+    """Drop cached partitions of an RDD."""
+
+    executor: ExecutorId
+    app: AppId
+    rdd: RddId
+
+
+class DropShuffle(_Action):
+    """Delete a shuffle's files on the executor's host."""
+
+    executor: ExecutorId
+    app: AppId
+    shuffle: ShuffleId
+
+
+class DropApplication(_Action):
+    """Delete all that an application has on the executor's host."""
+
+    executor: ExecutorId
+    app: AppId
+
+
+class ExpireExecutor(_Action):
+    """It stopped answering heartbeats: end it, so that it is replaced. The core already treats it as lost."""
+
+    executor: ExecutorId
+    reason: str
+
+
+# -- to drivers ----------------------------------------------------------------------------------------------------
+
+
+class DeliverResult(_Action):
+    """A result partition is there; ``executor`` holds it when it is a ``StoredResult``."""
+
+    app: AppId
+    job: JobId
+    partition: PartitionIndex
+    attempt: AttemptId
+    executor: ExecutorId
+    result: TaskResult
+
+
+class JobSucceeded(_Action):
+    """All results of a job were delivered."""
+
+    app: AppId
+    job: JobId
+
+
+class JobFailed(_Action):
+    """A job ended without a result. ``kind`` is the error's class name in ``flowkit.errors``; ``failure`` the last cause."""
+
+    app: AppId
+    job: JobId
+    kind: str
+    reason: str
+    failure: TaskFailure | None = None
+    #: where it happened, for the message: stage name, partition, attempt number, executor
+    where: dict[str, str] = {}
+
+
+class RequestContent(_Action):
+    """Nobody has this content any more; the driver must put it again."""
+
+    app: AppId
+    content: ContentId
+
+
+class ApplicationExpired(_Action):
+    """The lease ran out; told to the driver should it still be there."""
+
+    app: AppId
+    reason: str
+
+
+class Publish(_Action):
+    """An event for listeners. ``app`` None: it concerns all applications."""
+
+    app: AppId | None
+    event: Event
+
+
+Action = (
+    DefineStage
+    | ForgetStage
+    | Launch
+    | Recall
+    | Kill
+    | AnswerCommit
+    | ReleaseResults
+    | DropRdd
+    | DropShuffle
+    | DropApplication
+    | ExpireExecutor
+    | DeliverResult
+    | JobSucceeded
+    | JobFailed
+    | RequestContent
+    | ApplicationExpired
+    | Publish
+)
+
+ExecutorAction = (
+    DefineStage
+    | ForgetStage
+    | Launch
+    | Recall
+    | Kill
+    | AnswerCommit
+    | ReleaseResults
+    | DropRdd
+    | DropShuffle
+    | DropApplication
+)
+"""Those that become a message to one executor, unchanged."""
+
+DriverAction = DeliverResult | JobSucceeded | JobFailed | RequestContent | ApplicationExpired
+"""Those that become a message to one driver, unchanged."""

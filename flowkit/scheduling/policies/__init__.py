@@ -1,0 +1,1 @@
+"""Orders in which task sets are offered slots."""

@@ -1,0 +1,201 @@
+"""What can happen to the scheduler core. ``SchedulerCore.handle(stimulus, now)`` is the one door.
+
+Any of these may arrive late, twice or out of order: *stale is data* (ignored and counted), *impossible is a bug*.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.job_spec import JobSpec
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import TaskReport
+
+
+class _Stimulus(msgspec.Struct, frozen=True, tag_field="stimulus", tag=lambda name: name):
+    pass
+
+
+# -- from drivers --------------------------------------------------------------------------------------------------
+
+
+class ApplicationOpened(_Stimulus):
+    """A driver begins; it must renew its lease every ``lease_s`` or is taken for dead."""
+
+    app: AppId
+    name: str
+    flowkit_version: str
+    lease_s: float
+
+
+class LeaseRenewed(_Stimulus):
+    """The driver lives."""
+
+    app: AppId
+
+
+class ApplicationClosed(_Stimulus):
+    """The driver says farewell: its jobs end, its files and blocks go, at once."""
+
+    app: AppId
+    reason: str
+
+
+class JobSubmitted(_Stimulus):
+    """An action."""
+
+    spec: JobSpec
+
+
+class JobCancelRequested(_Stimulus):
+    """Stop a job: queued tasks are recalled, running ones killed."""
+
+    app: AppId
+    job: JobId
+    reason: str
+
+
+class ResultsFetched(_Stimulus):
+    """The driver has the stored results of these attempts; executors may release them."""
+
+    app: AppId
+    attempts: tuple[AttemptId, ...]
+
+
+class ResultLost(_Stimulus):
+    """The driver could not fetch a stored result: its task must run again (uncounted)."""
+
+    app: AppId
+    job: JobId
+    attempt: AttemptId
+
+
+class ContentPut(_Stimulus):
+    """The driver put large content on a host (again)."""
+
+    app: AppId
+    content: ContentId
+    host: HostToken
+
+
+class RddUnpersistRequested(_Stimulus):
+    """Forget the cached partitions of an RDD."""
+
+    app: AppId
+    rdd: RddId
+
+
+class ShuffleReleased(_Stimulus):
+    """No RDD refers to this shuffle any more: its files may go."""
+
+    app: AppId
+    shuffle: ShuffleId
+
+
+# -- from executors ------------------------------------------------------------------------------------------------
+
+
+class ExecutorReady(_Stimulus):
+    """An executor can be sent launches."""
+
+    executor: ExecutorId
+    host: HostToken
+    slots: int
+    #: names a file system may use for this host (host name, addresses), for input locality
+    host_names: tuple[str, ...] = ()
+
+
+class ExecutorLost(_Stimulus):
+    """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count."""
+
+    executor: ExecutorId
+    reason: str
+    task_caused: bool
+
+
+class ExecutorPaused(_Stimulus):
+    """Launch nothing there for now (memory); what runs goes on."""
+
+    executor: ExecutorId
+
+
+class ExecutorResumed(_Stimulus):
+    """Launches are welcome again."""
+
+    executor: ExecutorId
+
+
+class ExecutorDraining(_Stimulus):
+    """It will close gracefully: queued tasks are recalled, nothing new is launched."""
+
+    executor: ExecutorId
+
+
+class SlotsChanged(_Stimulus):
+    """The executor offers more or fewer slots (Dask tasks run beside ours)."""
+
+    executor: ExecutorId
+    slots: int
+
+
+class Heartbeat(_Stimulus):
+    """An executor lives and knows these attempts (queued or running)."""
+
+    executor: ExecutorId
+    attempts: tuple[AttemptId, ...]
+    metrics: dict[AttemptId, TaskMetrics] = {}
+
+
+class TasksReported(_Stimulus):
+    """News of attempts, in the order in which they happened there."""
+
+    executor: ExecutorId
+    reports: tuple[TaskReport, ...]
+
+
+class BlocksEvicted(_Stimulus):
+    """Cached partitions left an executor's memory."""
+
+    executor: ExecutorId
+    app: AppId
+    blocks: tuple[tuple[RddId, PartitionIndex], ...]
+
+
+class CommitRequested(_Stimulus):
+    """A task asks whether its attempt may commit its output; answered by ``actions.AnswerCommit``."""
+
+    executor: ExecutorId
+    attempt: AttemptId
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+class Tick(_Stimulus):
+    """The time asked for by ``next_wakeup()`` has come."""
+
+
+Stimulus = (
+    ApplicationOpened
+    | LeaseRenewed
+    | ApplicationClosed
+    | JobSubmitted
+    | JobCancelRequested
+    | ResultsFetched
+    | ResultLost
+    | ContentPut
+    | RddUnpersistRequested
+    | ShuffleReleased
+    | ExecutorReady
+    | ExecutorLost
+    | ExecutorPaused
+    | ExecutorResumed
+    | ExecutorDraining
+    | SlotsChanged
+    | Heartbeat
+    | TasksReported
+    | BlocksEvicted
+    | CommitRequested
+    | Tick
+)

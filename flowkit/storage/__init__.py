@@ -1,0 +1,1 @@
+"""What executors keep: memory grants, cached blocks, shuffle files, content, serializers, codecs."""

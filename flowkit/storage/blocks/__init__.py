@@ -1,0 +1,1 @@
+"""Cached partitions of one executor."""

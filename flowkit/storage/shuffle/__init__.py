@@ -1,0 +1,1 @@
+"""The shuffle: one file with its index per map attempt, written, served and read in map order."""

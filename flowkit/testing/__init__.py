@@ -1,0 +1,1 @@
+"""For tests, ours and users': the inline runner, the simulated cluster, checks of event order."""
