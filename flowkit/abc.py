@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, PartitionIndex, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.job_spec import Content, JobSpec
 
 if TYPE_CHECKING:
     from flowkit.config import Config
@@ -108,4 +109,59 @@ class JobRunner(Protocol):
 
     def unpersist(self, rdd: int, *, blocking: bool) -> None:
         """Drop the cached partitions of an RDD."""
+        ...
+
+
+class JobHandle(Protocol):
+    """A submitted job, seen from the driver. Thread-safe."""
+
+    @property
+    def job(self) -> JobId: ...
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when the job has succeeded and every result was handed over.
+
+        Raises the user's own exception, or an ``errors.JobError`` or ``errors.LimitExceeded``, when it ended otherwise;
+        ``TimeoutError`` when it is still running after ``timeout_s`` (the job goes on).
+        """
+        ...
+
+    def cancel(self, reason: str) -> None:
+        """Ask for its end; ``wait`` then raises ``errors.JobCancelled``. Returns at once; harmless when it has ended."""
+        ...
+
+
+class ClusterLink(Protocol):
+    """What a Context needs of a cluster. ``cluster.client_link`` is one over Dask; ``testing.inline`` one in this thread."""
+
+    @property
+    def app(self) -> AppId: ...
+
+    @property
+    def slots(self) -> int:
+        """Task slots of all usable executors now; waits for the first executor on first use."""
+        ...
+
+    def put_content(self, data: bytes) -> Content:
+        """Make bytes readable by every executor: inline when small, else put on a host. Idempotent by digest."""
+        ...
+
+    def submit(self, spec: JobSpec, on_result: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
+        """Start a job. ``on_result(partition, pickled result)`` is called once a partition, in any order, not concurrently."""
+        ...
+
+    def unpersist(self, rdd: RddId, *, blocking: bool) -> None:
+        """Drop cached partitions."""
+        ...
+
+    def release_shuffle(self, shuffle: ShuffleId) -> None:
+        """Nobody refers to a shuffle any more. Safe from a garbage collector's thread."""
+        ...
+
+    def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
+        """Hand every batch of events to ``sink`` (cheap, must not block)."""
+        ...
+
+    def close(self) -> None:
+        """End the session: jobs, files, blocks. Idempotent."""
         ...
