@@ -18,7 +18,7 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=lambda name: na
     time: float
 
 
-class ApplicationStart(_Event):
+class ApplicationStart(_Event, frozen=True):
     """A driver opened its session."""
 
     app: AppId
@@ -26,7 +26,7 @@ class ApplicationStart(_Event):
     flowkit_version: str
 
 
-class ApplicationEnd(_Event):
+class ApplicationEnd(_Event, frozen=True):
     """The session is over: closed, or its lease ran out."""
 
     app: AppId
@@ -44,7 +44,7 @@ class StageInfo(msgspec.Struct, frozen=True):
     operations: tuple[str, ...]
 
 
-class JobStart(_Event):
+class JobStart(_Event, frozen=True):
     """A job was accepted; ``skipped`` are the stages whose output is already there."""
 
     app: AppId
@@ -55,7 +55,7 @@ class JobStart(_Event):
     properties: dict[str, str]
 
 
-class JobEnd(_Event):
+class JobEnd(_Event, frozen=True):
     """A job is over. ``outcome``: ``succeeded`` | ``failed`` | ``cancelled``."""
 
     app: AppId
@@ -64,7 +64,7 @@ class JobEnd(_Event):
     reason: str = ""
 
 
-class StageSubmitted(_Event):
+class StageSubmitted(_Event, frozen=True):
     """A stage attempt has tasks to run; ``task_count`` of them (fewer than the stage has, after a loss)."""
 
     app: AppId
@@ -75,7 +75,7 @@ class StageSubmitted(_Event):
     jobs: tuple[JobId, ...]
 
 
-class StageCompleted(_Event):
+class StageCompleted(_Event, frozen=True):
     """A stage attempt is over; ``failure`` empty when it ended well."""
 
     app: AppId
@@ -85,7 +85,7 @@ class StageCompleted(_Event):
     failure: str = ""
 
 
-class TaskStart(_Event):
+class TaskStart(_Event, frozen=True):
     """An attempt started on an executor."""
 
     app: AppId
@@ -100,7 +100,7 @@ class TaskStart(_Event):
     launched_at: float
 
 
-class TaskGettingResult(_Event):
+class TaskGettingResult(_Event, frozen=True):
     """The result is too large for a message; the driver fetches it from the executor."""
 
     app: AppId
@@ -109,7 +109,7 @@ class TaskGettingResult(_Event):
     size_bytes: int
 
 
-class TaskEnd(_Event):
+class TaskEnd(_Event, frozen=True):
     """An attempt is over. ``failure`` None when it ended well; ``counted`` whether it used up one of the task's tries."""
 
     app: AppId
@@ -126,7 +126,7 @@ class TaskEnd(_Event):
     metrics: TaskMetrics
 
 
-class ExecutorAdded(_Event):
+class ExecutorAdded(_Event, frozen=True):
     """An executor said it is ready."""
 
     executor: ExecutorId
@@ -134,7 +134,7 @@ class ExecutorAdded(_Event):
     slots: int
 
 
-class ExecutorRemoved(_Event):
+class ExecutorRemoved(_Event, frozen=True):
     """An executor is gone; ``reason`` says why as far as anybody knows (exit code, signal, silence)."""
 
     executor: ExecutorId
@@ -142,7 +142,7 @@ class ExecutorRemoved(_Event):
     reason: str
 
 
-class ShuffleOutputsLost(_Event):
+class ShuffleOutputsLost(_Event, frozen=True):
     """Map outputs became unreadable and will be made again if needed: exactly these partitions."""
 
     app: AppId
@@ -152,7 +152,7 @@ class ShuffleOutputsLost(_Event):
     reason: str
 
 
-class BlocksCached(_Event):
+class BlocksCached(_Event, frozen=True):
     """Partitions came into an executor's cache."""
 
     app: AppId
@@ -160,7 +160,7 @@ class BlocksCached(_Event):
     blocks: tuple[BlockInfo, ...]
 
 
-class BlocksLost(_Event):
+class BlocksLost(_Event, frozen=True):
     """Cached partitions are gone with their executor or were evicted; recomputed from lineage when needed."""
 
     app: AppId
@@ -168,7 +168,7 @@ class BlocksLost(_Event):
     blocks: tuple[tuple[RddId, PartitionIndex], ...]
 
 
-class RddUnpersisted(_Event):
+class RddUnpersisted(_Event, frozen=True):
     """Cached partitions of an RDD were dropped on request."""
 
     app: AppId

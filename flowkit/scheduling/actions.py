@@ -16,14 +16,14 @@ class _Action(msgspec.Struct, frozen=True, tag_field="action", tag=lambda name: 
 # -- to executors --------------------------------------------------------------------------------------------------
 
 
-class DefineStage(_Action):
+class DefineStage(_Action, frozen=True):
     """Tell an executor of a stage; always before its first launch there."""
 
     executor: ExecutorId
     definition: StageDefinition
 
 
-class ForgetStage(_Action):
+class ForgetStage(_Action, frozen=True):
     """No more tasks of this stage will come: its unpickled program may go."""
 
     executor: ExecutorId
@@ -31,21 +31,21 @@ class ForgetStage(_Action):
     stage: int
 
 
-class Launch(_Action):
+class Launch(_Action, frozen=True):
     """Queue tasks at an executor, in this order."""
 
     executor: ExecutorId
     tasks: tuple[TaskLaunch, ...]
 
 
-class Recall(_Action):
+class Recall(_Action, frozen=True):
     """Give back those of these that have not started; each answers ``TaskRecalled`` or is running already."""
 
     executor: ExecutorId
     attempts: tuple[AttemptId, ...]
 
 
-class Kill(_Action):
+class Kill(_Action, frozen=True):
     """Stop these, queued or running; each answers with its ending."""
 
     executor: ExecutorId
@@ -53,7 +53,7 @@ class Kill(_Action):
     reason: str
 
 
-class AnswerCommit(_Action):
+class AnswerCommit(_Action, frozen=True):
     """Whether an attempt may commit."""
 
     executor: ExecutorId
@@ -61,14 +61,14 @@ class AnswerCommit(_Action):
     granted: bool
 
 
-class ReleaseResults(_Action):
+class ReleaseResults(_Action, frozen=True):
     """Stored results nobody will fetch any more."""
 
     executor: ExecutorId
     attempts: tuple[AttemptId, ...]
 
 
-class DropRdd(_Action):
+class DropRdd(_Action, frozen=True):
     """Drop cached partitions of an RDD."""
 
     executor: ExecutorId
@@ -76,7 +76,7 @@ class DropRdd(_Action):
     rdd: RddId
 
 
-class DropShuffle(_Action):
+class DropShuffle(_Action, frozen=True):
     """Delete a shuffle's files on the executor's host."""
 
     executor: ExecutorId
@@ -84,14 +84,14 @@ class DropShuffle(_Action):
     shuffle: ShuffleId
 
 
-class DropApplication(_Action):
+class DropApplication(_Action, frozen=True):
     """Delete all that an application has on the executor's host."""
 
     executor: ExecutorId
     app: AppId
 
 
-class ExpireExecutor(_Action):
+class ExpireExecutor(_Action, frozen=True):
     """It stopped answering heartbeats: end it, so that it is replaced. The core already treats it as lost."""
 
     executor: ExecutorId
@@ -101,7 +101,7 @@ class ExpireExecutor(_Action):
 # -- to drivers ----------------------------------------------------------------------------------------------------
 
 
-class DeliverResult(_Action):
+class DeliverResult(_Action, frozen=True):
     """A result partition is there; ``executor`` holds it when it is a ``StoredResult``."""
 
     app: AppId
@@ -112,14 +112,14 @@ class DeliverResult(_Action):
     result: TaskResult
 
 
-class JobSucceeded(_Action):
+class JobSucceeded(_Action, frozen=True):
     """All results of a job were delivered."""
 
     app: AppId
     job: JobId
 
 
-class JobFailed(_Action):
+class JobFailed(_Action, frozen=True):
     """A job ended without a result. ``kind`` is the error's class name in ``flowkit.errors``; ``failure`` the last cause."""
 
     app: AppId
@@ -131,21 +131,21 @@ class JobFailed(_Action):
     where: dict[str, str] = {}
 
 
-class RequestContent(_Action):
+class RequestContent(_Action, frozen=True):
     """Nobody has this content any more; the driver must put it again."""
 
     app: AppId
     content: ContentId
 
 
-class ApplicationExpired(_Action):
+class ApplicationExpired(_Action, frozen=True):
     """The lease ran out; told to the driver should it still be there."""
 
     app: AppId
     reason: str
 
 
-class Publish(_Action):
+class Publish(_Action, frozen=True):
     """An event for listeners. ``app`` None: it concerns all applications."""
 
     app: AppId | None

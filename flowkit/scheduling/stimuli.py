@@ -20,7 +20,7 @@ class _Stimulus(msgspec.Struct, frozen=True, tag_field="stimulus", tag=lambda na
 # -- from drivers --------------------------------------------------------------------------------------------------
 
 
-class ApplicationOpened(_Stimulus):
+class ApplicationOpened(_Stimulus, frozen=True):
     """A driver begins; it must renew its lease every ``lease_s`` or is taken for dead."""
 
     app: AppId
@@ -29,26 +29,26 @@ class ApplicationOpened(_Stimulus):
     lease_s: float
 
 
-class LeaseRenewed(_Stimulus):
+class LeaseRenewed(_Stimulus, frozen=True):
     """The driver lives."""
 
     app: AppId
 
 
-class ApplicationClosed(_Stimulus):
+class ApplicationClosed(_Stimulus, frozen=True):
     """The driver says farewell: its jobs end, its files and blocks go, at once."""
 
     app: AppId
     reason: str
 
 
-class JobSubmitted(_Stimulus):
+class JobSubmitted(_Stimulus, frozen=True):
     """An action."""
 
     spec: JobSpec
 
 
-class JobCancelRequested(_Stimulus):
+class JobCancelRequested(_Stimulus, frozen=True):
     """Stop a job: queued tasks are recalled, running ones killed."""
 
     app: AppId
@@ -56,14 +56,14 @@ class JobCancelRequested(_Stimulus):
     reason: str
 
 
-class ResultsFetched(_Stimulus):
+class ResultsFetched(_Stimulus, frozen=True):
     """The driver has the stored results of these attempts; executors may release them."""
 
     app: AppId
     attempts: tuple[AttemptId, ...]
 
 
-class ResultLost(_Stimulus):
+class ResultLost(_Stimulus, frozen=True):
     """The driver could not fetch a stored result: its task must run again (uncounted)."""
 
     app: AppId
@@ -71,7 +71,7 @@ class ResultLost(_Stimulus):
     attempt: AttemptId
 
 
-class ContentPut(_Stimulus):
+class ContentPut(_Stimulus, frozen=True):
     """The driver put large content on a host (again)."""
 
     app: AppId
@@ -79,14 +79,14 @@ class ContentPut(_Stimulus):
     host: HostToken
 
 
-class RddUnpersistRequested(_Stimulus):
+class RddUnpersistRequested(_Stimulus, frozen=True):
     """Forget the cached partitions of an RDD."""
 
     app: AppId
     rdd: RddId
 
 
-class ShuffleReleased(_Stimulus):
+class ShuffleReleased(_Stimulus, frozen=True):
     """No RDD refers to this shuffle any more: its files may go."""
 
     app: AppId
@@ -96,7 +96,7 @@ class ShuffleReleased(_Stimulus):
 # -- from executors ------------------------------------------------------------------------------------------------
 
 
-class ExecutorReady(_Stimulus):
+class ExecutorReady(_Stimulus, frozen=True):
     """An executor can be sent launches."""
 
     executor: ExecutorId
@@ -106,7 +106,7 @@ class ExecutorReady(_Stimulus):
     host_names: tuple[str, ...] = ()
 
 
-class ExecutorLost(_Stimulus):
+class ExecutorLost(_Stimulus, frozen=True):
     """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count."""
 
     executor: ExecutorId
@@ -114,32 +114,32 @@ class ExecutorLost(_Stimulus):
     task_caused: bool
 
 
-class ExecutorPaused(_Stimulus):
+class ExecutorPaused(_Stimulus, frozen=True):
     """Launch nothing there for now (memory); what runs goes on."""
 
     executor: ExecutorId
 
 
-class ExecutorResumed(_Stimulus):
+class ExecutorResumed(_Stimulus, frozen=True):
     """Launches are welcome again."""
 
     executor: ExecutorId
 
 
-class ExecutorDraining(_Stimulus):
+class ExecutorDraining(_Stimulus, frozen=True):
     """It will close gracefully: queued tasks are recalled, nothing new is launched."""
 
     executor: ExecutorId
 
 
-class SlotsChanged(_Stimulus):
+class SlotsChanged(_Stimulus, frozen=True):
     """The executor offers more or fewer slots (Dask tasks run beside ours)."""
 
     executor: ExecutorId
     slots: int
 
 
-class Heartbeat(_Stimulus):
+class Heartbeat(_Stimulus, frozen=True):
     """An executor lives and knows these attempts (queued or running)."""
 
     executor: ExecutorId
@@ -147,14 +147,14 @@ class Heartbeat(_Stimulus):
     metrics: dict[AttemptId, TaskMetrics] = {}
 
 
-class TasksReported(_Stimulus):
+class TasksReported(_Stimulus, frozen=True):
     """News of attempts, in the order in which they happened there."""
 
     executor: ExecutorId
     reports: tuple[TaskReport, ...]
 
 
-class BlocksEvicted(_Stimulus):
+class BlocksEvicted(_Stimulus, frozen=True):
     """Cached partitions left an executor's memory."""
 
     executor: ExecutorId
@@ -162,7 +162,7 @@ class BlocksEvicted(_Stimulus):
     blocks: tuple[tuple[RddId, PartitionIndex], ...]
 
 
-class CommitRequested(_Stimulus):
+class CommitRequested(_Stimulus, frozen=True):
     """A task asks whether its attempt may commit its output; answered by ``actions.AnswerCommit``."""
 
     executor: ExecutorId
@@ -172,7 +172,7 @@ class CommitRequested(_Stimulus):
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
-class Tick(_Stimulus):
+class Tick(_Stimulus, frozen=True):
     """The time asked for by ``next_wakeup()`` has come."""
 
 
