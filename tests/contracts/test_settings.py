@@ -1,0 +1,58 @@
+"""Every setting is declared once, documented, and reachable from the environment."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from flowkit.config import ENVIRONMENT_PREFIX, Config
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = fields(Config)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+def test_every_setting_has_a_sentence_and_a_version(setting):
+    assert setting.metadata["doc"].endswith(".")
+    assert setting.metadata["since"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+def test_every_setting_can_come_from_the_environment(setting):
+    name = ENVIRONMENT_PREFIX + setting.name.upper()
+    config = Config.from_environment({name: str(setting.default)})
+    assert getattr(config, setting.name) == setting.default
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+def test_a_setting_named_for_a_unit_says_that_unit(setting):
+    if setting.name.endswith("_s"):
+        assert setting.metadata["unit"] == "s"
+    if setting.name.endswith("_bytes"):
+        assert setting.metadata["unit"] == "bytes"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+def test_every_setting_is_used(setting):
+    """A setting nobody reads is a promise nobody keeps."""
+    sources = [path for path in (ROOT / "flowkit").rglob("*.py") if path.name != "config.py"]
+    read = re.compile(rf"\.{setting.name}\b")
+    assert any(read.search(path.read_text(encoding="utf-8")) for path in sources), f"nothing reads {setting.name}"
+
+
+def test_the_page_about_settings_is_current():
+    command = [sys.executable, "docs/generate_configuration.py", "--check"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_config_survives_pickling():
+    config = Config(max_task_failures=2)
+    assert pickle.loads(pickle.dumps(config)) == config
