@@ -13,6 +13,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
+    |   +-- TaskListenersFailed        what listeners of a task's end raised, together
     |   +-- OutputExists               also a FileExistsError
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- LimitExceeded                  a stated limit, its setting named
@@ -103,6 +104,10 @@ class StopIterationInTask(UserError, RuntimeError):
 
 class ResultNotPicklable(UserError, TypeError):
     """A task's result cannot be pickled; not retried."""
+
+
+class TaskListenersFailed(UserError):
+    """Listeners of a task's end raised; carries ``errors``, what each of them raised, in the order of the calls."""
 
 
 class OutputExists(UserError, FileExistsError):
