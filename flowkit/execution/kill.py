@@ -1,0 +1,191 @@
+"""Stopping a task that runs: a flag, an exception raised inside it from outside, and word of those that heed neither.
+
+``KillSwitch.run`` on the task's slot thread, ``kill`` on any; ``Reaper`` owns one thread, started at the first kill.
+
+Theory of operation
+-------------------
+CPython can raise an exception *in another thread* (``PyThreadState_SetAsyncExc``), but delivers it whenever that thread
+next looks, which may be after the task is over: in the executor's own code, or in the next task. So an exception is only
+injected under the switch's lock while the phase is ``USER_CODE``; leaving user code changes the phase under the same lock
+and then clears what was injected and has not been delivered. What is delivered while leaving is caught right there.
+
+``USER_CODE`` can be interrupted at most ``_MAX_INJECTIONS`` times (the second for code that swallowed the first, say in a
+``__del__``, whose exceptions Python drops). That bound is what lets ``run`` be written without a loop: a loop would have
+a jump at which the interpreter may deliver outside of any ``try``.
+
+C code that does not return hears none of this. When the grace time is over the reaper tells its owner, who replaces the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import itertools
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from flowkit.errors import TaskKilled
+
+T = TypeVar("T")
+
+#: One at the kill, one at half the grace time. ``KillSwitch.run`` has a handler for each.
+_MAX_INJECTIONS = 2
+
+
+class Interrupted(BaseException):
+    """Injected into a task. Not an ``Exception``, so that a user's ``except Exception`` does not keep the task alive."""
+
+
+class Phase(Enum):
+    """Where an attempt is; only ``USER_CODE`` may be interrupted."""
+
+    BEFORE = "before"
+    USER_CODE = "user code"
+    LEAVING = "leaving"
+
+
+def _set_async_exception(thread: int, exception: type[BaseException] | None) -> None:
+    # pythonapi keeps the GIL during the call; None arrives as NULL, which takes a pending exception back.
+    target = None if exception is None else ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
+
+
+class KillSwitch:
+    """One attempt's way of being stopped.
+
+    ``reason`` is None until somebody asked for its end, and never changes after that.
+    """
+
+    __slots__ = ("_injections", "_lock", "_phase", "_thread", "reason")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._phase = Phase.BEFORE
+        self._injections = 0
+        self._thread = 0
+        self.reason: str | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an exception was injected: what the task made of it cannot be known, so its result is void."""
+        return self._injections > 0
+
+    @property
+    def phase(self) -> Phase:
+        """Where the attempt is."""
+        return self._phase
+
+    def check(self) -> None:
+        """Raise ``TaskKilled`` when the attempt is to stop. Cheap: one attribute read."""
+        if self.reason is not None:
+            raise TaskKilled(self.reason, reason=self.reason)
+
+    def run(self, body: Callable[[], T]) -> T:
+        """Run user code, interruptible from its first to its last instruction and not one further.
+
+        Raises ``TaskKilled`` instead of running when the kill came first; ``Interrupted`` may come out of ``body``.
+        """
+        try:
+            self._enter()
+            return body()
+        finally:
+            # No loop here, and nothing between the `try`s: see the head of this file.
+            try:
+                self._leave()
+            except Interrupted:
+                try:
+                    self._leave()
+                except Interrupted:
+                    self._leave()
+
+    def kill(self, reason: str) -> bool:
+        """Ask for the attempt's end; interrupts it when it is in user code. False when it was asked before.
+
+        Returns at once, from any thread.
+        """
+        with self._lock:
+            if self.reason is not None:
+                return False
+            self.reason = reason
+            self._inject()
+            return True
+
+    def interrupt_again(self) -> None:
+        """A second exception for code that lost the first; nothing once the attempt has left user code."""
+        with self._lock:
+            self._inject()
+
+    def stack(self) -> str:
+        """Where the attempt's thread is now, for people."""
+        frame = sys._current_frames().get(self._thread)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+    def _inject(self) -> None:
+        if self._phase is Phase.USER_CODE and self._injections < _MAX_INJECTIONS:
+            self._injections += 1
+            _set_async_exception(self._thread, Interrupted)
+
+    def _enter(self) -> None:
+        # A `with` on a C lock lets no exception in between taking the lock and being bound to release it.
+        with self._lock:
+            self.check()
+            self._thread = threading.get_ident()
+            self._phase = Phase.USER_CODE
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._phase = Phase.LEAVING
+            if self._injections:
+                _set_async_exception(threading.get_ident(), None)
+
+    def __repr__(self) -> str:
+        return f"<KillSwitch {self._phase.value}{f', killed: {self.reason}' if self.reason is not None else ''}>"
+
+
+class Reaper:
+    """Calls back after given times, on one thread of its own that sleeps until the next is due."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._condition = threading.Condition()
+        #: heap of (due on the monotonic clock, order of arrival, what to call)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Call ``action`` in ``delay_s`` seconds, unless closed before."""
+        with self._condition:
+            if self._closed:
+                return
+            heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._order), action))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._condition.notify()
+
+    def close(self) -> None:
+        """Call nothing more; returns when the thread is gone (at once, unless an action is being called)."""
+        with self._condition:
+            self._closed = True
+            self._due.clear()
+            self._condition.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._condition.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._closed:
+                    return
+                action = heapq.heappop(self._due)[2]
+            action()

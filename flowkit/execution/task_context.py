@@ -1,0 +1,232 @@
+"""What a running task may know of itself, and what it wants to hear when it ends.
+
+Made by the task runner and set for the slot thread while the task runs there; ``TaskContext.get()`` anywhere else is None.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from flowkit.errors import TaskListenersFailed
+from flowkit.model.ids import AppId, AttemptId, PartitionIndex, StageId
+from flowkit.model.metrics import TaskMetrics
+
+CompletionListener = Callable[["TaskContext"], object]
+FailureListener = Callable[["TaskContext", BaseException], object]
+
+_current: ContextVar[TaskContext | None] = ContextVar("flowkit_task_context", default=None)
+
+
+def inside_task() -> bool:
+    """Whether the calling code runs in a task, where there is no Context and no action.
+
+    >>> inside_task()
+    False
+    """
+    return _current.get() is not None
+
+
+class TaskContext:
+    """What a task knows of itself. ``TaskContext.get()`` inside user code; None on the driver.
+
+    A context can be pickled (with its fields, without its listeners), and unpickling one never makes it anybody's current one.
+
+    Attributes
+    ----------
+    stage_id, stage_attempt_number
+        The stage, and how often it was submitted before (0 the first time).
+    partition_id, num_partitions
+        Which of how many partitions this task computes.
+    attempt_number
+        How many attempts at this partition there were before (0 the first time).
+    task_attempt_id
+        This attempt's id, unique in the cluster.
+    local_properties
+        What the driver's thread had set when it called the action; read-only.
+    metrics
+        What the task measured so far.
+    cpus, resources
+        Slots it occupies, and addresses of other resources it was given.
+    """
+
+    __slots__ = (
+        "_completion_listeners",
+        "_failure",
+        "_failure_listeners",
+        "_is_completed",
+        "_is_interrupted",
+        "_lock",
+        "app_id",
+        "attempt_number",
+        "cpus",
+        "local_properties",
+        "metrics",
+        "num_partitions",
+        "partition_id",
+        "resources",
+        "stage_attempt_number",
+        "stage_id",
+        "task_attempt_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        app_id: AppId,
+        stage_id: StageId,
+        stage_attempt_number: int,
+        partition_id: PartitionIndex,
+        num_partitions: int,
+        attempt_number: int,
+        task_attempt_id: AttemptId,
+        local_properties: Mapping[str, str],
+        metrics: TaskMetrics,
+        is_interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.app_id = app_id
+        self.stage_id = stage_id
+        self.stage_attempt_number = stage_attempt_number
+        self.partition_id = partition_id
+        self.num_partitions = num_partitions
+        self.attempt_number = attempt_number
+        self.task_attempt_id = task_attempt_id
+        self.local_properties: Mapping[str, str] = MappingProxyType(dict(local_properties))
+        self.metrics = metrics
+        self.cpus = 1
+        self.resources: Mapping[str, tuple[str, ...]] = {}
+        self._is_interrupted = is_interrupted
+        # Listeners may be registered from threads the task itself started.
+        self._lock = threading.Lock()
+        self._completion_listeners: list[CompletionListener] = []
+        self._failure_listeners: list[FailureListener] = []
+        self._is_completed = False
+        self._failure: BaseException | None = None
+
+    @staticmethod
+    def get() -> TaskContext | None:
+        """The context of the task that is running in this thread; None outside of tasks.
+
+        >>> TaskContext.get() is None
+        True
+        """
+        return _current.get()
+
+    def is_completed(self) -> bool:
+        """Whether the task is over, well or not."""
+        return self._is_completed
+
+    def is_failed(self) -> bool:
+        """Whether the task failed."""
+        return self._failure is not None
+
+    def is_interrupted(self) -> bool:
+        """Whether somebody asked the task to stop; long loops of C code do well to look."""
+        return self._is_interrupted()
+
+    def get_local_property(self, name: str) -> str | None:
+        """A property of the thread that called the action; None when it was not set."""
+        return self.local_properties.get(name)
+
+    # -- listeners
+
+    def add_task_completion_listener(self, listener: CompletionListener) -> TaskContext:
+        """Call ``listener(context)`` when the task ends, well or not; at once when it has ended already.
+
+        Listeners run one after the other on the task's thread, the last registered first. All of them run, even if one
+        raises; what they raised fails the task.
+        """
+        with self._lock:
+            if not self._is_completed:
+                self._completion_listeners.append(listener)
+                return self
+        listener(self)
+        return self
+
+    def add_task_failure_listener(self, listener: FailureListener) -> TaskContext:
+        """Call ``listener(context, error)`` when the task fails, before the completion listeners; at once when it has failed.
+
+        Order and errors as with ``add_task_completion_listener``.
+        """
+        with self._lock:
+            error = self._failure
+            if error is None:
+                self._failure_listeners.append(listener)
+                return self
+        listener(self, error)
+        return self
+
+    def mark_failed(self, error: BaseException) -> None:
+        """Call the failure listeners, once. Raises ``TaskListenersFailed`` when any of them raised."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure = error
+        _call_all("failure", self._failure_listeners, lambda listener: listener(self, error), error)
+
+    def mark_completed(self) -> None:
+        """Call the completion listeners, once.
+
+        Raises ``TaskListenersFailed`` when any of them raised; a task that was well until then has failed by it, and its failure
+        listeners are called too.
+        """
+        with self._lock:
+            if self._is_completed:
+                return
+            self._is_completed = True
+        try:
+            _call_all("completion", self._completion_listeners, lambda listener: listener(self), self._failure)
+        except TaskListenersFailed as error:
+            self.mark_failed(error)
+            raise
+
+    # -- pickling
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "app_id": self.app_id,
+            "stage_id": self.stage_id,
+            "stage_attempt_number": self.stage_attempt_number,
+            "partition_id": self.partition_id,
+            "num_partitions": self.num_partitions,
+            "attempt_number": self.attempt_number,
+            "task_attempt_id": self.task_attempt_id,
+            "local_properties": dict(self.local_properties),
+            "metrics": self.metrics,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+        # Wherever it arrives, the task it speaks of is not running there.
+        self._is_completed = True
+
+    def __repr__(self) -> str:
+        return (
+            f"<TaskContext stage {self.stage_id}.{self.stage_attempt_number} "
+            f"partition {self.partition_id}/{self.num_partitions} attempt {self.attempt_number}>"
+        )
+
+
+def set_current(context: TaskContext | None) -> None:
+    """Make ``context`` the one of this thread's task; None when the task has left. For the task runner alone."""
+    _current.set(context)
+
+
+def _call_all(kind: str, listeners: list[Any], call: Callable[[Any], object], cause: BaseException | None) -> None:
+    """Call and empty the list, last first; one that registers another while it runs has it called next."""
+    errors: list[BaseException] = []
+    count = 0
+    while listeners:
+        listener = listeners.pop()
+        count += 1
+        try:
+            call(listener)
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        told = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
+        message = f"{len(errors)} of {count} task {kind} listeners raised: {told}"
+        raise TaskListenersFailed(message, errors=tuple(errors)) from (cause if cause is not None else errors[0])
