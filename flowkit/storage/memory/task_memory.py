@@ -1,0 +1,183 @@
+"""An executor's memory budget under a lock, and each task's account in it.
+
+Runs in executors. ``ExecutorMemory`` is thread-safe; a ``TaskMemory`` belongs to its task's thread. Nothing here waits: a task
+that is granted less than it asked for spills. No lock is held while blocks are evicted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flowkit.errors import ConfigError
+from flowkit.model.ids import AttemptId
+from flowkit.storage.memory.pool import MemoryPool
+
+#: kept free of all budgets: what Python, Arrow and the messages of a busy executor take between two looks
+MARGIN_BYTES = 64 << 20
+#: with less than this a task spills at every few thousand rows, and nobody would know why it is slow
+SMALLEST_USABLE_BYTES = 16 << 20
+
+
+def usable_bytes(limit: int, resident_at_start: int, fraction: float) -> int:
+    """What tasks and blocks may use of a process: ``(limit - resident_at_start - margin) * fraction``.
+
+    Raises
+    ------
+    errors.ConfigError
+        When that is too little to work with; the message shows the sum.
+
+    Examples
+    --------
+    >>> usable_bytes(1 << 30, 192 << 20, 0.5) == (1024 - 192 - 64) * 2**20 // 2
+    True
+    """
+    usable = int((limit - resident_at_start - MARGIN_BYTES) * fraction)
+    if usable < SMALLEST_USABLE_BYTES:
+        raise ConfigError(
+            f"too little memory for an executor: (limit {_mb(limit)} - in use at its start {_mb(resident_at_start)} - margin "
+            f"{_mb(MARGIN_BYTES)}) x memory_fraction {fraction} = {_mb(usable)}, below {_mb(SMALLEST_USABLE_BYTES)}; "
+            "give the worker a larger memory limit",
+            setting="memory_fraction",
+            value=fraction,
+        )
+    return usable
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):.0f} MB"
+
+
+class MemoryStatistics(NamedTuple):
+    """One look at the account, in bytes."""
+
+    total_bytes: int
+    execution_bytes: int
+    storage_bytes: int
+    task_count: int
+
+
+class ExecutorMemory:
+    """The budget of one executor process."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._pool = MemoryPool(total_bytes)
+        self._mutex = threading.Lock()
+        self._evict: Callable[[int], int] | None = None
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<ExecutorMemory {now.execution_bytes}+{now.storage_bytes} of {now.total_bytes} bytes, {now.task_count} tasks>"
+
+    @property
+    def total_bytes(self) -> int:
+        """The whole budget."""
+        return self._pool.total_bytes
+
+    def evict_with(self, evict: Callable[[int], int] | None) -> None:
+        """Name who frees cached blocks: called with bytes wanted, without locks, frees them by ``release_storage``."""
+        self._evict = evict
+
+    def acquire(self, task: AttemptId, size_bytes: int) -> int:
+        """Grant a task up to ``size_bytes``; blocks are evicted for it where the rules allow."""
+        with self._mutex:
+            to_evict = self._pool.eviction_for(task, size_bytes)
+            if not to_evict or self._evict is None:
+                return self._pool.grant(task, size_bytes)
+        self._evict(to_evict)
+        with self._mutex:
+            return self._pool.grant(task, size_bytes)
+
+    def release(self, task: AttemptId, size_bytes: int) -> None:
+        """Take back part of what a task holds."""
+        with self._mutex:
+            self._pool.release(task, size_bytes)
+
+    def open_task(self, task: AttemptId) -> None:
+        """A task begins."""
+        with self._mutex:
+            self._pool.open_task(task)
+
+    def close_task(self, task: AttemptId) -> int:
+        """A task is over; returns what it had not released."""
+        with self._mutex:
+            return self._pool.close_task(task)
+
+    def acquire_storage(self, size_bytes: int) -> bool:
+        """Grant cached blocks all of ``size_bytes``, or nothing."""
+        with self._mutex:
+            return self._pool.grant_storage(size_bytes)
+
+    def release_storage(self, size_bytes: int) -> None:
+        """Blocks are gone."""
+        with self._mutex:
+            self._pool.release_storage(size_bytes)
+
+    def free_bytes(self) -> int:
+        """Held by nobody now."""
+        with self._mutex:
+            return self._pool.free_bytes
+
+    def statistics(self) -> MemoryStatistics:
+        """One consistent look."""
+        with self._mutex:
+            pool = self._pool
+            return MemoryStatistics(pool.total_bytes, pool.execution_bytes, pool.storage_bytes, len(pool.by_task))
+
+
+class TaskMemory:
+    """One task's account: opened when made, closed by ``release_all``.
+
+    >>> memory = TaskMemory(ExecutorMemory(100), AttemptId(1))
+    >>> memory.acquire(150), memory.used_bytes
+    (100, 100)
+    >>> memory.release(40)
+    >>> memory.release_all(), memory.peak_bytes
+    (60, 100)
+    """
+
+    __slots__ = ("_closed", "_executor", "attempt", "peak_bytes", "used_bytes")
+
+    def __init__(self, executor: ExecutorMemory, attempt: AttemptId) -> None:
+        self._executor = executor
+        self._closed = False
+        self.attempt = attempt
+        self.used_bytes = 0
+        self.peak_bytes = 0
+        executor.open_task(attempt)
+
+    def __repr__(self) -> str:
+        return f"<TaskMemory attempt={self.attempt} used={self.used_bytes} peak={self.peak_bytes}>"
+
+    def acquire(self, size_bytes: int) -> int:
+        """Ask for memory; returns what was granted, 0 to ``size_bytes``. Each of N tasks can come to hold 1/N. Never waits."""
+        if size_bytes <= 0 or self._closed:
+            return 0
+        granted = self._executor.acquire(self.attempt, size_bytes)
+        self.used_bytes += granted
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        return granted
+
+    def try_acquire(self, size_bytes: int) -> bool:
+        """Ask for all of it or nothing."""
+        granted = self.acquire(size_bytes)
+        if granted >= size_bytes:
+            return True
+        self.release(granted)
+        return False
+
+    def release(self, size_bytes: int) -> None:
+        """Give back part of what is held."""
+        if size_bytes:
+            self._executor.release(self.attempt, size_bytes)
+            self.used_bytes -= size_bytes
+
+    def release_all(self) -> int:
+        """Close the account at the task's end; returns the bytes it still held, which were leaked. Idempotent."""
+        if self._closed:
+            return 0
+        self._closed = True
+        leaked = self._executor.close_task(self.attempt)
+        self.used_bytes = 0
+        return leaked
