@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from flowkit.abc import BlockTransport
 from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.memory_store import MemoryStore
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
@@ -52,3 +53,5 @@ class TaskEnvironment:
     check_killed: Callable[[], None]
     #: asks the scheduler; raises ``errors.CommitDenied`` when another attempt was first
     acquire_commit: Callable[[], None]
+    #: partitions this task newly put into the cache: the pipeline passes ``cached_blocks.append`` to the cache as ``recorder``
+    cached_blocks: list[BlockInfo] = field(default_factory=list)

@@ -168,7 +168,7 @@ class MemoryStore:
                 needed = estimate_batch(rows)
                 if needed > reserved:
                     step = max(_STEP_BYTES, needed // 2)
-                    if self._reserve(key, needed + step - reserved):
+                    if self._memory is None or self._memory.acquire_storage(needed + step - reserved):
                         reserved = needed + step
                     elif self._reserve(key, needed - reserved):
                         reserved = needed
