@@ -1,0 +1,93 @@
+"""Spill runs: batches written to a file of the task's own, read back in order, then removed.
+
+Runs on the task's slot thread; not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flowkit.errors import InternalError
+from flowkit.storage import codecs
+from flowkit.storage.frames import HEADER_BYTES, frame, read_header
+from flowkit.storage.serializers import decode_batch, encode_batch
+from flowkit.storage.shuffle.files import removed_on_failure
+
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run. ``disk_bytes`` is its file's length, ``rows`` what was written."""
+
+    path: Path
+    disk_bytes: int
+    rows: int
+
+    def batches(self) -> Iterator[list[Any]]:
+        """The batches in the order of writing, one in memory at a time; each call begins anew."""
+        with self.path.open("rb", buffering=_BUFFER_BYTES) as file:
+            while header := file.read(HEADER_BYTES):
+                codec, raw_bytes, packed_bytes = read_header(header)
+                data = file.read(packed_bytes)
+                if len(data) != packed_bytes:
+                    raise InternalError(f"spill run {self.path} ends inside a frame")
+                yield decode_batch(codecs.decompress(codec, data, raw_bytes))
+
+    def delete(self) -> None:
+        """Remove the file. Idempotent."""
+        self.path.unlink(missing_ok=True)
+
+
+class RunWriter:
+    """Writes one run to ``directory / name``.
+
+    Raises
+    ------
+    errors.DiskFull
+        From ``write`` and ``close``; the file is removed then.
+    """
+
+    def __init__(self, directory: Path, name: str, *, codec: str = "none") -> None:
+        self.path = directory / name
+        self.rows = 0
+        self.disk_bytes = 0
+        self._codec = codecs.codec_number(codec)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file: BinaryIO | None = self.path.open("xb", buffering=_BUFFER_BYTES)
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._file is not None:
+            self.abort()
+
+    def write(self, batch: list[Any]) -> None:
+        """Append a batch."""
+        if self._file is None:
+            raise InternalError(f"spill run {self.path} is closed")
+        data = frame(encode_batch(batch), self._codec)
+        with removed_on_failure(self.path):
+            self._file.write(data)
+        self.rows += len(batch)
+        self.disk_bytes += len(data)
+
+    def close(self) -> Run:
+        """Finish it. A writer left without ``close`` (an exception inside ``with``) removes its file."""
+        if self._file is None:
+            raise InternalError(f"spill run {self.path} is closed")
+        file, self._file = self._file, None
+        with removed_on_failure(self.path):
+            file.close()
+        return Run(self.path, self.disk_bytes, self.rows)
+
+    def abort(self) -> None:
+        """Remove what was written. Idempotent."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            self.path.unlink(missing_ok=True)
+            file.close()

@@ -1,0 +1,62 @@
+"""Whole batches: lists of rows, and of pairs. The forms are listed in the package's docstring.
+
+Runs on slot threads; stateless.
+"""
+
+from __future__ import annotations
+
+import struct
+from operator import itemgetter
+from typing import Any
+
+from flowkit.storage.serializers import columns
+from flowkit.storage.serializers.columns import Column, OrderedColumn
+
+LIST, PAIRS = b"B", b"C"
+_LIST_HEADER = struct.Struct("<cQ")
+_PAIRS_HEADER = struct.Struct("<cQQ")
+
+_first, _second = itemgetter(0), itemgetter(1)
+
+
+def encode_batch(records: list[Any]) -> bytes:
+    """Serialise a list. ``decode_batch`` returns an equal one, with the same types throughout.
+
+    What rows share with one another may come back as equal copies.
+
+    >>> decode_batch(encode_batch([("a", 1), ("b", True)]))
+    [('a', 1), ('b', True)]
+    """
+    if records and set(map(type, records)) == {tuple} and set(map(len, records)) == {2}:
+        return encode_pairs(columns.classify(list(map(_first, records))), columns.classify(list(map(_second, records))))
+    return _LIST_HEADER.pack(LIST, len(records)) + columns.classify(records).encode()
+
+
+def encode_pairs(keys: Column, values: Column) -> bytes:
+    """Serialise pairs given as two columns of one length."""
+    encoded = keys.encode()
+    return b"".join((_PAIRS_HEADER.pack(PAIRS, len(keys), len(encoded)), encoded, values.encode()))
+
+
+def encode_pairs_between(keys: OrderedColumn, values: OrderedColumn, start: int, stop: int) -> bytes:
+    """Serialise pairs ``start`` to ``stop`` of two reordered columns."""
+    encoded = keys.encode(start, stop)
+    return b"".join((_PAIRS_HEADER.pack(PAIRS, stop - start, len(encoded)), encoded, values.encode(start, stop)))
+
+
+def decode_batch(data: bytes | memoryview) -> list[Any]:
+    """What ``encode_batch`` or ``encode_pairs`` was given.
+
+    Raises ``ValueError`` for bytes that begin with no known form.
+    """
+    view = memoryview(data)
+    tag = bytes(view[:1])
+    if tag == PAIRS:
+        _, count, key_bytes = _PAIRS_HEADER.unpack_from(view)
+        middle = _PAIRS_HEADER.size + key_bytes
+        keys = columns.decode(view[_PAIRS_HEADER.size : middle], count)
+        return list(zip(keys, columns.decode(view[middle:], count), strict=True))
+    if tag == LIST:
+        _, count = _LIST_HEADER.unpack_from(view)
+        return list(columns.decode(view[_LIST_HEADER.size :], count))
+    raise ValueError(f"no batch begins with {tag!r}")
