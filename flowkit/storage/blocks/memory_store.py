@@ -133,6 +133,11 @@ class MemoryStore:
                 self._computing.pop(key, None)
                 self._changed.notify_all()
 
+    def holds(self, app: AppId, rdd: RddId, partition: PartitionIndex) -> bool:
+        """Whether the partition is here now; asked while planning, no use of it, so it may be gone a moment later."""
+        with self._changed:
+            return BlockKey(app, rdd, partition) in self._blocks
+
     def _get_or_claim(self, key: BlockKey, check_killed: Callable[[], None] | None) -> _Block | None:
         while True:
             with self._changed:
