@@ -75,10 +75,10 @@ def stable_hash(key: Any) -> int:
     return _mix(_raw(key))
 
 
-def stable_hashes(keys: Sequence[Any] | NDArray[np.int64]) -> NDArray[np.uint64]:
+def stable_hashes(keys: Sequence[Any] | NDArray[np.signedinteger[Any]]) -> NDArray[np.uint64]:
     """Hash many keys; entry ``i`` is ``stable_hash(keys[i])``.
 
-    An int64 array stands for a list of ints. Cost: about 40 ns an int, 80 ns a short str, 100 ns and its elements' a tuple.
+    An array of signed integers stands for a list of ints. Cost: about 40 ns an int, 80 ns a short str, 100 ns and its elements' a tuple.
     """
     return _mix_array(_raw_array(keys))
 
@@ -286,11 +286,11 @@ def _mix_array(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values
 
 
-def _raw_array(keys: Sequence[Any] | NDArray[np.int64]) -> NDArray[np.uint64]:
+def _raw_array(keys: Sequence[Any] | NDArray[np.signedinteger[Any]]) -> NDArray[np.uint64]:
     import numpy as np
 
     if isinstance(keys, np.ndarray):
-        return _raw_int64(keys)
+        return _raw_integers(keys)
     count = len(keys)
     kinds = set(map(type, keys))
     if kinds <= {int, bool}:
@@ -306,16 +306,16 @@ def _raw_array(keys: Sequence[Any] | NDArray[np.int64]) -> NDArray[np.uint64]:
     return np.fromiter(map(_raw, keys), np.uint64, count)
 
 
-def _raw_int64(keys: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _raw_integers(keys: NDArray[np.signedinteger[Any]]) -> NDArray[np.uint64]:
     # What Python's hash(int) does: the value modulo 2**61 - 1 with its sign, and -2 in the place of -1.
     import numpy as np
 
-    hashes = keys
-    if len(keys) and (keys.max() >= _NUMBER_MODULUS or keys.min() <= -_NUMBER_MODULUS):
-        hashes = np.fmod(keys, np.int64(_NUMBER_MODULUS))
+    hashes = keys.astype(np.int64)
+    if len(keys) and (hashes.max() >= _NUMBER_MODULUS or hashes.min() <= -_NUMBER_MODULUS):
+        hashes = np.fmod(hashes, np.int64(_NUMBER_MODULUS))
     if len(keys) and hashes.min() < 0:
         hashes = np.where(hashes == -1, np.int64(-2), hashes)
-    return hashes.astype(np.int64, copy=False).view(np.uint64)
+    return hashes.view(np.uint64)
 
 
 def _crc_of_texts(keys: Sequence[str]) -> Iterable[int]:

@@ -67,8 +67,8 @@ class HashPartitioner:
         # The upper 32 bits scaled to the range: no slower division, no bias worth speaking of below 2**24 partitions.
         return ((stable_hash(key) >> 32) * self.num_partitions) >> 32
 
-    def partition_all(self, keys: Sequence[Any] | NDArray[np.int64]) -> Sequence[int]:
-        """The partitions of many keys; an int64 array stands for a list of ints. Returns a small-integer array."""
+    def partition_all(self, keys: Sequence[Any] | NDArray[np.signedinteger[Any]]) -> Sequence[int]:
+        """The partitions of many keys; a signed integer array stands for a list of ints. Returns a small-integer array."""
         import numpy as np
 
         upper = stable_hashes(keys) >> np.uint64(32)
@@ -189,7 +189,11 @@ class RangePartitioner:
         """The partitions of many keys, by numpy where keys and bounds are all ints or all floats."""
         bounds = self.bounds
         compared = keys if self.key is None else list(map(self.key, keys))
-        if self._numeric is not None and (numbers := _exact_numbers(compared)) is not None and numbers.dtype == self._numeric.dtype:
+        if (
+            self._numeric is not None
+            and (numbers := _exact_numbers(compared)) is not None
+            and numbers.dtype == self._numeric.dtype
+        ):
             found = self._numeric.searchsorted(numbers, side="left")
             if not self.ascending:
                 found = len(bounds) - found

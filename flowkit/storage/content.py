@@ -55,14 +55,18 @@ class ContentStore:
         except OSError as exc:
             draft.unlink(missing_ok=True)
             if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DiskFull(f"no space left for {len(data)} bytes of content in {self.directory}", path=str(self.directory)) from exc
+                raise DiskFull(
+                    f"no space left for {len(data)} bytes of content in {self.directory}", path=str(self.directory)
+                ) from exc
             raise
         return name
 
     def path(self, content: ContentId) -> Path | None:
         """The file that holds it, or None when it is not on this host."""
         if not _ID.match(content):
-            raise InvalidArgument(f"content id {content!r}: must be 64 hex digits", name="content", value=content, allowed="64 hex digits")
+            raise InvalidArgument(
+                f"content id {content!r}: must be 64 hex digits", name="content", value=content, allowed="64 hex digits"
+            )
         path = self.directory / content
         return path if path.exists() else None
 

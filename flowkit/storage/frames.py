@@ -39,7 +39,7 @@ class FrameHeader(NamedTuple):
     packed_bytes: int
 
 
-def read_header(data: bytes) -> FrameHeader:
+def read_header(data: bytes | bytearray) -> FrameHeader:
     """Take a header of ``HEADER_BYTES`` apart."""
     return FrameHeader(*_HEADER.unpack(data))
 
@@ -62,18 +62,19 @@ def batches_in(data: bytes | memoryview) -> Iterator[list[Any]]:
 
 def batches_of_pieces(pieces: Iterable[bytes]) -> Iterator[list[Any]]:
     """Decode frames that arrive in pieces cut anywhere; holds one frame and one piece. Raises as ``batches_in``."""
-    rest = b""
+    rest = bytearray()
     for piece in pieces:
-        rest = rest + piece if rest else piece
+        rest += piece
         whole = _whole_frames(rest)
         if whole:
-            yield from batches_in(memoryview(rest)[:whole])
-            rest = rest[whole:]
+            # Copied out: what is decoded may keep pointing into it (Arrow does), and a pinned bytearray cannot shrink.
+            yield from batches_in(bytes(rest[:whole]))
+            del rest[:whole]
     if rest:
         raise ValueError("the data ends inside a frame")
 
 
-def _whole_frames(data: bytes) -> int:
+def _whole_frames(data: bytearray) -> int:
     place = 0
     while len(data) - place >= HEADER_BYTES:
         following = place + HEADER_BYTES + read_header(data[place : place + HEADER_BYTES]).packed_bytes

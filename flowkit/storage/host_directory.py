@@ -232,9 +232,13 @@ def _private_directory(path: Path) -> None:
         pass
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise ClusterError(f"{path} is not a directory of its own (a symlink or a file); remove it or set local_directory", path=str(path))
+        raise ClusterError(
+            f"{path} is not a directory of its own (a symlink or a file); remove it or set local_directory", path=str(path)
+        )
     if found.st_uid != os.getuid():
-        raise ClusterError(f"{path} belongs to user {found.st_uid}, not to {os.getuid()}; set local_directory to another place", path=str(path))
+        raise ClusterError(
+            f"{path} belongs to user {found.st_uid}, not to {os.getuid()}; set local_directory to another place", path=str(path)
+        )
     if stat.S_IMODE(found.st_mode) != _PRIVATE:
         path.chmod(_PRIVATE)
 

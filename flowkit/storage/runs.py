@@ -6,6 +6,7 @@ Runs on the task's slot thread; not thread-safe.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,4 +91,5 @@ class RunWriter:
         if self._file is not None:
             file, self._file = self._file, None
             self.path.unlink(missing_ok=True)
-            file.close()
+            with suppress(OSError):  # what is still buffered may not fit on the disk; it is thrown away either way
+                file.close()

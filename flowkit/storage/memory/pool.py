@@ -22,7 +22,8 @@ class MemoryPool:
     """The account. All sizes in bytes.
 
     >>> pool = MemoryPool(100)
-    >>> pool.open_task(AttemptId(1)); pool.open_task(AttemptId(2))
+    >>> pool.open_task(AttemptId(1))
+    ... pool.open_task(AttemptId(2))
     >>> pool.grant(AttemptId(1), 80)
     50
     """

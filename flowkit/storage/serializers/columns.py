@@ -61,6 +61,11 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def int_numbers(self) -> NDArray[Any] | None:
+        """The values as an array, if all of them are exactly ``int`` and fit into 64 bits."""
+        return None if self.form == FLOAT else self.numbers
+
     def encode(self) -> bytes:
         """The column as bytes, its form first."""
         if self.numbers is not None:
@@ -225,7 +230,6 @@ def _decode_arrow(data: memoryview) -> list[Any]:
 
 
 # -- pickle --------------------------------------------------------------------------------------------------------------
-
 
 
 def pickle_rows(rows: list[Any]) -> bytes:

@@ -195,7 +195,13 @@ class ShuffleFiles:
             return self._entry(file, reducer).length
 
     def stream_block(
-        self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, reducer: int, *, piece_bytes: int = READ_PIECE_BYTES
+        self,
+        shuffle: ShuffleId,
+        map_partition: PartitionIndex,
+        attempt: AttemptId,
+        reducer: int,
+        *,
+        piece_bytes: int = READ_PIECE_BYTES,
     ) -> Iterator[bytes]:
         """A block in pieces of at most ``piece_bytes``, for those too large to hold; read twice, the first time for its checksum.
 

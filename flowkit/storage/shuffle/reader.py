@@ -1,0 +1,310 @@
+"""Reads one reduce partition: blocks of this host from their files, others' asked for ahead of need, all merged in map order.
+
+``read_shuffle`` runs on the task's slot thread. Helper threads of its own only wait for other hosts; they start with the first remote
+block and end with the generator, whether it was exhausted, closed or raised.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from time import perf_counter
+from typing import Any, NoReturn
+
+from flowkit.abc import BlockTransport
+from flowkit.errors import FetchFailed, InternalError
+from flowkit.model.ids import AppId, HostToken, PartitionIndex
+from flowkit.model.map_status import ShuffleSources
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import FetchFailure
+from flowkit.storage.frames import batches_in, batches_of_pieces
+from flowkit.storage.shuffle.fetch_plan import BlockSource, FetchPlan, FetchRequest, FetchWindow, plan_fetches
+from flowkit.storage.shuffle.files import BlockError, BlockMissing, ShuffleFiles
+
+#: small batches are joined up to this many rows or encoded bytes, so that what follows is not called for a handful of rows
+_BATCH_ROWS, _BATCH_BYTES = 4_096, 1 << 20
+#: a local block above this is read in pieces instead of whole
+_STREAM_ABOVE_BYTES = 64 << 20
+#: threads that wait for other hosts; requests are large, so a few keep a link busy
+_MOST_THREADS = 4
+#: how often a reader that waits for another host looks whether its task was killed
+_KILL_CHECK_S = 0.2
+#: after a damaged block, it is read or asked for once more: memory and networks err more often than disks
+_TRIES = 2
+DEFAULT_TIMEOUT_S = 60.0
+
+
+def read_shuffle(
+    sources: ShuffleSources,
+    reducer: int,
+    *,
+    app: AppId,
+    files: ShuffleFiles,
+    host: HostToken,
+    transport: BlockTransport,
+    in_flight_bytes: int,
+    metrics: TaskMetrics,
+    check_killed: Callable[[], None],
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Iterator[list[tuple[Any, Any]]]:
+    """Iterate the pairs of a reduce partition in batches: by map partition, and within one in the order of writing.
+
+    Parameters
+    ----------
+    in_flight_bytes
+        Blocks of other hosts asked for or waiting to be used at most; see ``FetchWindow`` for the exception.
+    timeout_s
+        For one answer of another host.
+
+    Raises
+    ------
+    errors.FetchFailed
+        With a ``FetchFailure`` for exactly the output that is missing or damaged, or for the whole host when none of its
+        executors can be reached.
+    """
+    plan = plan_fetches(sources, reducer, host=host, limit_bytes=in_flight_bytes)
+    failures = _Failures(sources)
+    remote = _RemoteBlocks(plan, sources, reducer, app, transport, in_flight_bytes, metrics, check_killed, timeout_s)
+    with closing(remote):
+        pending: list[tuple[Any, Any]] = []
+        pending_bytes = 0
+        for block in plan.blocks:
+            if block.host == host:
+                batches, size = _read_local(files, sources, block, reducer, failures, metrics)
+            else:
+                data = remote.take(block)
+                batches, size = batches_in(data), len(data)
+            for batch in batches:
+                metrics.shuffle_read_rows += len(batch)
+                if size < _BATCH_BYTES and (pending or len(batch) < _BATCH_ROWS):
+                    pending += batch
+                    if len(pending) < _BATCH_ROWS:
+                        continue
+                    batch, pending = pending, []  # noqa: PLW2901
+                elif pending:
+                    check_killed()
+                    yield pending
+                    pending = []
+                pending_bytes = 0
+                check_killed()
+                yield batch
+            pending_bytes += size
+            if pending and pending_bytes >= _BATCH_BYTES:
+                check_killed()
+                yield pending
+                pending, pending_bytes = [], 0
+            remote.done_with(block)
+        if pending:
+            yield pending
+
+
+def _read_local(
+    files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures, metrics: TaskMetrics
+) -> tuple[Iterator[list[Any]], int]:
+    if block.about_bytes > _STREAM_ABOVE_BYTES:
+        metrics.shuffle_local_bytes += block.about_bytes
+        return _stream_local(files, sources, block, reducer, failures), block.about_bytes
+    for attempt in range(_TRIES):
+        try:
+            data = files.read_block(sources.shuffle, block.map_partition, block.attempt, reducer)
+        except BlockError as exc:
+            if isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
+                failures.raise_for_block(block, str(exc), exc)
+        else:
+            metrics.shuffle_local_bytes += len(data)
+            return batches_in(data), len(data)
+    raise InternalError("unreachable: the last try returns or raises")
+
+
+def _stream_local(
+    files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures
+) -> Iterator[list[Any]]:
+    for attempt in range(_TRIES):
+        begun = False
+        try:
+            for batch in batches_of_pieces(files.stream_block(sources.shuffle, block.map_partition, block.attempt, reducer)):
+                begun = True
+                yield batch
+        except BlockError as exc:
+            if begun or isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
+                failures.raise_for_block(block, str(exc), exc)
+        else:
+            return
+
+
+class _Failures:
+    """Makes ``FetchFailed`` with what the scheduler must know: which output, of which attempt, by which sources."""
+
+    def __init__(self, sources: ShuffleSources) -> None:
+        self._sources = sources
+
+    def raise_for_block(self, block: BlockSource, story: str, cause: BaseException | None = None) -> NoReturn:
+        """``story`` begins with the reason: ``missing: ...`` or ``corrupt: ...``."""
+        reason, _, detail = story.partition(": ")
+        known = reason if reason in {"missing", "corrupt"} else "missing"
+        self._raise(block.map_partition, block, known, f"map output {block.map_partition} is {known}: {detail or story}", cause)
+
+    def raise_for_host(self, block: BlockSource, story: str, cause: BaseException | None) -> NoReturn:
+        """No executor of the block's host answers."""
+        self._raise(None, block, "unreachable", f"nobody on {block.host} can be reached: {story}", cause)
+
+    def _raise(
+        self, map_partition: PartitionIndex | None, block: BlockSource, reason: str, text: str, cause: BaseException | None
+    ) -> NoReturn:
+        message = f"shuffle {self._sources.shuffle}: {text}"
+        failure = FetchFailure(
+            shuffle=self._sources.shuffle,
+            map_partition=map_partition,
+            map_attempt=None if map_partition is None else block.attempt,
+            host=block.host,
+            reason=reason,
+            message=message,
+            epoch=self._sources.epoch,
+        )
+        raise FetchFailed(message, failure=failure) from cause
+
+
+class _RemoteBlocks:
+    """Blocks of other hosts, fetched by helper threads within the window and handed out one by one."""
+
+    def __init__(
+        self,
+        plan: FetchPlan,
+        sources: ShuffleSources,
+        reducer: int,
+        app: AppId,
+        transport: BlockTransport,
+        limit_bytes: int,
+        metrics: TaskMetrics,
+        check_killed: Callable[[], None],
+        timeout_s: float,
+    ) -> None:
+        self._sources = sources
+        self._reducer = PartitionIndex(reducer)
+        self._app = app
+        self._transport = transport
+        self._metrics = metrics
+        self._check_killed = check_killed
+        self._timeout_s = timeout_s
+        self._failures = _Failures(sources)
+        self._request_of = {block.map_partition: request for request in plan.requests for block in request.blocks}
+        self._thread_count = min(_MOST_THREADS, len(plan.requests))
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        # All below is guarded by the condition.
+        self._window = FetchWindow.over(plan, limit_bytes)
+        self._needed: int | None = None
+        self._arrived: dict[PartitionIndex, bytes | BaseException] = {}
+        self._taken: dict[PartitionIndex, int] = {}
+        self._closed = False
+
+    def take(self, block: BlockSource) -> bytes:
+        """The block, waiting for it if need be. Raises ``FetchFailed``."""
+        self._start()
+        started = perf_counter()
+        number = self._request_of[block.map_partition].number
+        with self._changed:
+            if block.map_partition not in self._arrived:
+                self._needed = number
+                self._changed.notify_all()
+        found = self._wait_for(block)
+        self._metrics.shuffle_fetch_wait_s += perf_counter() - started
+        if isinstance(found, BaseException):
+            raise found
+        self._metrics.shuffle_remote_bytes += len(found)
+        return found
+
+    def _wait_for(self, block: BlockSource) -> bytes | BaseException:
+        while True:
+            with self._changed:
+                found = self._arrived.pop(block.map_partition, None)
+                if found is not None:
+                    self._needed = None
+                    if isinstance(found, bytes):
+                        self._taken[block.map_partition] = len(found)
+                    return found
+                self._changed.wait(_KILL_CHECK_S)
+            self._check_killed()
+
+    def done_with(self, block: BlockSource) -> None:
+        """The block's bytes were used up: others may be asked for."""
+        if block.map_partition not in self._request_of:
+            return
+        with self._changed:
+            self._window.used(self._request_of[block.map_partition].number, self._taken.pop(block.map_partition))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop asking. A request under way ends by its own time-out; its thread then ends too, and nobody waits for it."""
+        with self._changed:
+            self._closed = True
+            self._arrived.clear()
+            self._changed.notify_all()
+
+    def _start(self) -> None:
+        if not self._threads:
+            for number in range(self._thread_count):
+                name = f"flowkit-fetch-{self._sources.shuffle}-{self._reducer}-{number}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        while (request := self._next_request()) is not None:
+            answers: list[bytes | BaseException]
+            try:
+                answers = [*self._fetch(request)]
+            except BaseException as exc:  # raised again on the task's thread, which waits for it
+                answers = [exc] * len(request.blocks)
+            with self._changed:
+                if self._closed:
+                    return
+                self._window.arrived(request.number, sum(len(each) for each in answers if isinstance(each, bytes)))
+                for block, answer in zip(request.blocks, answers, strict=True):
+                    self._arrived[block.map_partition] = answer
+                self._changed.notify_all()
+
+    def _next_request(self) -> FetchRequest | None:
+        with self._changed:
+            while not self._closed and self._window.waiting:
+                request = self._window.next_request(self._needed)
+                if request is not None:
+                    return request
+                self._changed.wait()
+            return None
+
+    def _fetch(self, request: FetchRequest) -> list[bytes]:
+        found = self._ask(request, request.blocks)
+        again = [place for place, answer in enumerate(found) if isinstance(answer, str) and answer.startswith("corrupt")]
+        if again:
+            answers = self._ask(request, tuple(request.blocks[place] for place in again))
+            for place, answer in zip(again, answers, strict=True):
+                found[place] = answer
+        blocks = []
+        for block, answer in zip(request.blocks, found, strict=True):
+            if isinstance(answer, str):
+                self._failures.raise_for_block(block, answer)
+            blocks.append(answer)
+        return blocks
+
+    def _ask(self, request: FetchRequest, blocks: tuple[BlockSource, ...]) -> list[bytes | str]:
+        addresses = self._sources.addresses.get(request.host, ())
+        story: list[str] = []
+        cause: BaseException | None = None
+        # Not all readers at the same neighbour: where a host has several, each reducer begins at another one.
+        for turn in range(len(addresses)):
+            address = addresses[(self._reducer + turn) % len(addresses)]
+            try:
+                return self._transport.fetch_shuffle(
+                    address,
+                    self._app,
+                    self._sources.shuffle,
+                    self._reducer,
+                    [(block.map_partition, block.attempt) for block in blocks],
+                    timeout_s=self._timeout_s,
+                )
+            except (OSError, TimeoutError) as exc:
+                story.append(f"{address}: {exc or type(exc).__name__}")
+                cause = exc
+        self._failures.raise_for_host(blocks[0], "; ".join(story) or "it has no executor left", cause)
