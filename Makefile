@@ -71,7 +71,7 @@ check: $(VENV)/.installed-test ## style, types, import contracts, generated page
 	$(call timed,ruff,$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .)
 	$(call timed,mypy,$(BIN)/mypy)
 	$(call timed,import contracts,$(BIN)/lint-imports --no-logo)
-	$(call timed,generated pages,$(BIN)/python docs/generate_configuration.py --check)
+	$(call timed,generated pages,$(BIN)/python docs/generate.py --check)
 
 .PHONY: unit
 unit: $(VENV)/.installed-test
@@ -104,7 +104,7 @@ test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (u
 .PHONY: fmt
 fmt: $(VENV)/.installed-test ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
-	@$(BIN)/python docs/generate_configuration.py
+	@$(BIN)/python docs/generate.py
 
 .PHONY: bench
 bench: $(VENV)/.installed ## flowkit beside its peers, same data, same run; writes benchmarks/RESULTS.md
@@ -112,7 +112,7 @@ bench: $(VENV)/.installed ## flowkit beside its peers, same data, same run; writ
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## build the documentation into build/docs
-	@$(BIN)/python docs/generate_configuration.py
+	@$(BIN)/python docs/generate.py
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 	@echo "build/docs/index.html"
 
