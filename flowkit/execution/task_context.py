@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
-from flowkit.errors import TaskListenersFailed
+from flowkit.errors import InternalError, TaskListenersFailed
 from flowkit.model.ids import AppId, AttemptId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 
@@ -54,6 +54,7 @@ class TaskContext:
     """
 
     __slots__ = (
+        "_acquire_commit",
         "_completion_listeners",
         "_failure",
         "_failure_listeners",
@@ -86,6 +87,7 @@ class TaskContext:
         local_properties: Mapping[str, str],
         metrics: TaskMetrics,
         is_interrupted: Callable[[], bool] = lambda: False,
+        acquire_commit: Callable[[], None] | None = None,
     ) -> None:
         self.app_id = app_id
         self.stage_id = stage_id
@@ -99,6 +101,7 @@ class TaskContext:
         self.cpus = 1
         self.resources: Mapping[str, tuple[str, ...]] = {}
         self._is_interrupted = is_interrupted
+        self._acquire_commit = acquire_commit
         # Listeners may be registered from threads the task itself started.
         self._lock = threading.Lock()
         self._completion_listeners: list[CompletionListener] = []
@@ -130,6 +133,16 @@ class TaskContext:
     def get_local_property(self, name: str) -> str | None:
         """A property of the thread that called the action; None when it was not set."""
         return self.local_properties.get(name)
+
+    def acquire_commit(self) -> None:
+        """Ask the scheduler whether this attempt may make its output visible to others; waits for the answer.
+
+        Of all attempts at a partition one is allowed to. Raises ``errors.CommitDenied`` in the others, which ends them without
+        counting as a failure. For what writes outside of flowkit: call it when all is written, right before the final rename.
+        """
+        if self._acquire_commit is None:
+            raise InternalError("a task context that travelled cannot commit")
+        self._acquire_commit()
 
     # -- listeners
 

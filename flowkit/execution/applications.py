@@ -1,0 +1,61 @@
+"""Per application, what its tasks on this executor share: the files on this host and the content fetched to it.
+
+Runs in executors; thread-safe. Opened by the first task, kept until the application is dropped.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowkit.abc import BlockTransport
+from flowkit.config import Config
+from flowkit.execution.stage_programs import ContentFetcher
+from flowkit.model.ids import AppId
+from flowkit.storage.content import ContentStore
+from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One application's services on this executor."""
+
+    directory: ApplicationDirectory
+    content: ContentFetcher
+
+    @property
+    def results_directory(self) -> Path:
+        """Where results go that memory has no room for."""
+        return self.directory.path / "results"
+
+
+class Applications:
+    """The applications whose tasks this executor has seen."""
+
+    def __init__(self, host_directory: HostDirectory, transport: BlockTransport, config: Config) -> None:
+        self._host_directory = host_directory
+        self._transport = transport
+        self._config = config
+        self._lock = threading.Lock()
+        self._open: dict[AppId, Application] = {}
+
+    def get(self, app: AppId) -> Application:
+        """The application's services, opened on first use."""
+        known = self._open.get(app)
+        if known is not None:
+            return known
+        with self._lock:
+            known = self._open.get(app)
+            if known is None:
+                directory = self._host_directory.application(app, quota_bytes=self._config.max_disk_bytes)
+                store = ContentStore(directory.content_directory)
+                fetcher = ContentFetcher(store, app, self._transport, self._config.executor_timeout_s)
+                known = self._open[app] = Application(directory, fetcher)
+            return known
+
+    def drop(self, app: AppId) -> None:
+        """Delete the application's files on this host."""
+        with self._lock:
+            self._open.pop(app, None)
+        self._host_directory.drop_application(app)

@@ -1,0 +1,76 @@
+"""One attempt at a task, from its arrival at the executor to its report.
+
+Made by the event loop's thread, run by one slot thread; ``switch`` and ``answers`` are how others reach it there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from queue import Empty, SimpleQueue
+
+from flowkit.errors import CommitDenied
+from flowkit.execution.kill import KillSwitch
+from flowkit.execution.stage_programs import Stage
+from flowkit.model.ids import AttemptId
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import TaskLaunch
+
+
+class State(Enum):
+    """What becomes of an attempt here; changed under the executor's lock."""
+
+    QUEUED = "queued"
+    #: recalled or killed before a slot took it: whoever finds it in the queue passes over it
+    WITHDRAWN = "withdrawn"
+    RUNNING = "running"
+
+
+class Attempt:
+    """One attempt at one task."""
+
+    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "stage", "started", "started_at", "state", "switch")
+
+    def __init__(self, launch: TaskLaunch, stage: Stage) -> None:
+        self.id: AttemptId = launch.attempt
+        self.launch = launch
+        self.stage = stage
+        self.state = State.QUEUED
+        self.switch = KillSwitch()
+        self.metrics = TaskMetrics()
+        #: on the performance counter, for durations
+        self.arrived = time.perf_counter()
+        self.started = 0.0
+        #: on the executor's clock, for people; 0 while it is queued
+        self.started_at = 0.0
+        #: answers to commit requests; None wakes a task that waits for one, to look whether it was killed
+        self.answers: SimpleQueue[bool | None] = SimpleQueue()
+
+    def kill(self, reason: str) -> bool:
+        """Stop it, wherever it is; False when that was asked before."""
+        if not self.switch.kill(reason):
+            return False
+        self.answers.put(None)
+        return True
+
+    def acquire_commit(self, request: Callable[[AttemptId], None], resend_s: float) -> None:
+        """Ask whether this attempt may commit, and wait; the question is repeated every ``resend_s``, should it have got lost.
+
+        Raises ``CommitDenied`` when another attempt was first, ``TaskKilled`` when this one is to stop.
+        """
+        while True:
+            self.switch.check()
+            request(self.id)
+            try:
+                granted = self.answers.get(timeout=resend_s)
+            except Empty:
+                continue
+            if granted is None:
+                continue
+            if not granted:
+                raise CommitDenied(f"another attempt at partition {self.launch.partition} committed first")
+            return
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.id} partition {self.launch.partition} of stage {self.launch.stage}, {self.state.value}>"

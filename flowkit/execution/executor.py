@@ -1,0 +1,471 @@
+"""An executor: a queue of task attempts and slots that run them, first in, first out.
+
+Public methods are called from one thread (the worker's event loop) and return at once; slot threads run tasks and call back.
+
+A slot thread either holds an attempt or is parked on a lock of its own; whoever queues an attempt unparks exactly one. Nothing
+polls. One mutex guards the queue, the known attempts and the count of threads; no callback is called while it is held.
+
+Launches may arrive twice or late, so attempts that ended here are remembered for a while: a recalled or killed attempt never
+starts, whatever message comes when.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import psutil
+
+from flowkit.abc import BlockTransport
+from flowkit.config import Config
+from flowkit.execution import gc_clock
+from flowkit.execution.applications import Applications
+from flowkit.execution.attempt import Attempt, State
+from flowkit.execution.kill import Reaper
+from flowkit.execution.results import ResultStore
+from flowkit.execution.stage_programs import Stages
+from flowkit.execution.task_runner import TaskServices, run_task
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import (
+    KilledFailure,
+    StageDefinition,
+    TaskFailed,
+    TaskLaunch,
+    TaskRecalled,
+    TaskReport,
+    TaskStarted,
+)
+from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
+
+logger = logging.getLogger(__name__)
+
+#: Stages pipeline thousands of iterators, each a C frame or two; virtual memory, touched only as deep as needed.
+SLOT_STACK_BYTES = 64 << 20
+#: Attempts that are over, remembered against messages that arrive late or twice.
+_REMEMBERED = 20_000
+#: How long ``close`` waits for slot threads whose tasks were told to stop.
+_CLOSE_S = 2.0
+
+# threading.stack_size is a setting of the whole process, so only one executor at a time may change it.
+_stack_size_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStatistics:
+    """One look at an executor."""
+
+    slots: int
+    thread_count: int
+    queued_count: int
+    running_count: int
+    stage_count: int
+    stored_result_count: int
+    memory: MemoryStatistics
+
+
+class Executor:
+    """Runs task attempts in ``slots`` threads.
+
+    Parameters
+    ----------
+    executor
+        This executor's id, incarnation included.
+    host_directory
+        The directory the executors of this host share.
+    slots
+        Tasks that run at a time.
+    memory_limit_bytes
+        What the process may use in all; 0 when nobody limits it (then the machine's memory counts).
+    config
+        Limits, grace times and the like.
+    transport
+        Reads from other hosts; called from slot threads.
+    report
+        Hears of attempts: of each start, and of each ending. Called from slot threads, and from the calling thread for
+        attempts that never ran. Whoever sends them on in batches may leave a start out whose ending is in the same batch.
+    request_commit
+        Asks the scheduler whether an attempt may commit; answered by ``answer_commit``. May be repeated.
+    blocks_evicted
+        Hears which cached partitions left this executor's memory without having been asked to.
+    replace_process
+        The last resort: an attempt goes on after its grace time. Called with why, and with the other attempts that will
+        go down with the process. At most once an attempt.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        executor: ExecutorId,
+        host_directory: HostDirectory,
+        slots: int,
+        memory_limit_bytes: int,
+        config: Config,
+        transport: BlockTransport,
+        report: Callable[[Sequence[TaskReport]], None],
+        request_commit: Callable[[AttemptId], None],
+        blocks_evicted: Callable[[AppId, Sequence[tuple[RddId, PartitionIndex]]], None],
+        replace_process: Callable[[str, tuple[AttemptId, ...]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.id = executor
+        self._config = config
+        self._report = report
+        self._replace_process = replace_process
+        self._clock = clock
+        limit = memory_limit_bytes or psutil.virtual_memory().total
+        self._memory = ExecutorMemory(usable_bytes(limit, psutil.Process().memory_info().rss, config.memory_fraction))
+        self._cache = MemoryStore(self._memory, on_evicted=blocks_evicted)
+        self._results = ResultStore()
+        self._applications = Applications(host_directory, transport, config)
+        self._stages = Stages()
+        self._services = TaskServices(
+            executor=executor,
+            host=host_directory.token,
+            config=config,
+            transport=transport,
+            applications=self._applications,
+            memory=self._memory,
+            cache=self._cache,
+            results=self._results,
+            request_commit=request_commit,
+            clock=clock,
+        )
+        self._reaper = Reaper("flowkit reaper")
+        self._deletions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._deleter: threading.Thread | None = None
+
+        self._mutex = threading.Lock()
+        #: every attempt that is queued or runs, in order of arrival
+        self._attempts: dict[AttemptId, Attempt] = {}
+        #: queued attempts, and withdrawn ones that nobody has passed over yet
+        self._queue: deque[Attempt] = deque()
+        #: attempts that are over (None) or were killed before their launch arrived (why); oldest first
+        self._past: dict[AttemptId, str | None] = {}
+        self._slots = slots
+        #: slot threads by their number; more than ``_slots`` only until the surplus has finished what it runs
+        self._threads: dict[int, threading.Thread] = {}
+        #: locks of slot threads that wait for work
+        self._parked: list[threading.Lock] = []
+        self._running_count = 0
+        self._closed = False
+        self._started = False
+
+    # -- life
+
+    def start(self) -> None:
+        """Start the slots. What was launched before waits until then."""
+        if not self._started:
+            self._started = True
+            gc_clock.start()
+            self._adjust_threads()
+
+    def close(self) -> None:
+        """Start nothing more, ask running tasks to stop, and let go of all that is held.
+
+        Waits at most two seconds for tasks to stop; one that does not is left behind on its daemon thread. Reports nothing
+        of what was queued. Files stay on the host.
+        """
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.clear()
+            running = [attempt for attempt in self._attempts.values() if attempt.state is State.RUNNING]
+            threads = list(self._threads.values())
+            self._unpark(len(self._parked))
+        for attempt in running:
+            attempt.kill("the executor is closing")
+        deadline = time.monotonic() + _CLOSE_S
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._reaper.close()
+        if self._deleter is not None:
+            self._deletions.put(None)
+            self._deleter.join(max(0.0, deadline - time.monotonic()))
+        self._results.close()
+        if self._started:
+            gc_clock.stop()
+
+    def set_slots(self, slots: int) -> None:
+        """Run ``slots`` tasks at a time from now on; of more that run already, none is stopped."""
+        self._slots = slots
+        self._adjust_threads()
+
+    # -- stages and tasks
+
+    def define_stage(self, definition: StageDefinition) -> None:
+        """Tell of a stage, before its first launch and whenever its sources moved. Older versions are ignored."""
+        self._stages.define(definition)
+
+    def forget_stage(self, app: AppId, stage: StageId) -> None:
+        """No more launches of this stage will come."""
+        self._stages.forget(app, stage)
+
+    def launch(self, tasks: Sequence[TaskLaunch]) -> None:
+        """Queue attempts, in this order. One that is known, or was, is ignored; one killed before it came reports that."""
+        refused: list[TaskReport] = []
+        with self._mutex:
+            if self._closed:
+                return
+            queued = 0
+            for task in tasks:
+                if task.attempt in self._attempts:
+                    continue
+                if task.attempt in self._past:
+                    reason = self._past[task.attempt]
+                    if reason is not None:
+                        self._past[task.attempt] = None
+                        refused.append(self._never_ran(task.attempt, reason))
+                    continue
+                stage = self._stages.get(task.app, task.stage, task.stage_attempt)
+                if stage is None:
+                    refused.append(self._never_ran(task.attempt, f"stage {task.stage}.{task.stage_attempt} is unknown on {self.id}"))
+                    continue
+                attempt = Attempt(task, stage)
+                self._attempts[task.attempt] = attempt
+                self._queue.append(attempt)
+                queued += 1
+            self._unpark(queued)
+        if refused:
+            self._report(refused)
+
+    def recall(self, attempts: Sequence[AttemptId]) -> None:
+        """Give back those that have not started; each is reported as recalled, and will never start here."""
+        given_back: list[TaskReport] = []
+        with self._mutex:
+            for each in attempts:
+                attempt = self._attempts.get(each)
+                if attempt is None:
+                    # Its launch was lost or is late: a promise not to start it is all that is asked for.
+                    if each not in self._past:
+                        self._remember(each, None)
+                        given_back.append(TaskRecalled(each))
+                elif attempt.state is State.QUEUED:
+                    self._withdraw(attempt)
+                    given_back.append(TaskRecalled(each))
+        if given_back:
+            self._report(given_back)
+
+    def kill(self, attempts: Sequence[AttemptId], reason: str) -> None:
+        """Stop attempts: queued ones never start, running ones are interrupted, stubborn ones cost the process."""
+        never_ran: list[TaskReport] = []
+        running: list[Attempt] = []
+        with self._mutex:
+            for each in attempts:
+                attempt = self._attempts.get(each)
+                if attempt is None:
+                    if each not in self._past:
+                        self._remember(each, reason)
+                elif attempt.state is State.QUEUED:
+                    self._withdraw(attempt)
+                    never_ran.append(self._never_ran(each, reason))
+                else:
+                    running.append(attempt)
+        for attempt in running:
+            self._kill_running(attempt, reason)
+        if never_ran:
+            self._report(never_ran)
+
+    def answer_commit(self, attempt: AttemptId, granted: bool) -> None:
+        """The scheduler's answer to ``request_commit``; nobody waiting for it is no error."""
+        known = self._attempts.get(attempt)
+        if known is not None:
+            known.answers.put(granted)
+
+    # -- results and blocks
+
+    def release_results(self, attempts: Sequence[AttemptId]) -> None:
+        """Drop stored results."""
+        self._results.release(tuple(attempts))
+
+    def result_chunk(self, attempt: AttemptId, offset: int, length: int) -> bytes | None:
+        """Up to ``length`` bytes of a stored result; None when it is not here."""
+        return self._results.chunk(attempt, offset, length)
+
+    def drop_rdd(self, app: AppId, rdd: RddId) -> None:
+        """Drop an RDD's cached partitions."""
+        self._cache.drop_rdd(app, rdd)
+
+    def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
+        """Delete a shuffle's files on this host, soon."""
+        self._delete(lambda: self._applications.get(app).directory.shuffle_files.drop_shuffle(shuffle))
+
+    def drop_application(self, app: AppId) -> None:
+        """End all that an application has here: tasks, stages, blocks, results; its files on this host go soon."""
+        with self._mutex:
+            attempts = tuple(each.id for each in self._attempts.values() if each.launch.app == app)
+        self.kill(attempts, "the application is over")
+        self._stages.forget_application(app)
+        self._results.drop_application(app)
+        self._cache.drop_application(app)
+        self._delete(lambda: self._applications.drop(app))
+
+    # -- looking on
+
+    def known_attempts(self) -> tuple[AttemptId, ...]:
+        """Queued and running attempts, for heartbeats."""
+        with self._mutex:
+            return tuple(self._attempts)
+
+    def live_metrics(self) -> dict[AttemptId, TaskMetrics]:
+        """What running tasks have measured so far: copies."""
+        now = time.perf_counter()
+        with self._mutex:
+            running = [attempt for attempt in self._attempts.values() if attempt.state is State.RUNNING]
+        live: dict[AttemptId, TaskMetrics] = {}
+        for attempt in running:
+            metrics = live[attempt.id] = copy(attempt.metrics)
+            metrics.run_s = now - attempt.started
+        return live
+
+    def statistics(self) -> ExecutorStatistics:
+        """One look."""
+        with self._mutex:
+            return ExecutorStatistics(
+                slots=self._slots,
+                thread_count=len(self._threads),
+                queued_count=len(self._attempts) - self._running_count,
+                running_count=self._running_count,
+                stage_count=len(self._stages),
+                stored_result_count=len(self._results),
+                memory=self._memory.statistics(),
+            )
+
+    def __repr__(self) -> str:
+        return f"<Executor {self.id}: {self._running_count} of {self._slots} slots, {len(self._attempts)} attempts>"
+
+    # -- attempts; with the mutex held
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        attempt.state = State.WITHDRAWN
+        del self._attempts[attempt.id]
+        self._remember(attempt.id, None)
+
+    def _remember(self, attempt: AttemptId, killed: str | None) -> None:
+        self._past[attempt] = killed
+        if len(self._past) > _REMEMBERED:
+            del self._past[next(iter(self._past))]
+
+    def _never_ran(self, attempt: AttemptId, reason: str) -> TaskFailed:
+        return TaskFailed(attempt, 0.0, self._clock(), KilledFailure(reason), TaskMetrics())
+
+    def _unpark(self, count: int) -> None:
+        for _ in range(min(count, len(self._parked))):
+            self._parked.pop().release()
+
+    # -- killing
+
+    def _kill_running(self, attempt: Attempt, reason: str) -> None:
+        if attempt.kill(reason):
+            grace_s = self._config.kill_grace_s
+            self._reaper.after(grace_s / 2, attempt.switch.interrupt_again)
+            self._reaper.after(grace_s, lambda: self._give_up(attempt, reason))
+
+    def _give_up(self, attempt: Attempt, reason: str) -> None:
+        stack = attempt.switch.stack()
+        with self._mutex:
+            if self._closed or attempt.id not in self._attempts:
+                return
+            others = tuple(each for each in self._attempts if each != attempt.id)
+        launch = attempt.launch
+        self._replace_process(
+            f"partition {launch.partition} of stage {launch.stage} (attempt {attempt.id}) was to stop ({reason}) "
+            f"but still runs after {self._config.kill_grace_s:g} s, here:\n{stack}",
+            others,
+        )
+
+    # -- deleting files: a thread of its own, for a shuffle may be gigabytes and the event loop has no time
+
+    def _delete(self, deletion: Callable[[], None]) -> None:
+        if self._deleter is None:
+            self._deleter = threading.Thread(target=self._run_deletions, name="flowkit deletions", daemon=True)
+            self._deleter.start()
+        self._deletions.put(deletion)
+
+    def _run_deletions(self) -> None:
+        while (deletion := self._deletions.get()) is not None:
+            try:
+                deletion()
+            except Exception:
+                # What could not be deleted is found by the next sweep of the host's directory.
+                logger.exception("files of a finished application or shuffle could not be deleted")
+
+    # -- slots
+
+    def _adjust_threads(self) -> None:
+        starting: list[threading.Thread] = []
+        with self._mutex:
+            if not self._started or self._closed:
+                return
+            while len(self._threads) < self._slots:
+                number = next(number for number in range(self._slots) if number not in self._threads)
+                thread = threading.Thread(target=self._run_slot, args=(number,), name=f"flowkit slot {number}", daemon=True)
+                self._threads[number] = thread
+                starting.append(thread)
+            self._unpark(len(self._threads) - self._slots)
+        if starting:
+            with _stack_size_lock:
+                before = threading.stack_size(SLOT_STACK_BYTES)
+                try:
+                    for thread in starting:
+                        thread.start()
+                finally:
+                    threading.stack_size(before)
+
+    def _run_slot(self, number: int) -> None:
+        parking = threading.Lock()
+        parking.acquire()
+        while True:
+            with self._mutex:
+                if self._closed or len(self._threads) > self._slots:
+                    # Surplus; whatever unparked this thread with an attempt in mind must find another.
+                    del self._threads[number]
+                    if self._queue:
+                        self._unpark(1)
+                    return
+                attempt = self._next_attempt()
+                if attempt is None:
+                    self._parked.append(parking)
+            if attempt is None:
+                parking.acquire()
+                continue
+            self._run_attempt(attempt)
+
+    def _next_attempt(self) -> Attempt | None:
+        while self._queue:
+            attempt = self._queue.popleft()
+            if attempt.state is State.QUEUED:
+                attempt.state = State.RUNNING
+                self._running_count += 1
+                return attempt
+        return None
+
+    def _run_attempt(self, attempt: Attempt) -> None:
+        attempt.started = time.perf_counter()
+        attempt.started_at = self._clock()
+        self._tell(TaskStarted(attempt.id, attempt.started_at))
+        # Reported before it is forgotten: an attempt a heartbeat no longer names has had its ending reported.
+        self._tell(run_task(attempt, self._services))
+        with self._mutex:
+            self._running_count -= 1
+            del self._attempts[attempt.id]
+            self._remember(attempt.id, None)
+
+    def _tell(self, report: TaskReport) -> None:
+        try:
+            self._report((report,))
+        except Exception:
+            # A slot must outlive whoever listens; the scheduler resynchronises by heartbeat.
+            logger.exception("a report of attempt %s was not taken", report.attempt)

@@ -1,0 +1,174 @@
+"""What an executor knows of the stages it was told of: their newest sources, and each program unpickled once.
+
+``Stages`` is written by the event loop's thread; slot threads read, and are the ones that fetch and unpickle.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flowkit.abc import BlockTransport
+from flowkit.errors import FetchFailed
+from flowkit.model.ids import AppId, ContentId, ExecutorId, ShuffleId, StageId
+from flowkit.model.job_spec import Content
+from flowkit.model.map_status import ShuffleSources
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import ContentMissing, StageDefinition
+from flowkit.storage.content import ContentStore, content_id
+
+
+class ProgramUnreadable(Exception):  # noqa: N818 -- private to the executor: its cause is what the driver hears
+    """A program cannot be unpickled here; ``__cause__`` says why. Another try would fail alike."""
+
+
+class ContentFetcher:
+    """One application's content on this host, fetched from another when it is not here yet; once, however many tasks ask."""
+
+    def __init__(self, store: ContentStore, app: AppId, transport: BlockTransport, timeout_s: float) -> None:
+        self._store = store
+        self._app = app
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._mutex = threading.Lock()
+        self._fetching: dict[ContentId, threading.Lock] = {}
+
+    def path(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
+        """The file that holds it; raises ``FetchFailed`` with a ``ContentMissing`` when no address has it."""
+        path = self._store.path(content)
+        if path is not None:
+            return path
+        with self._mutex:
+            fetching = self._fetching.setdefault(content, threading.Lock())
+        # Held over the fetch on purpose: whoever else wants this content waits for the very same bytes.
+        with fetching:
+            path = self._store.path(content) or self._fetch(content, addresses)
+        with self._mutex:
+            self._fetching.pop(content, None)
+        return path
+
+    def _fetch(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
+        told: list[str] = []
+        for address in addresses:
+            try:
+                data = self._transport.fetch_content(address, self._app, content, timeout_s=self._timeout_s)
+            except KeyError:
+                told.append(f"{address}: has it no more")
+            except (OSError, TimeoutError) as error:
+                told.append(f"{address}: {error or type(error).__name__}")
+            else:
+                if content_id(data) == content:
+                    self._store.put(data)
+                    path = self._store.path(content)
+                    if path is not None:
+                        return path
+                told.append(f"{address}: sent other bytes than were asked for")
+        where = "; ".join(told) or "no executor is known to have it"
+        raise FetchFailed(f"content {content} could not be had: {where}", failure=ContentMissing((content,)))
+
+
+class Program:
+    """A stage's program, unpickled by the first task that needs it and shared by all. Thread-safe."""
+
+    __slots__ = ("_lock", "_value", "content")
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self._lock = threading.Lock()
+        self._value: Any = None
+
+    def load(self, read: Callable[[ContentId], Path], executor: ExecutorId, metrics: TaskMetrics) -> Any:
+        """The program. Whoever unpickles it has the time in its metrics.
+
+        Raises
+        ------
+        FetchFailed
+            Its bytes are nowhere to be had.
+        ProgramUnreadable
+            It needs something that is not there on this executor.
+        """
+        if self._value is not None:
+            return self._value
+        # Imports run under this lock; a second task of the stage could only wait for the same imports.
+        with self._lock:
+            if self._value is None:
+                started = time.perf_counter()
+                data = self.content.inline
+                if data is None:
+                    data = read(self.content.id).read_bytes()
+                try:
+                    self._value = pickle.loads(data)
+                except ModuleNotFoundError as error:
+                    said = ModuleNotFoundError(
+                        f"no module named {error.name!r} on executor {executor}, which the job's functions import; "
+                        "install it in the workers' environment, or define the functions in the driver's own script",
+                        name=error.name,
+                    )
+                    raise ProgramUnreadable from said
+                except Exception as error:
+                    error.add_note(f"while unpickling the job's functions on executor {executor}; do driver and workers differ?")
+                    raise ProgramUnreadable from error
+                metrics.deserialise_s = time.perf_counter() - started
+        return self._value
+
+
+class Stage:
+    """One attempt at a stage, as this executor knows it."""
+
+    __slots__ = ("definition", "program", "sources")
+
+    def __init__(self, definition: StageDefinition, program: Program) -> None:
+        self.definition = definition
+        self.program = program
+        self.sources: Mapping[ShuffleId, ShuffleSources] = {each.shuffle: each for each in definition.sources}
+
+    def update(self, definition: StageDefinition) -> None:
+        """Take over a newer definition; tasks that ask for sources from now on get its."""
+        self.definition = definition
+        self.sources = {each.shuffle: each for each in definition.sources}
+
+    def sources_of(self, shuffle: ShuffleId) -> ShuffleSources:
+        """The newest known; ``KeyError`` for a shuffle the stage does not read."""
+        return self.sources[shuffle]
+
+    def addresses_of(self, content: ContentId) -> tuple[str, ...]:
+        """Who may have a content."""
+        return self.definition.content_addresses.get(content, ())
+
+
+class Stages:
+    """All stages this executor was told of and not told to forget."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[tuple[AppId, StageId], dict[int, Stage]] = {}
+
+    def define(self, definition: StageDefinition) -> None:
+        """A new stage, a new attempt at one, or newer sources; an older version than the known one is ignored."""
+        attempts = self._attempts.setdefault((definition.app, definition.stage), {})
+        known = attempts.get(definition.stage_attempt)
+        if known is None:
+            same = (each.program for each in attempts.values() if each.program.content.id == definition.program.id)
+            attempts[definition.stage_attempt] = Stage(definition, next(same, None) or Program(definition.program))
+        elif definition.version > known.definition.version:
+            known.update(definition)
+
+    def get(self, app: AppId, stage: StageId, stage_attempt: int) -> Stage | None:
+        """What is known of a stage attempt."""
+        attempts = self._attempts.get((app, stage))
+        return None if attempts is None else attempts.get(stage_attempt)
+
+    def forget(self, app: AppId, stage: StageId) -> None:
+        """Tasks that are already here keep what they need."""
+        self._attempts.pop((app, stage), None)
+
+    def forget_application(self, app: AppId) -> None:
+        """Forget all its stages."""
+        for key in [key for key in self._attempts if key[0] == app]:
+            del self._attempts[key]
+
+    def __len__(self) -> int:
+        return len(self._attempts)

@@ -1,0 +1,309 @@
+"""The life of one task on its slot: unpickle, set up, run, pickle the result, tell listeners, clean up, say how it went.
+
+Runs on a slot thread; whatever user code does ends in a report, never in a dead slot.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from flowkit.abc import BlockTransport
+from flowkit.config import Config
+from flowkit.errors import CommitDenied, FetchFailed, NestedAction, ResultNotPicklable, TaskKilled, TaskListenersFailed
+from flowkit.execution import gc_clock
+from flowkit.execution.applications import Application, Applications
+from flowkit.execution.attempt import Attempt
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.failure import describe
+from flowkit.execution.kill import Interrupted
+from flowkit.execution.pipeline import TaskValue, run_program
+from flowkit.execution.results import ResultStore, pickle_result
+from flowkit.execution.stage_programs import ContentFetcher, ProgramUnreadable, Stage
+from flowkit.execution.task_context import TaskContext, set_current
+from flowkit.lineage.kernels import StageProgram
+from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken
+from flowkit.model.job_spec import INLINE_LIMIT_BYTES
+from flowkit.model.map_status import MapStatus
+from flowkit.model.task import (
+    BlockInfo,
+    CommitDeniedFailure,
+    ContentMissing,
+    ExceptionFailure,
+    FetchFailure,
+    InlineResult,
+    KilledFailure,
+    MapOutput,
+    MemoryFailure,
+    StoredResult,
+    TaskFailed,
+    TaskFailure,
+    TaskResult,
+    TaskSucceeded,
+)
+from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskServices:
+    """What an executor lends to every task it runs."""
+
+    executor: ExecutorId
+    host: HostToken
+    config: Config
+    transport: BlockTransport
+    applications: Applications
+    memory: ExecutorMemory
+    cache: MemoryStore
+    results: ResultStore
+    request_commit: Callable[[AttemptId], None]
+    clock: Callable[[], float]
+
+
+def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFailed:
+    """Run an attempt to its end and say how it ended. Raises nothing; leaves nothing behind but its output."""
+    metrics = attempt.metrics
+    metrics.queued_s = attempt.started - attempt.arrived
+    cpu_before, gc_before = time.thread_time(), gc_clock.seconds()
+    task = _Task(attempt, services)
+    ending: TaskResult | TaskFailure
+    try:
+        ending = task.run()
+    except BaseException as error:
+        ending = _failure(error, task)
+        # Now, while the task's memory is still open: generators caught in the traceback give theirs back when they are closed.
+        _let_go_of_frames(error)
+    task.clean_up()
+    metrics.cpu_s = time.thread_time() - cpu_before
+    metrics.gc_s = gc_clock.seconds() - gc_before
+    match ending:
+        case InlineResult() | StoredResult() | MapOutput():
+            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, tuple(task.cached_blocks))
+        case _:
+            return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics)
+
+
+class _Task:
+    """One run of one attempt."""
+
+    __slots__ = ("attempt", "cached_blocks", "context", "environment", "memory", "program", "services")
+
+    def __init__(self, attempt: Attempt, services: TaskServices) -> None:
+        self.attempt = attempt
+        self.services = services
+        self.program: StageProgram | None = None
+        self.context: TaskContext | None = None
+        self.environment: _Environment | None = None
+        self.memory: TaskMemory | None = None
+        self.cached_blocks: list[BlockInfo] = []
+
+    def run(self) -> TaskResult:
+        """The task from its first step to its listeners; raises what it failed with."""
+        self._set_up()
+        context = self.context
+        assert context is not None
+        try:
+            result = self.attempt.switch.run(self._compute)
+            if self.attempt.switch.interrupted:
+                # User code swallowed the exception: what it made of its input since then is anybody's guess.
+                raise Interrupted
+        except BaseException as error:
+            for tell in (lambda: context.mark_failed(error), context.mark_completed):
+                try:
+                    tell()
+                except TaskListenersFailed as also:
+                    error.add_note(str(also))
+            raise
+        context.mark_completed()
+        return result if isinstance(result, MapOutput) else self._hand_over(result)
+
+    def clean_up(self) -> None:
+        """Take back all that the task was lent, whatever became of it."""
+        set_current(None)
+        if self.memory is not None:
+            metrics = self.attempt.metrics
+            metrics.peak_memory_bytes = self.memory.peak_bytes
+            metrics.leaked_bytes = self.memory.release_all()
+            if metrics.leaked_bytes:
+                logger.warning("attempt %s left %d bytes of its memory unreleased", self.attempt.id, metrics.leaked_bytes)
+        if self.environment is not None:
+            self.environment.remove_spill_directory()
+
+    def _set_up(self) -> None:
+        attempt, services, stage = self.attempt, self.services, self.attempt.stage
+        launch, definition = attempt.launch, stage.definition
+        application = services.applications.get(launch.app)
+        content = _StageContent(application.content, stage)
+        self.program = stage.program.load(content.path, services.executor, attempt.metrics)
+        self.memory = TaskMemory(services.memory, attempt.id)
+
+        def acquire_commit() -> None:
+            attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)
+
+        self.environment = _Environment(
+            app=launch.app,
+            stage=launch.stage,
+            partition=launch.partition,
+            attempt=attempt.id,
+            host=services.host,
+            num_reducers=definition.num_reducers,
+            metrics=attempt.metrics,
+            memory=self.memory,
+            shuffle_files=application.directory.shuffle_files,
+            sources=stage.sources_of,
+            transport=services.transport,
+            cache=services.cache,
+            content=content,
+            spill_directory=lambda: application.directory.spill_directory(attempt.id),
+            fetch_in_flight_bytes=services.config.fetch_in_flight_bytes,
+            shuffle_codec=services.config.shuffle_codec,
+            check_killed=attempt.switch.check,
+            acquire_commit=acquire_commit,
+            cached_blocks=self.cached_blocks,
+        )
+        self.context = TaskContext(
+            app_id=launch.app,
+            stage_id=launch.stage,
+            stage_attempt_number=launch.stage_attempt,
+            partition_id=launch.partition,
+            num_partitions=definition.num_partitions,
+            attempt_number=launch.attempt_number,
+            task_attempt_id=attempt.id,
+            local_properties=definition.properties,
+            metrics=attempt.metrics,
+            is_interrupted=lambda: attempt.switch.reason is not None,
+            acquire_commit=acquire_commit,
+        )
+        set_current(self.context)
+
+    def _compute(self) -> MapOutput | bytes:
+        assert self.program is not None
+        assert self.environment is not None
+        metrics = self.attempt.metrics
+        began = time.perf_counter()
+        try:
+            output = run_program(self.program, self.environment)
+        finally:
+            metrics.run_s = time.perf_counter() - began
+        match output:
+            case MapStatus():
+                return MapOutput(output)
+            case TaskValue(value):
+                began = time.perf_counter()
+                data = pickle_result(value)
+                metrics.serialise_s = time.perf_counter() - began
+                metrics.result_bytes = len(data)
+                return data
+            case _:
+                assert_never(output)
+
+    def _hand_over(self, data: bytes) -> InlineResult | StoredResult:
+        if len(data) <= INLINE_LIMIT_BYTES:
+            return InlineResult(data)
+        application = self.services.applications.get(self.attempt.launch.app)
+        self.services.results.put(self.attempt.launch.app, self.attempt.id, data, application.results_directory)
+        return StoredResult(len(data))
+
+
+class _Environment(TaskEnvironment):
+    """A task's environment whose spill directory is made when somebody asks for it; most tasks never do."""
+
+    __slots__ = ("_make_spill_directory", "_spill_directory")
+
+    @property
+    def spill_directory(self) -> Path:  # type: ignore[override]
+        """For spill runs; made on first use."""
+        if self._spill_directory is None:
+            self._spill_directory = self._make_spill_directory()
+        return self._spill_directory
+
+    @spill_directory.setter
+    def spill_directory(self, make: Callable[[], Path]) -> None:
+        self._make_spill_directory = make
+        self._spill_directory: Path | None = None
+
+    def remove_spill_directory(self) -> None:
+        """Delete it with all that is left in it, if it was made."""
+        if self._spill_directory is not None:
+            shutil.rmtree(self._spill_directory, ignore_errors=True)
+
+
+class _StageContent:
+    """What a stage's tasks may read of the application's content."""
+
+    __slots__ = ("_fetcher", "_stage")
+
+    def __init__(self, fetcher: ContentFetcher, stage: Stage) -> None:
+        self._fetcher = fetcher
+        self._stage = stage
+
+    def path(self, content: ContentId) -> Path:
+        """See ``environment.ContentSource``."""
+        return self._fetcher.path(content, self._stage.addresses_of(content))
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def _failure(error: BaseException, task: _Task) -> TaskFailure:
+    """What to report of an error; which of them count against the task is written at the types of ``model.task``."""
+    switch = task.attempt.switch
+    if switch.reason is not None and (switch.interrupted or isinstance(error, TaskKilled)):
+        return KilledFailure(switch.reason)
+    fetch = _fetch_failure_in(error)
+    if fetch is not None:
+        return fetch
+    match error:
+        case CommitDenied():
+            return CommitDeniedFailure()
+        case MemoryError():
+            return MemoryFailure(str(error) or "Python could not allocate memory")
+        case ProgramUnreadable(__cause__=BaseException() as cause):
+            return msgspec.structs.replace(_described(cause, task), fatal=True)
+        case ResultNotPicklable() | NestedAction():
+            return msgspec.structs.replace(_described(error, task), fatal=True)
+        case _:
+            return _described(error, task)
+
+
+def _fetch_failure_in(error: BaseException) -> FetchFailure | ContentMissing | None:
+    """A failed fetch, even if user code caught it and raised something else because of it: that is not the user's fault."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if isinstance(at, FetchFailed) and isinstance(at.data.get("failure"), FetchFailure | ContentMissing):
+            found: FetchFailure | ContentMissing = at.data["failure"]
+            return found
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _described(error: BaseException, task: _Task) -> ExceptionFailure:
+    try:
+        return describe(error, task.program, task.attempt.launch.partition)
+    except Exception as also:
+        # Whatever a user's exception does when looked at (a __str__ that raises), the driver hears that it happened.
+        logger.exception("an exception of attempt %s could not be described", task.attempt.id)
+        told = "".join(traceback.format_tb(error.__traceback__))
+        return ExceptionFailure(type(error).__qualname__, f"(could not be described: {type(also).__name__})", told, None)
+
+
+def _let_go_of_frames(error: BaseException) -> None:
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        traceback.clear_frames(at.__traceback__)
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
