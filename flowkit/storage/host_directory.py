@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from flowkit.errors import ClusterError, InvalidArgument
@@ -136,10 +137,8 @@ class HostDirectory:
             if lock is None:
                 continue
             mark = self.base / f"{app}{_ABANDONED}"
-            try:
+            with suppress(FileExistsError):
                 mark.touch(exist_ok=False)
-            except FileExistsError:
-                pass
             # File times are the system's clock's, so it is what they are compared with.
             if time.time() - mark.stat().st_mtime >= lease_s or lease_s <= 0:
                 self._remove_tree(app)
@@ -198,10 +197,8 @@ class HostDirectory:
     def _remove_tree(self, app: AppId) -> None:
         # Renamed first, so that nobody finds half of it; several may do this at once.
         condemned = self.base / f"{app}{_DROPPED}-{secrets.token_hex(4)}"
-        try:
+        with suppress(FileNotFoundError):
             (self.base / app).rename(condemned)
-        except FileNotFoundError:
-            pass
         for leftover in self.base.glob(f"{app}{_DROPPED}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -226,10 +223,8 @@ def _subdirectory(path: Path) -> Path:
 
 
 def _private_directory(path: Path) -> None:
-    try:
+    with suppress(FileExistsError):
         path.mkdir(mode=_PRIVATE)
-    except FileExistsError:
-        pass
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise ClusterError(
@@ -245,17 +240,12 @@ def _private_directory(path: Path) -> None:
 
 def _read_or_make_token(base: Path) -> HostToken:
     path = base / "token"
-    try:
+    with suppress(FileNotFoundError):
         return HostToken(path.read_text(encoding="ascii"))
-    except FileNotFoundError:
-        pass
     # Written aside and linked: either the whole token is there or none, and the first one wins.
     draft = base / f"token.{secrets.token_hex(8)}"
     draft.write_text(f"host-{secrets.token_hex(8)}", encoding="ascii")
-    try:
+    with suppress(FileExistsError):
         os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    draft.unlink()
     return HostToken(path.read_text(encoding="ascii"))

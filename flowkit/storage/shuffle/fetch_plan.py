@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from flowkit.errors import InternalError
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
@@ -60,7 +61,11 @@ class FetchPlan:
 
 def size_code(status: MapStatus, reducer: int) -> int:
     """The log-scaled size byte of one reducer's block; 0: empty."""
-    return zlib.decompress(status.sizes)[reducer]
+    return _size_codes(status.sizes)[reducer]
+
+
+#: each of a host's reducers looks at one byte of every map output: unpacked once
+_size_codes = lru_cache(maxsize=4096)(zlib.decompress)
 
 
 def plan_fetches(sources: ShuffleSources, reducer: int, *, host: HostToken, limit_bytes: int) -> FetchPlan:

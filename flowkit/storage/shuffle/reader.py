@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed, InternalError
@@ -78,7 +78,10 @@ def read_shuffle(
             for batch in batches:
                 metrics.shuffle_read_rows += len(batch)
                 if size < _BATCH_BYTES and (pending or len(batch) < _BATCH_ROWS):
-                    pending += batch
+                    if pending:
+                        pending += batch
+                    else:
+                        pending = batch
                     if len(pending) < _BATCH_ROWS:
                         continue
                     batch, pending = pending, []  # noqa: PLW2901
@@ -110,7 +113,7 @@ def _read_local(
             data = files.read_block(sources.shuffle, block.map_partition, block.attempt, reducer)
         except BlockError as exc:
             if isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
-                failures.raise_for_block(block, str(exc), exc)
+                raise failures.of_block(block, str(exc)) from exc
         else:
             metrics.shuffle_local_bytes += len(data)
             return batches_in(data), len(data)
@@ -128,7 +131,7 @@ def _stream_local(
                 yield batch
         except BlockError as exc:
             if begun or isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
-                failures.raise_for_block(block, str(exc), exc)
+                raise failures.of_block(block, str(exc)) from exc
         else:
             return
 
@@ -139,19 +142,17 @@ class _Failures:
     def __init__(self, sources: ShuffleSources) -> None:
         self._sources = sources
 
-    def raise_for_block(self, block: BlockSource, story: str, cause: BaseException | None = None) -> NoReturn:
+    def of_block(self, block: BlockSource, story: str) -> FetchFailed:
         """``story`` begins with the reason: ``missing: ...`` or ``corrupt: ...``."""
         reason, _, detail = story.partition(": ")
         known = reason if reason in {"missing", "corrupt"} else "missing"
-        self._raise(block.map_partition, block, known, f"map output {block.map_partition} is {known}: {detail or story}", cause)
+        return self._failure(block.map_partition, block, known, f"map output {block.map_partition} is {known}: {detail or story}")
 
-    def raise_for_host(self, block: BlockSource, story: str, cause: BaseException | None) -> NoReturn:
+    def of_host(self, block: BlockSource, story: str) -> FetchFailed:
         """No executor of the block's host answers."""
-        self._raise(None, block, "unreachable", f"nobody on {block.host} can be reached: {story}", cause)
+        return self._failure(None, block, "unreachable", f"nobody on {block.host} can be reached: {story}")
 
-    def _raise(
-        self, map_partition: PartitionIndex | None, block: BlockSource, reason: str, text: str, cause: BaseException | None
-    ) -> NoReturn:
+    def _failure(self, map_partition: PartitionIndex | None, block: BlockSource, reason: str, text: str) -> FetchFailed:
         message = f"shuffle {self._sources.shuffle}: {text}"
         failure = FetchFailure(
             shuffle=self._sources.shuffle,
@@ -162,7 +163,7 @@ class _Failures:
             message=message,
             epoch=self._sources.epoch,
         )
-        raise FetchFailed(message, failure=failure) from cause
+        return FetchFailed(message, failure=failure)
 
 
 class _RemoteBlocks:
@@ -284,7 +285,7 @@ class _RemoteBlocks:
         blocks = []
         for block, answer in zip(request.blocks, found, strict=True):
             if isinstance(answer, str):
-                self._failures.raise_for_block(block, answer)
+                raise self._failures.of_block(block, answer)
             blocks.append(answer)
         return blocks
 
@@ -305,6 +306,6 @@ class _RemoteBlocks:
                     timeout_s=self._timeout_s,
                 )
             except (OSError, TimeoutError) as exc:
-                story.append(f"{address}: {exc or type(exc).__name__}")
+                story.append(f"{address}: {str(exc) or type(exc).__name__}")
                 cause = exc
-        self._failures.raise_for_host(blocks[0], "; ".join(story) or "it has no executor left", cause)
+        raise self._failures.of_host(blocks[0], "; ".join(story) or "it has no executor left") from cause
