@@ -1,0 +1,203 @@
+"""Blocks and content between executors, over the workers' own connections, shown the application's secret each time.
+
+Runs in executors: asking on task threads (which wait, with a deadline), serving on the event loop with the reading in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distributed import Worker
+
+from flowkit.cluster.wire import CHUNK_BYTES, READ_BLOCKS, READ_CONTENT
+from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, ShuffleId
+from flowkit.storage.content import ContentStore
+from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.shuffle.server import read_blocks
+
+T = TypeVar("T")
+
+ADMISSION_WAIT_S = 5.0
+"""A request may overtake the message that admits its application by so much."""
+SERVING_THREADS = 4
+
+
+class Admissions:
+    """Which applications this executor serves, and what their members show. Event loop only."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[AppId, str] = {}
+        self._news = asyncio.Event()
+
+    def admit(self, app: AppId, secret: str) -> None:
+        """Serve an application from now on."""
+        self._secrets[app] = secret
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def forget(self, app: AppId) -> None:
+        """Serve it no more."""
+        self._secrets.pop(app, None)
+
+    def secret(self, app: AppId) -> str:
+        """What to show to others; empty when unknown, which they refuse."""
+        return self._secrets.get(app, "")
+
+    async def check(self, app: AppId, secret: str) -> None:
+        """Return when the asker is a member; raise ``PermissionError`` otherwise."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ADMISSION_WAIT_S
+        while app not in self._secrets:
+            try:
+                await asyncio.wait_for(self._news.wait(), deadline - loop.time())
+            except TimeoutError:
+                break
+        if not hmac.compare_digest(self._secrets.get(app, ""), secret) or not secret:
+            raise PermissionError(f"application {app} is not known here, or the request does not show its secret")
+
+
+class DaskBlockTransport:
+    """``abc.BlockTransport`` over the worker's pool of connections."""
+
+    def __init__(self, worker: Worker, admissions: Admissions, loop: asyncio.AbstractEventLoop) -> None:
+        self._worker = worker
+        self._admissions = admissions
+        self._loop = loop
+
+    def __repr__(self) -> str:
+        return f"<DaskBlockTransport of {self._worker.address}>"
+
+    def fetch_shuffle(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        reducer: PartitionIndex,
+        outputs: Sequence[tuple[PartitionIndex, AttemptId]],
+        *,
+        timeout_s: float,
+    ) -> list[bytes | str]:
+        """Ask for one reducer's blocks of some map outputs, in one message; see ``abc.BlockTransport``."""
+
+        async def ask() -> list[bytes | str]:
+            secret = self._admissions.secret(app)
+            pairs = [(int(partition), int(attempt)) for partition, attempt in outputs]
+            return list(
+                await self._call(
+                    address, READ_BLOCKS, app=app, secret=secret, shuffle=int(shuffle), reducer=int(reducer), outputs=pairs
+                )
+            )
+
+        return self._run(ask(), address, timeout_s)
+
+    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
+        """Ask for content by id, piece by piece; see ``abc.BlockTransport``."""
+
+        async def ask() -> bytes:
+            secret = self._admissions.secret(app)
+            pieces: list[bytes] = []
+            received, total = 0, 1
+            while received < total:
+                answer = await self._call(address, READ_CONTENT, app=app, secret=secret, content=content, offset=received)
+                if answer is None:
+                    raise KeyError(content)
+                total, piece = answer
+                if not piece and received < total:
+                    raise OSError(f"{address} sent only {received} of {total} bytes of content {content}")
+                pieces.append(piece)
+                received += len(piece)
+            return b"".join(pieces)
+
+        return self._run(ask(), address, timeout_s)
+
+    async def _call(self, address: str, op: str, **arguments: Any) -> Any:
+        return await getattr(self._worker.rpc(address), op)(**arguments)
+
+    def _run(self, work: Any, address: str, timeout_s: float) -> Any:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"{address} did not answer within {timeout_s:g} s") from None
+        except concurrent.futures.CancelledError:
+            raise OSError(f"this worker closed while it waited for {address}") from None
+
+
+class BlockServer:
+    """Answers what transports and drivers ask. Reading files happens in a few threads of its own."""
+
+    def __init__(self, host_directory: HostDirectory, admissions: Admissions) -> None:
+        self._host_directory = host_directory
+        self._admissions = admissions
+        self._threads = concurrent.futures.ThreadPoolExecutor(SERVING_THREADS, thread_name_prefix="flowkit-serve")
+        self._drafts: dict[tuple[AppId, ContentId], bytearray] = {}
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._drafts.clear()
+
+    def drop_application(self, app: AppId) -> None:
+        """Forget half-sent content of an application."""
+        for key in [key for key in self._drafts if key[0] == app]:
+            del self._drafts[key]
+
+    async def read_blocks(
+        self, app: str, secret: str, shuffle: int, reducer: int, outputs: list[tuple[int, int]]
+    ) -> list[bytes | str]:
+        """One reducer's blocks of some map outputs of this host."""
+        await self._admissions.check(AppId(app), secret)
+        pairs = [(PartitionIndex(partition), AttemptId(attempt)) for partition, attempt in outputs]
+
+        def read() -> list[bytes | str]:
+            files = self._host_directory.application(AppId(app)).shuffle_files
+            return read_blocks(files, ShuffleId(shuffle), PartitionIndex(reducer), pairs)
+
+        return await self._in_thread(read)
+
+    async def read_content(self, app: str, secret: str, content: str, offset: int) -> tuple[int, bytes] | None:
+        """Size and the next piece of content; None when it is not on this host."""
+        await self._admissions.check(AppId(app), secret)
+
+        def read() -> tuple[int, bytes] | None:
+            path = self._store(AppId(app)).path(ContentId(content))
+            if path is None:
+                return None
+            try:
+                with Path(path).open("rb") as file:
+                    size = file.seek(0, 2)
+                    file.seek(offset)
+                    return size, file.read(CHUNK_BYTES)
+            except FileNotFoundError:
+                return None
+
+        return await self._in_thread(read)
+
+    async def put_content(self, app: str, secret: str, content: str, total: int, offset: int, data: bytes) -> str:
+        """The next piece of content from a driver. Returns ``ok``, or ``again`` when the pieces do not fit: begin anew."""
+        await self._admissions.check(AppId(app), secret)
+        key = AppId(app), ContentId(content)
+        if offset == 0:
+            self._drafts[key] = bytearray()
+        draft = self._drafts.get(key)
+        if draft is None or len(draft) != offset:
+            self._drafts.pop(key, None)
+            return "again"
+        draft += data
+        if len(draft) < total:
+            return "ok"
+        del self._drafts[key]
+        stored = await self._in_thread(lambda: self._store(key[0]).put(bytes(draft)))
+        return "ok" if stored == content else "again"
+
+    def _store(self, app: AppId) -> ContentStore:
+        return ContentStore(self._host_directory.application(app).content_directory)
+
+    def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)

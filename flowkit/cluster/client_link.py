@@ -1,0 +1,587 @@
+"""A driver's link to flowkit in a Dask cluster: ``abc.ClusterLink`` over one connection to the scheduler.
+
+Runs in the driver. Public methods from any thread but the client's event loop; what the scheduler says is heard on that
+loop, results and outcomes are handed over on one thread of the link's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, assert_never
+
+from distributed import Client
+from distributed.comm import Comm
+from distributed.deploy.cluster import Cluster
+
+from flowkit import errors
+from flowkit.cluster import dask_internals
+from flowkit.cluster.contents import KeptContents
+from flowkit.cluster.installation import describe_problems, install
+from flowkit.cluster.job_handles import OnResult, SubmittedJob
+from flowkit.cluster.links import Link
+from flowkit.cluster.outcomes import outcome_error
+from flowkit.cluster.wire import (
+    CHUNK_BYTES,
+    OPEN_DRIVER,
+    PUT_CONTENT,
+    READ_RESULT,
+    RELAY,
+    DriverHello,
+    EventsPublished,
+    ExecutorSummary,
+    FromDriver,
+    Refused,
+    Welcome,
+    decode_to_driver,
+    decode_welcome,
+    encode,
+    own_versions,
+)
+from flowkit.config import Config
+from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, RddUnpersisted
+from flowkit.model.ids import (
+    AppId,
+    AttemptId,
+    ContentId,
+    ExecutorId,
+    HostToken,
+    JobId,
+    RddId,
+    ShuffleId,
+    executor_address,
+)
+from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
+from flowkit.model.task import InlineResult, MapOutput, StoredResult
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+from flowkit.storage.content import ContentStore, content_id
+from flowkit.storage.host_directory import HostDirectory
+
+logger = logging.getLogger("flowkit.cluster")
+
+WELCOME_LIMIT_S = 60.0
+"""The scheduler answers when its workers have loaded flowkit, or after its own, shorter limit."""
+FETCH_LIMIT_S = 30.0
+"""For one chunk."""
+FETCHES_AT_ONCE = 4
+FAREWELL_LIMIT_S = 2.0
+RETRY_FIRST_S, RETRY_LIMIT_S = 0.05, 2.0
+BACKLOG_BYTES = 64 << 20
+"""A driver whose submissions the scheduler has not taken in waits before it submits more."""
+
+
+class ClientLink:
+    """``abc.ClusterLink`` over Dask; make it with ``ClientLink.connect``."""
+
+    def __init__(self, client: Client, *, own_client: bool, name: str, config: Config) -> None:
+        self._client = client
+        self._own_client = own_client
+        self._name = name
+        self._config = config
+        self._loop = dask_internals.client_loop(client)
+        self._app = AppId(f"app-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}")
+        self._secret = ""
+        self._scheduler_id = ""
+        self._link = Link(f"scheduler of {self._app}", self._hear, self._disconnected)
+        self._contents = KeptContents()
+        self._holders: dict[ContentId, HostToken] = {}
+        self._host_directory: HostDirectory | None = None
+        #: guards ``_executors`` and ``_lost``, and tells of their changes
+        self._condition = threading.Condition()
+        self._executors: dict[ExecutorId, ExecutorSummary] = {}
+        self._problems: dict[str, str] = {}
+        self._lost: errors.ClusterError | None = None
+        self._jobs: dict[JobId, SubmittedJob] = {}
+        self._sinks: list[Callable[[Sequence[Event]], None]] = []
+        self._unpersisting: dict[RddId, threading.Event] = {}
+        #: what to send, from any thread, in order; encoded already
+        self._outbox: deque[bytes] = deque()
+        self._fetched: list[AttemptId] = []
+        self._fetching: dict[AttemptId, asyncio.Task[None]] = {}
+        self._fetch_slots = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._deliveries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._deliverer = threading.Thread(target=self._deliver, name=f"flowkit-results-{self._app[-4:]}", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "lost" if self._lost is not None else f"{len(self._executors)} executors"
+        return f"<ClientLink {self._app}: {state}>"
+
+    @classmethod
+    def connect(cls, target: str | Client | Cluster, *, name: str = "", config: Config | None = None) -> ClientLink:
+        """Open a session on the cluster at an address, of a client, or given as a Dask cluster object.
+
+        A client handed in is used and left open; otherwise the link has one of its own, closed with it.
+
+        Raises
+        ------
+        errors.ClusterError
+            The cluster cannot be reached, or lacks flowkit.
+        errors.VersionMismatch
+            It has other versions; both are named.
+        errors.InvalidArgument
+            The client is an asynchronous one.
+        """
+        config = config or Config()
+        client, own_client = _client_of(target)
+        try:
+            install(client, config)
+            link = cls(client, own_client=own_client, name=name, config=config)
+            link._run(link._open())
+        except BaseException:
+            if own_client:
+                client.close()
+            raise
+        link._deliverer.start()
+        return link
+
+    # -- abc.ClusterLink -------------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> AppId:
+        """This session's id."""
+        return self._app
+
+    @property
+    def client(self) -> Client:
+        """The Dask client beneath."""
+        return self._client
+
+    @property
+    def slots(self) -> int:
+        """Task slots of all executors now; waits for the first."""
+        with self._condition:
+            self._wait_for_executor()
+            return sum(executor.slots for executor in self._executors.values())
+
+    def put_content(self, data: bytes) -> Content:
+        """Make bytes readable by every executor; see ``abc.ClusterLink``."""
+        name = content_id(data)
+        if len(data) <= INLINE_LIMIT_BYTES:
+            return Content(name, len(data), inline=data)
+        self._check_alive()
+        self._contents.keep(name, data)
+        holder = self._holders.get(name)
+        if holder is None:
+            holder = self._holders[name] = self._put(name, data)
+        return Content(name, len(data), holders=(holder,))
+
+    def submit(self, spec: JobSpec, on_result: OnResult) -> SubmittedJob:
+        """Start a job; see ``abc.ClusterLink``."""
+        self._check_alive()
+        if self._link.waiting_bytes > BACKLOG_BYTES:
+            self._run(self._link.wait_acknowledged(FETCH_LIMIT_S))
+        job = SubmittedJob(spec, on_result, self._cancel)
+        body = encode([sti.JobSubmitted(spec)])
+        self._jobs[spec.job] = job
+        self._post(body)
+        # Lost between the check and the entry: nobody else would tell the job.
+        if self._lost is not None:
+            job.fail(self._lost)
+        return job
+
+    def unpersist(self, rdd: RddId, *, blocking: bool) -> None:
+        """Drop cached partitions; see ``abc.ClusterLink``."""
+        done = self._unpersisting.setdefault(rdd, threading.Event()) if blocking else None
+        self._say(sti.RddUnpersistRequested(self._app, rdd))
+        if done is not None:
+            self._check_alive()
+            if not done.wait(self._config.no_executor_timeout_s):
+                raise TimeoutError(f"RDD {rdd} was not dropped within {self._config.no_executor_timeout_s:g} s")
+
+    def release_shuffle(self, shuffle: ShuffleId) -> None:
+        """Nobody refers to a shuffle any more. Takes no lock, so a garbage collector may call it anywhere."""
+        if not self._closed:
+            self._say(sti.ShuffleReleased(self._app, shuffle))
+
+    def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
+        """Hand every batch of events to ``sink``, on the event loop; see ``abc.ClusterLink``."""
+        self._sinks.append(sink)
+
+    def close(self) -> None:
+        """End the session: jobs, files, blocks. Idempotent, and harmless when the cluster is gone."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            if self._loop.is_running():
+                self._run(self._farewell())
+        finally:
+            self._fail_jobs(errors.JobCancelled("the session was closed", reason="the session was closed"))
+            self._deliveries.put(None)
+            self._contents.close()
+            if self._host_directory is not None:
+                self._host_directory.close()
+            if self._own_client:
+                self._client.close()
+            if threading.current_thread() is not self._deliverer:
+                self._deliverer.join()
+
+    # -- connection ------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        comm, answer = await self._greet()
+        if isinstance(answer, Refused):
+            comm.abort()
+            raise getattr(errors, answer.kind, errors.ClusterError)(answer.message)
+        if not answer.executors and answer.problems:
+            # Say farewell, or the session would wait for its lease to run out.
+            self._link.attach(comm)
+            self._link.send(encode([sti.ApplicationClosed(self._app, "no executor could start")]))
+            await self._link.wait_acknowledged(FAREWELL_LIMIT_S)
+            self._link.close()
+            raise errors.ClusterError(describe_problems(answer.problems), problems=answer.problems)
+        if answer.problems:
+            logger.warning("%s", describe_problems(answer.problems))
+        self._secret, self._scheduler_id, self._problems = answer.secret, answer.scheduler, answer.problems
+        self._executors = {executor.executor: executor for executor in answer.executors}
+        self._link.attach(comm)
+        self._start_task(self._renew_lease())
+
+    async def _greet(self) -> tuple[Comm, Welcome | Refused]:
+        hello = DriverHello(own_versions(), self._app, self._name, self._config.lease_s, self._secret)
+        comm = await dask_internals.open_connection(
+            self._client.scheduler.address,
+            self._client.connection_args,
+            OPEN_DRIVER,
+            timeout_s=WELCOME_LIMIT_S,
+            hello=encode(hello),
+        )
+        try:
+            return comm, decode_welcome(await asyncio.wait_for(comm.read(), WELCOME_LIMIT_S))
+        except BaseException:
+            comm.abort()
+            raise
+
+    def _disconnected(self) -> None:
+        if not self._closed:
+            self._start_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        """Come back to the session while its lease may still hold."""
+        deadline = time.monotonic() + self._config.lease_s
+        pause_s = RETRY_FIRST_S
+        reason = "the connection to the scheduler broke and did not come back before the lease ran out"
+        while not self._closed and time.monotonic() < deadline:
+            if self._client.status == "closed":
+                reason = "the Dask client was closed"
+                break
+            try:
+                comm, answer = await self._greet()
+            except (OSError, TimeoutError) as error:
+                logger.info("%s cannot reach the scheduler: %s", self._app, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(RETRY_LIMIT_S, pause_s * 2)
+                continue
+            if isinstance(answer, Refused):
+                comm.abort()
+                reason = answer.message
+                break
+            with self._condition:
+                self._executors = {executor.executor: executor for executor in answer.executors}
+                self._condition.notify_all()
+            self._link.attach(comm)
+            return
+        if not self._closed:
+            self._lose(reason)
+
+    async def _renew_lease(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.lease_s / 4)
+            if self._link.connected:
+                self._link.send(encode([sti.LeaseRenewed(self._app)]))
+
+    async def _farewell(self) -> None:
+        for task in [*self._tasks, *self._fetching.values()]:
+            task.cancel()
+        if self._lost is None:
+            self._flush()
+            self._link.send(encode([sti.ApplicationClosed(self._app, "closed by its driver")]))
+            if self._link.connected:
+                await self._link.wait_acknowledged(FAREWELL_LIMIT_S)
+        self._link.close()
+
+    def _lose(self, reason: str) -> None:
+        """The session is over without our doing."""
+        error = errors.ApplicationLost(f"application {self._app} is lost: {reason}", app=self._app, reason=reason)
+        with self._condition:
+            if self._lost is not None:
+                return
+            self._lost = error
+            self._condition.notify_all()
+        for done in self._unpersisting.values():
+            done.set()
+        self._deliveries.put(lambda: self._fail_jobs(error))
+        self._link.close()
+
+    def _fail_jobs(self, error: BaseException) -> None:
+        for job in list(self._jobs.values()):
+            job.fail(error)
+        self._jobs.clear()
+
+    def _check_alive(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+        if self._closed:
+            raise errors.ApplicationLost(f"application {self._app} is closed", app=self._app, reason="closed")
+
+    # -- saying ----------------------------------------------------------------------------------------------------
+
+    def _say(self, message: FromDriver) -> None:
+        self._post(encode([message]))
+
+    def _post(self, body: bytes) -> None:
+        self._outbox.append(body)
+        try:
+            self._loop.call_soon_threadsafe(self._flush)
+        except RuntimeError:
+            logger.debug("the client's loop is closed; nothing can be said any more")
+
+    def _flush(self) -> None:
+        while self._outbox:
+            self._link.send(self._outbox.popleft())
+
+    def _cancel(self, job: JobId, reason: str) -> None:
+        self._say(sti.JobCancelRequested(self._app, job, reason))
+
+    # -- hearing (event loop) --------------------------------------------------------------------------------------
+
+    def _hear(self, body: bytes) -> None:
+        for message in decode_to_driver(body):
+            match message:
+                case EventsPublished():
+                    self._hear_events(message)
+                case act.DeliverResult():
+                    self._take_result(message)
+                case act.JobSucceeded():
+                    if (job := self._jobs.get(message.job)) is not None:
+                        self._deliveries.put(lambda job=job: self._settle(job, job.succeed))  # type: ignore[misc]
+                case act.JobFailed():
+                    if (job := self._jobs.get(message.job)) is not None:
+                        self._deliveries.put(lambda job=job, m=message: self._settle(job, lambda: job.fail(outcome_error(m))))  # type: ignore[misc]
+                case act.RequestContent():
+                    self._loop.run_in_executor(None, self._put_again, message.content)
+                case act.ApplicationExpired():
+                    self._lose(message.reason)
+                case _:
+                    assert_never(message)
+
+    def _hear_events(self, batch: EventsPublished) -> None:
+        if batch.dropped:
+            logger.warning("this driver lags behind: %d events were lost", batch.dropped)
+        for event in batch.events:
+            match event:
+                case ExecutorAdded():
+                    with self._condition:
+                        self._executors[event.executor] = ExecutorSummary(event.executor, event.host, event.slots)
+                        self._condition.notify_all()
+                case ExecutorRemoved():
+                    with self._condition:
+                        self._executors.pop(event.executor, None)
+                case RddUnpersisted():
+                    if (done := self._unpersisting.pop(event.rdd, None)) is not None:
+                        done.set()
+                case _:
+                    pass
+        for sink in self._sinks:
+            try:
+                sink(batch.events)
+            except Exception:
+                logger.exception("a listener's sink raised")
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def _take_result(self, message: act.DeliverResult) -> None:
+        job = self._jobs.get(message.job)
+        match message.result:
+            case InlineResult(data=data):
+                if job is not None:
+                    self._deliveries.put(lambda: job.hand_over(message.partition, data))
+            case StoredResult(size_bytes=size):
+                if job is None or not job.wants(message.partition):
+                    self._note_fetched(message.attempt)
+                elif message.attempt not in self._fetching:
+                    task = self._loop.create_task(self._fetch(job, message, size))
+                    self._fetching[message.attempt] = task
+                    task.add_done_callback(lambda _: self._fetching.pop(message.attempt, None))
+            case MapOutput():
+                logger.error("the scheduler delivered a map output as a result: %r", message)
+            case _:
+                assert_never(message.result)
+
+    async def _fetch(self, job: SubmittedJob, message: act.DeliverResult, size_bytes: int) -> None:
+        async with self._fetch_slots:
+            if job.is_over:
+                self._note_fetched(message.attempt)
+                return
+            try:
+                data = await self._fetch_chunks(message.executor, message.attempt, size_bytes)
+            except Exception as error:
+                logger.info("the result of attempt %s is lost: %s", message.attempt, error)
+                self._link.send(encode([sti.ResultLost(self._app, message.job, message.attempt)]))
+                return
+        self._deliveries.put(lambda: job.hand_over(message.partition, data))
+        self._note_fetched(message.attempt)
+
+    async def _fetch_chunks(self, executor: ExecutorId, attempt: AttemptId, size_bytes: int) -> bytes:
+        chunks: list[bytes] = []
+        received = 0
+        relayed = False
+        while received < size_bytes:
+            arguments = {"attempt": int(attempt), "offset": received, "length": min(CHUNK_BYTES, size_bytes - received)}
+            chunk, relayed = await self._ask_executor(executor_address(executor), READ_RESULT, arguments, relayed=relayed)
+            if not chunk:
+                raise OSError(f"{executor} no longer has it")
+            chunks.append(chunk)
+            received += len(chunk)
+        return b"".join(chunks)
+
+    async def _ask_executor(self, address: str, op: str, arguments: dict[str, Any], *, relayed: bool) -> tuple[Any, bool]:
+        """Ask directly; through the scheduler when that fails, and from then on (second of the answer)."""
+        if not relayed:
+            try:
+                call = getattr(self._client.rpc(address), op)(app=self._app, secret=self._secret, **arguments)
+                return await asyncio.wait_for(call, FETCH_LIMIT_S), False
+            except (OSError, TimeoutError) as error:
+                logger.info("%s cannot be reached directly (%s); asking through the scheduler", address, error)
+        call = getattr(self._client.scheduler, RELAY)(
+            app=self._app, secret=self._secret, address=address, requested=op, arguments=arguments
+        )
+        return await asyncio.wait_for(call, FETCH_LIMIT_S), True
+
+    def _note_fetched(self, attempt: AttemptId) -> None:
+        self._fetched.append(attempt)
+        if len(self._fetched) == 1:
+            self._loop.call_soon(self._tell_fetched)
+
+    def _tell_fetched(self) -> None:
+        fetched, self._fetched = self._fetched, []
+        self._link.send(encode([sti.ResultsFetched(self._app, tuple(fetched))]))
+
+    def _deliver(self) -> None:
+        while (work := self._deliveries.get()) is not None:
+            try:
+                work()
+            except Exception:
+                logger.exception("a result could not be handed over")
+
+    def _settle(self, job: SubmittedJob, outcome: Callable[[], None]) -> None:
+        outcome()
+        if job.is_over:
+            self._jobs.pop(job.job, None)
+
+    # -- content ---------------------------------------------------------------------------------------------------
+
+    def _put(self, name: ContentId, data: bytes) -> HostToken:
+        """Put content on one host: written directly where the driver shares a directory, else sent to an executor."""
+        with self._condition:
+            self._wait_for_executor()
+            executors = list(self._executors.values())
+        if self._host_directory is None:
+            self._host_directory = HostDirectory.open(self._config.local_directory or None)
+        if any(executor.host == self._host_directory.token for executor in executors):
+            ContentStore(self._host_directory.application(self._app).content_directory).put(data)
+            return self._host_directory.token
+        # Any one will do; another should the first not answer.
+        random.shuffle(executors)
+        failure: Exception | None = None
+        for executor in executors[:3]:
+            try:
+                self._run(self._push(executor_address(executor.executor), name, data))
+            except (OSError, TimeoutError) as error:
+                failure = error
+            else:
+                return executor.host
+        raise errors.ClusterError(f"no executor took {len(data)} bytes of content: {failure}") from failure
+
+    async def _push(self, address: str, name: ContentId, data: bytes) -> None:
+        relayed = False
+        for offset in range(0, len(data), CHUNK_BYTES):
+            piece = data[offset : offset + CHUNK_BYTES]
+            arguments = {"content": name, "total": len(data), "offset": offset, "data": piece}
+            answer, relayed = await self._ask_executor(address, PUT_CONTENT, arguments, relayed=relayed)
+            if answer != "ok":
+                raise OSError(f"{address} answered {answer!r}")
+
+    def _put_again(self, name: ContentId) -> None:
+        try:
+            host = self._holders[name] = self._put(name, self._contents.get(name))
+            self._say(sti.ContentPut(self._app, name, host))
+        except Exception:
+            logger.exception("content %s could not be put again", name)
+
+    # -- help ------------------------------------------------------------------------------------------------------
+
+    def _wait_for_executor(self) -> None:
+        """With the condition held."""
+        timeout_s = self._config.no_executor_timeout_s
+        self._condition.wait_for(lambda: self._executors or self._lost is not None or self._closed, timeout_s)
+        self._check_alive()
+        if not self._executors:
+            why = describe_problems(self._problems)
+            raise errors.ClusterError(
+                f"no executor within {timeout_s:g} s{': ' + why if why else '; does the cluster have workers?'}"
+            )
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the client's loop and wait."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            work.close()
+            raise errors.NestedAction(
+                "this call waits for the cluster, so it cannot be made on the cluster client's own event loop"
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the link of %s failed", self._app, exc_info=error)
+            self._lose(f"{type(error).__name__}: {error}")
+
+
+def _client_of(target: str | Client | Cluster) -> tuple[Client, bool]:
+    if isinstance(target, Client):
+        if target.asynchronous:
+            raise errors.InvalidArgument(
+                "the client is asynchronous; hand in a synchronous one (Client(..., asynchronous=False)), the cluster, or its address",
+                name="client",
+                value=repr(target),
+                allowed="a synchronous Client",
+            )
+        return target, False
+    if not isinstance(target, str | Cluster):
+        raise errors.InvalidArgument(
+            f"{target!r}: must be an address such as 'tcp://host:8786', a distributed.Client, or a Dask cluster object",
+            name="target",
+            value=repr(target),
+            allowed="str, Client or Cluster",
+        )
+    try:
+        return Client(target, asynchronous=False, set_as_default=False), True
+    except (OSError, TimeoutError) as error:
+        raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}", address=str(target)) from error

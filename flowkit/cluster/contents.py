@@ -1,0 +1,74 @@
+"""Large content on the driver's side: what was put, so that it can be put again should its hosts be lost.
+
+Runs in the driver; thread-safe.
+
+The driver is the last resort for content it put, as long as the application lives; so it keeps every one. Up to a bound in
+memory, beyond it in files of its own: a collection of gigabytes does not live twice in the driver's memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from flowkit.model.ids import ContentId
+
+IN_MEMORY_BYTES = 64 << 20
+
+
+class KeptContents:
+    """Content by id: the most recent in memory, the others in a directory that goes with ``close``."""
+
+    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
+        self._limit = in_memory_bytes
+        self._mutex = threading.Lock()
+        self._in_memory: OrderedDict[ContentId, bytes] = OrderedDict()
+        self._in_memory_bytes = 0
+        self._directory: Path | None = None
+        self._on_disk: set[ContentId] = set()
+        self._closed = False
+
+    def __contains__(self, content: ContentId) -> bool:
+        with self._mutex:
+            return content in self._in_memory or content in self._on_disk
+
+    def keep(self, content: ContentId, data: bytes) -> None:
+        """Keep it; known content is left as it is."""
+        with self._mutex:
+            if self._closed or content in self._in_memory or content in self._on_disk:
+                return
+            self._in_memory[content] = data
+            self._in_memory_bytes += len(data)
+            while self._in_memory_bytes > self._limit:
+                oldest, old = self._in_memory.popitem(last=False)
+                self._in_memory_bytes -= len(old)
+                self._file(oldest).write_bytes(old)
+                self._on_disk.add(oldest)
+
+    def get(self, content: ContentId) -> bytes:
+        """The bytes. Raises ``KeyError`` when it was never kept."""
+        with self._mutex:
+            if content in self._in_memory:
+                self._in_memory.move_to_end(content)
+                return self._in_memory[content]
+            if content in self._on_disk:
+                return self._file(content).read_bytes()
+            raise KeyError(content)
+
+    def close(self) -> None:
+        """Forget everything. Idempotent."""
+        with self._mutex:
+            self._closed = True
+            self._in_memory.clear()
+            self._on_disk.clear()
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+                self._directory = None
+
+    def _file(self, content: ContentId) -> Path:
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="flowkit-driver-"))
+        return self._directory / content

@@ -1,0 +1,136 @@
+"""Every part of Dask that flowkit touches though it is not documented for outsiders; a contract test stands for each.
+
+Runs in whichever process owns the object handed in, on its event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Nanny, Scheduler, Worker
+from distributed.comm import Comm, connect
+from distributed.core import Status
+from distributed.system import MEMORY_LIMIT
+
+#: what a handler returns that has taken its connection over
+KEEP_CONNECTION = Status.dont_reply
+
+
+def add_scheduler_handler(scheduler: Scheduler, name: str, handler: Callable[..., Any]) -> None:
+    """Let ``handler(comm, **message)`` answer ``{"op": name}``; a coroutine function may keep the connection for itself."""
+    scheduler.handlers[name] = handler
+
+
+def has_scheduler_handler(scheduler: Scheduler, name: str) -> bool:
+    """Whether somebody answers ``{"op": name}``."""
+    return name in scheduler.handlers
+
+
+def remove_scheduler_handler(scheduler: Scheduler, name: str) -> None:
+    """Answer ``{"op": name}`` no more."""
+    scheduler.handlers.pop(name, None)
+
+
+def add_worker_handler(worker: Worker, name: str, handler: Callable[..., Any]) -> None:
+    """As ``add_scheduler_handler``, on a worker."""
+    worker.handlers[name] = handler
+
+
+async def open_connection(address: str, connection_args: dict[str, Any], op: str, *, timeout_s: float, **message: Any) -> Comm:
+    """A connection of flowkit's own to a Dask server: the handler of ``op`` there keeps it."""
+    comm = await connect(address, timeout=timeout_s, **connection_args)
+    try:
+        await comm.write({"op": op, "reply": False, **message})
+    except BaseException:
+        comm.abort()
+        raise
+    return comm
+
+
+def is_closing(worker: Worker) -> bool:
+    """Whether a worker is on its way out, as opposed to one from which only a plugin is removed."""
+    return worker.status in {Status.closing, Status.closing_gracefully, Status.closed, Status.failed, Status.stopped}
+
+
+def worker_slots(worker: Worker) -> int:
+    """Threads Dask would use for its tasks, which is how many flowkit takes."""
+    return int(worker.state.nthreads)
+
+
+def running_dask_tasks(worker: Worker) -> int:
+    """Dask's own tasks on the worker's threads now."""
+    return int(worker.state.executing_count)
+
+
+def worker_memory_limit(worker: Worker) -> int:
+    """Bytes the worker may use: its limit, or the machine's memory when it has none."""
+    return int(worker.memory_manager.memory_limit or MEMORY_LIMIT)
+
+
+def nanny_address(scheduler: Scheduler, worker: str) -> str | None:
+    """Where the nanny of a worker listens, None when it has none."""
+    state = scheduler.workers.get(worker)
+    return None if state is None else state.nanny
+
+
+def keep_awake(scheduler: Scheduler) -> None:
+    """Start the scheduler's idle time anew: it cannot see flowkit's tasks."""
+    scheduler.idle_since = None
+
+
+def idle_timeout_s(scheduler: Scheduler) -> float | None:
+    """After how long an idle scheduler closes, None for never."""
+    return scheduler.idle_timeout
+
+
+def worker_plugin_names(scheduler: Scheduler) -> set[str]:
+    """Plugins that every new worker gets."""
+    return set(scheduler.worker_plugins)
+
+
+async def install_on_workers(scheduler: Scheduler, name: str, worker_plugin: bytes, nanny_plugin: bytes) -> dict[str, str]:
+    """Give all workers, now and later, a plugin, and their nannies theirs; why it failed, by worker address."""
+    answers = await scheduler.register_worker_plugin(None, worker_plugin, name, idempotent=True)
+    await scheduler.register_nanny_plugin(None, nanny_plugin, name, idempotent=True)
+    problems = {}
+    for address, answer in answers.items():
+        if answer.get("status") == "error":
+            error = answer.get("exception")
+            error = getattr(error, "data", error)
+            problems[address] = f"{type(error).__name__}: {error}"
+    return problems
+
+
+async def restart_worker(scheduler: Scheduler, address: str, reason: str) -> None:
+    """End a worker's process whatever state it is in (stopped ones too); its nanny, if any, starts another."""
+    await scheduler.restart_workers([address], wait_for_workers=False, timeout=30, on_error="return", stimulus_id=reason)
+    # A process that hangs may keep its connection; it is not to be believed any more.
+    await scheduler.remove_worker(address, stimulus_id=reason, close=True)
+
+
+def tell_exits(nanny: Nanny, topic: str) -> None:
+    """Have a nanny log how its worker's process ended, for the scheduler's plugins to hear."""
+    if getattr(nanny, "_flowkit_tells_exits", None) == topic:
+        return
+    nanny._flowkit_tells_exits = topic
+    original = nanny._on_worker_exit_sync
+
+    def on_exit(exitcode: int) -> None:
+        process = nanny.process
+        nanny.log_event(
+            topic, {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
+        )
+        original(exitcode)
+
+    # Given to each process at its start; the running one has the original already.
+    nanny._on_worker_exit_sync = on_exit
+    if nanny.process is not None:
+        nanny.process.on_exit = on_exit
+
+
+def client_loop(client: Any) -> asyncio.AbstractEventLoop:
+    """The asyncio loop on which a synchronous client's connections live, in a thread of its own."""
+    loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
+    return loop

@@ -1,0 +1,156 @@
+"""A Dask cluster in this machine's cores, for those who have none: scheduler in this process, workers in their own.
+
+Runs in the driver. One worker process per core by default, since Python functions hold the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+from typing import Any
+
+import dask
+from distributed import LocalCluster
+
+from flowkit.config import Config
+from flowkit.errors import InvalidArgument, StartupError
+
+logger = logging.getLogger("flowkit.cluster")
+
+START_LIMIT_S = 30.0
+_GUARD = """\
+The embedded cluster starts worker processes, and each of them imports the script that started it. This script starts a
+cluster when it is imported, so the workers would start clusters of their own. Put what it does under a guard:
+
+    if __name__ == "__main__":
+        main()
+
+(or use processes=False, a cluster of threads in this process)."""
+
+_SETTINGS = {
+    # Only what differs from what Dask would do and concerns this cluster alone.
+    "distributed.worker.daemon": True,
+    "distributed.scheduler.worker-ttl": None,  # flowkit hears silence much earlier by itself
+    "distributed.admin.low-level-log-length": 0,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+class EmbeddedCluster:
+    """A cluster that lives as long as this object; a context manager.
+
+    Parameters
+    ----------
+    workers
+        Processes, 1 or more; None: one per usable core (with ``processes=False`` always one, with that many threads).
+    threads_per_worker
+        Tasks at once in each.
+    processes
+        False: one executor with threads in this process. Quick to start and easy to debug; Python code does not run in parallel.
+    memory_limit
+        Bytes, or as Dask writes it (``"2GiB"``), for each worker; None: an equal share of the machine's.
+    local_directory
+        Where Dask's workers keep their files; None: the system's temporary directory.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads_per_worker: int = 1,
+        processes: bool = True,
+        memory_limit: int | str | None = None,
+        local_directory: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        for name, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InvalidArgument(
+                    f"{name} = {value!r}: must be a whole number of 1 or more", name=name, value=value, allowed="1, 2, ..."
+                )
+        _refuse_in_child()
+        self.config = config or Config()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not processes:
+            workers, threads_per_worker = 1, (workers or cores) * threads_per_worker
+        self.workers = workers or cores
+        self.threads_per_worker = threads_per_worker
+        self.processes = processes
+        self._memory_limit = "auto" if memory_limit is None else memory_limit
+        self._local_directory = local_directory
+        self._cluster: LocalCluster | None = None
+        self._closing = threading.Lock()
+
+    def __repr__(self) -> str:
+        state = "not started" if self._cluster is None else self._cluster.scheduler_address
+        return f"<EmbeddedCluster {self.workers} x {self.threads_per_worker}: {state}>"
+
+    @property
+    def cluster(self) -> LocalCluster:
+        """The Dask cluster. Raises ``StartupError`` when it is not running."""
+        if self._cluster is None:
+            raise StartupError("the embedded cluster is not running")
+        return self._cluster
+
+    def start(self) -> EmbeddedCluster:
+        """Start the workers; returns when they are there.
+
+        Raises
+        ------
+        errors.StartupError
+            They did not come up.
+        """
+        options: dict[str, Any] = {
+            "n_workers": self.workers,
+            "threads_per_worker": self.threads_per_worker,
+            "processes": self.processes,
+            "memory_limit": self._memory_limit,
+            "local_directory": self._local_directory,
+            "dashboard_address": None,
+            "silence_logs": logging.ERROR,
+            "asynchronous": False,
+            "worker_dashboard_address": None,
+        }
+        _forget_missing_script()
+        with dask.config.set(_SETTINGS), dask.config.set({"distributed.comm.timeouts.connect": START_LIMIT_S}):
+            try:
+                self._cluster = LocalCluster(**options)
+            except Exception as error:
+                hint = f"\n\n{_GUARD}" if self.processes and _main_is_importable() else ""
+                raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}{hint}") from error
+        return self
+
+    def close(self) -> None:
+        """End the workers and the scheduler. Idempotent; leaves no process."""
+        with self._closing:
+            cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close(timeout=10)
+
+    def __enter__(self) -> EmbeddedCluster:
+        return self if self._cluster is not None else self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _refuse_in_child() -> None:
+    """A spawned process is still importing its parent's script: whatever it starts now would never end."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise StartupError(_GUARD)
+
+
+def _forget_missing_script() -> None:
+    """A program read from a pipe names a file that is not there (``<stdin>``); workers would fail to import it."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is not None and getattr(main, "__spec__", None) is None and not os.path.exists(file):
+        del main.__file__
+
+
+def _main_is_importable() -> bool:
+    """Whether workers import this process's script at their start (not so in notebooks and shells)."""
+    return getattr(sys.modules.get("__main__"), "__file__", None) is not None

@@ -1,0 +1,60 @@
+"""Brings flowkit into a Dask cluster from a driver, once per protocol version, and says what is missing where.
+
+Runs in the driver, on any thread but the client's loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
+from flowkit.cluster.wire import PLUGIN_NAME, own_versions
+from flowkit.config import Config
+from flowkit.errors import ClusterError, FlowkitError, VersionMismatch
+
+
+def install(client: Any, config: Config) -> None:
+    """Register the scheduler plugin unless it is there; it installs the workers' part itself.
+
+    Raises
+    ------
+    errors.ClusterError
+        flowkit, or something it needs, is not installed where the scheduler runs.
+    errors.VersionMismatch
+        Another version of it is.
+    """
+    worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", config)
+    nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin")
+    plugin = SchedulerPluginElsewhere(
+        PLUGIN_NAME, "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin", config, worker_plugin, nanny_plugin
+    )
+    address = client.scheduler.address
+    try:
+        client.register_plugin(plugin, name=PLUGIN_NAME)
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            f"the scheduler at {address} has no module {error.name!r}; {how_to_install()}", address=address, module=error.name
+        ) from error
+    except FlowkitError:
+        raise
+    except (AttributeError, ImportError, TypeError) as error:
+        mine = own_versions()
+        raise VersionMismatch(
+            f"the scheduler at {address} has a flowkit that does not fit the driver's {mine.flowkit} ({error}); install the same on both",
+            here=mine.flowkit,
+            address=address,
+        ) from error
+
+
+def how_to_install() -> str:
+    """What to type where something is missing."""
+    return f"install flowkit {own_versions().flowkit} there and on every worker (pip install flowkit), then connect again"
+
+
+def describe_problems(problems: dict[str, str]) -> str:
+    """Why workers have no executor, in one line; empty when there is nothing to say."""
+    if not problems:
+        return ""
+    listed = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items())[:3])
+    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+    return f"flowkit could not start on {listed}{more}; {how_to_install()}"

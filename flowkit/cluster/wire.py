@@ -1,0 +1,299 @@
+"""What goes over the network: the messages of drivers, scheduler and executors, and how they become bytes.
+
+Imported by all three processes. Plain data and pure functions; no thread, no loop, no Dask.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+
+import msgspec
+
+from flowkit.errors import VersionMismatch
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken
+from flowkit.scheduling.actions import (
+    AnswerCommit,
+    ApplicationExpired,
+    DefineStage,
+    DeliverResult,
+    DropApplication,
+    DropRdd,
+    DropShuffle,
+    ForgetStage,
+    JobFailed,
+    JobSucceeded,
+    Kill,
+    Launch,
+    Recall,
+    ReleaseResults,
+    RequestContent,
+)
+from flowkit.scheduling.stimuli import (
+    ApplicationClosed,
+    BlocksEvicted,
+    CommitRequested,
+    ContentPut,
+    ExecutorReady,
+    Heartbeat,
+    JobCancelRequested,
+    JobSubmitted,
+    LeaseRenewed,
+    RddUnpersistRequested,
+    ResultLost,
+    ResultsFetched,
+    ShuffleReleased,
+    SlotsChanged,
+    TasksReported,
+)
+
+PROTOCOL = 1
+"""Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
+
+PLUGIN_NAME = f"flowkit-{PROTOCOL}"
+OPEN_DRIVER = f"flowkit-{PROTOCOL}-open-driver"
+OPEN_EXECUTOR = f"flowkit-{PROTOCOL}-open-executor"
+RELAY = f"flowkit-{PROTOCOL}-relay"
+#: handlers of an executor, asked by drivers, by other executors, or by the scheduler for a driver that cannot reach it
+READ_RESULT = f"flowkit-{PROTOCOL}-read-result"
+PUT_CONTENT = f"flowkit-{PROTOCOL}-put-content"
+READ_CONTENT = f"flowkit-{PROTOCOL}-read-content"
+READ_BLOCKS = f"flowkit-{PROTOCOL}-read-blocks"
+RELAYED = frozenset({READ_RESULT, PUT_CONTENT})
+#: topic under which a nanny tells how its worker's process ended
+EXIT_TOPIC = f"flowkit-{PROTOCOL}-worker-exit"
+
+CHUNK_BYTES = 4 << 20
+"""Large results and content travel in pieces of this size, so no process holds a second whole copy for the network."""
+
+
+# -- versions ------------------------------------------------------------------------------------------------------
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """What must agree between processes that exchange programs."""
+
+    flowkit: str
+    python: str
+    cloudpickle: str
+
+
+@functools.cache
+def own_versions() -> Versions:
+    """The versions in this process; Python by its minor, since bytecode differs between minors.
+
+    >>> own_versions().python == ".".join(platform.python_version_tuple()[:2])
+    True
+    """
+    try:
+        flowkit = metadata.version("flowkit")
+    except metadata.PackageNotFoundError:
+        flowkit = "not installed, run from its source"
+    return Versions(
+        flowkit=flowkit,
+        python=".".join(platform.python_version_tuple()[:2]),
+        cloudpickle=metadata.version("cloudpickle").partition(".")[0],
+    )
+
+
+def version_complaint(here: str, mine: Versions, there: str, theirs: Versions, *, programs: bool = True) -> str | None:
+    """What does not fit between two processes, naming both, or None. ``programs`` False: they exchange no pickles.
+
+    >>> a, b = Versions("1.0", "3.11", "3"), Versions("1.0", "3.12", "3")
+    >>> version_complaint("the driver", a, "the executor at tcp://w:1", b)
+    'the driver has Python 3.11, the executor at tcp://w:1 has Python 3.12; functions travel as bytecode: install the same Python minor on both'
+    >>> version_complaint("the driver", a, "the scheduler", b, programs=False) is None
+    True
+    """
+    if mine.flowkit != theirs.flowkit:
+        return f"{here} has flowkit {mine.flowkit}, {there} has flowkit {theirs.flowkit}; install the same version on both"
+    if not programs:
+        return None
+    if mine.python != theirs.python:
+        return (
+            f"{here} has Python {mine.python}, {there} has Python {theirs.python}; functions travel as bytecode: "
+            "install the same Python minor on both"
+        )
+    if mine.cloudpickle != theirs.cloudpickle:
+        return (
+            f"{here} has cloudpickle {mine.cloudpickle}, {there} has cloudpickle {theirs.cloudpickle}; install the same on both"
+        )
+    return None
+
+
+def check_protocol(theirs: int, here: str, there: str) -> None:
+    """Raise ``VersionMismatch`` unless the other side speaks this protocol."""
+    if theirs != PROTOCOL:
+        raise VersionMismatch(
+            f"{there} speaks flowkit protocol {theirs}, {here} speaks {PROTOCOL}; install the same flowkit on both",
+            here=PROTOCOL,
+            there=theirs,
+        )
+
+
+# -- opening a connection ------------------------------------------------------------------------------------------
+
+
+class ExecutorSummary(msgspec.Struct, frozen=True):
+    """An executor that is ready, as a driver sees it."""
+
+    executor: ExecutorId
+    host: HostToken
+    slots: int
+
+
+class DriverHello(msgspec.Struct, frozen=True):
+    """A driver opens a session, or comes back to it after its connection broke (``secret`` not empty)."""
+
+    versions: Versions
+    app: AppId
+    name: str
+    lease_s: float
+    secret: str = ""
+
+
+class ExecutorHello(msgspec.Struct, frozen=True):
+    """An executor opens its connection, or comes back to it (``resume`` the scheduler's id)."""
+
+    versions: Versions
+    executor: ExecutorId
+    resume: str = ""
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The connection stands. ``secret`` is what the application's members show one another; empty for executors."""
+
+    scheduler: str
+    secret: str = ""
+    executors: tuple[ExecutorSummary, ...] = ()
+    #: workers on which flowkit could not start, and why
+    problems: dict[str, str] = {}
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """No connection. ``kind`` is a class name in ``flowkit.errors``."""
+
+    kind: str
+    message: str
+
+
+# -- messages on a connection, beside stimuli and actions ----------------------------------------------------------
+
+
+class EventsPublished(msgspec.Struct, frozen=True, tag_field="action", tag="Events"):
+    """Events for the driver's listeners, in order. ``dropped``: how many before these were lost because it lagged."""
+
+    events: tuple[Event, ...]
+    dropped: int = 0
+
+
+class AdmitApplication(msgspec.Struct, frozen=True, tag_field="action", tag="Admit"):
+    """An executor serves this application's blocks to whoever shows ``secret``."""
+
+    app: AppId
+    secret: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag_field="action", tag="Drain"):
+    """The worker is leaving in good order: when it closes, it shall finish what it runs first."""
+
+
+class ProcessReplaced(msgspec.Struct, frozen=True, tag_field="stimulus", tag="ProcessReplaced"):
+    """The executor ends itself to be rid of a task that cannot be killed; ``others`` ran beside it, not their fault."""
+
+    executor: ExecutorId
+    reason: str
+    others: tuple[AttemptId, ...]
+
+
+class Farewell(msgspec.Struct, frozen=True, tag_field="stimulus", tag="Farewell"):
+    """The executor closes in good order: what it ran has ended and is reported."""
+
+    executor: ExecutorId
+    reason: str
+
+
+DriverStimulus = (
+    LeaseRenewed
+    | ApplicationClosed
+    | JobSubmitted
+    | JobCancelRequested
+    | ResultsFetched
+    | ResultLost
+    | ContentPut
+    | RddUnpersistRequested
+    | ShuffleReleased
+)
+ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | CommitRequested
+
+ToDriver = DeliverResult | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
+ToExecutor = (
+    DefineStage
+    | ForgetStage
+    | Launch
+    | Recall
+    | Kill
+    | AnswerCommit
+    | ReleaseResults
+    | DropRdd
+    | DropShuffle
+    | DropApplication
+    | AdmitApplication
+    | Drain
+)
+FromDriver = DriverStimulus
+FromExecutor = ExecutorStimulus | ProcessReplaced | Farewell
+
+_encoder = msgspec.msgpack.Encoder()
+_to_driver = msgspec.msgpack.Decoder(tuple[ToDriver, ...])
+_to_executor = msgspec.msgpack.Decoder(tuple[ToExecutor, ...])
+_from_driver = msgspec.msgpack.Decoder(tuple[FromDriver, ...])
+_from_executor = msgspec.msgpack.Decoder(tuple[FromExecutor, ...])
+
+
+def encode(messages: Sequence[object] | msgspec.Struct) -> bytes:
+    """Messages of one direction, or one opening message, as bytes."""
+    return _encoder.encode(messages)
+
+
+def decode_to_driver(body: bytes) -> tuple[ToDriver, ...]:
+    """What the scheduler told a driver."""
+    return _to_driver.decode(body)
+
+
+def decode_to_executor(body: bytes) -> tuple[ToExecutor, ...]:
+    """What the scheduler told an executor."""
+    return _to_executor.decode(body)
+
+
+def decode_from_driver(body: bytes) -> tuple[FromDriver, ...]:
+    """What a driver told the scheduler."""
+    return _from_driver.decode(body)
+
+
+def decode_from_executor(body: bytes) -> tuple[FromExecutor, ...]:
+    """What an executor told the scheduler."""
+    return _from_executor.decode(body)
+
+
+_welcome = msgspec.msgpack.Decoder(Welcome | Refused)
+_driver_hello = msgspec.msgpack.Decoder(DriverHello)
+_executor_hello = msgspec.msgpack.Decoder(ExecutorHello)
+
+
+def decode_welcome(body: bytes) -> Welcome | Refused:
+    """The scheduler's answer to a hello."""
+    return _welcome.decode(body)
+
+
+def decode_driver_hello(body: bytes) -> DriverHello:
+    """A driver's hello."""
+    return _driver_hello.decode(body)
+
+
+def decode_executor_hello(body: bytes) -> ExecutorHello:
+    """An executor's hello."""
+    return _executor_hello.decode(body)

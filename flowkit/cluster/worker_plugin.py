@@ -1,0 +1,443 @@
+"""flowkit in a Dask worker: an executor, its connection to the scheduler, and what it serves to others.
+
+Runs in the worker process. Everything of ours happens on the event loop, save the executor's callbacks, which come from
+slot threads and only append to a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from distributed import Nanny, Worker
+from distributed.comm import Comm
+from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
+
+from flowkit.cluster import dask_internals
+from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
+from flowkit.cluster.links import Link
+from flowkit.cluster.wire import (
+    EXIT_TOPIC,
+    OPEN_EXECUTOR,
+    PLUGIN_NAME,
+    PROTOCOL,
+    PUT_CONTENT,
+    READ_BLOCKS,
+    READ_CONTENT,
+    READ_RESULT,
+    AdmitApplication,
+    Drain,
+    ExecutorHello,
+    Farewell,
+    FromExecutor,
+    ProcessReplaced,
+    Refused,
+    ToExecutor,
+    check_protocol,
+    decode_to_executor,
+    decode_welcome,
+    encode,
+    own_versions,
+)
+from flowkit.config import Config
+from flowkit.execution.executor import Executor
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskStarted
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+from flowkit.storage.host_directory import HostDirectory
+
+logger = logging.getLogger("flowkit.cluster")
+
+STARTED_WAIT_S = 0.005
+"""A start waits so long for its own ending: most tasks are shorter, and then it need not be told."""
+CONNECT_LIMIT_S = 5.0
+RETRY_FIRST_S, RETRY_LIMIT_S = 0.1, 2.0
+DRAIN_LIMIT_S = 8.0
+"""How long a worker that leaves in good order waits for what it runs; the scheduler waits a little longer."""
+FAREWELL_LIMIT_S = 2.0
+SLOTS_SETTLE_S = 0.05
+REPLACED_EXIT_CODE = 75
+
+_runtimes: weakref.WeakKeyDictionary[Worker, ExecutorRuntime] = weakref.WeakKeyDictionary()
+
+
+class FlowkitWorkerPlugin(WorkerPlugin):
+    """Starts the executor of a worker, once: added again, it finds the running one."""
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def __init__(self, config: Config) -> None:
+        self._protocol = PROTOCOL
+        self._config = config
+
+    async def setup(self, worker: Worker) -> None:
+        """Start, unless it runs already (Dask removes and adds a plugin that is registered while the worker joins)."""
+        check_protocol(self._protocol, f"the worker at {worker.address}", "the driver")
+        if worker not in _runtimes:
+            _runtimes[worker] = runtime = ExecutorRuntime(worker, self._config)
+            await runtime.start()
+
+    async def teardown(self, worker: Worker) -> None:
+        """Stop when the worker does; a mere removal of the plugin changes nothing."""
+        if dask_internals.is_closing(worker) and (runtime := _runtimes.pop(worker, None)) is not None:
+            await runtime.close()
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """A Dask task began or ended beside ours: slots follow."""
+        if "executing" in {start, finish}:
+            for runtime in list(_runtimes.values()):
+                runtime.slots_may_have_changed()
+
+
+class FlowkitNannyPlugin(NannyPlugin):
+    """Has nannies say how their workers' processes ended."""
+
+    name = PLUGIN_NAME
+    restart = False
+
+    def setup(self, nanny: Nanny) -> None:
+        """Begin to."""
+        dask_internals.tell_exits(nanny, EXIT_TOPIC)
+
+
+class _Incarnation:
+    """One life of an executor: its id, its threads, its channel."""
+
+    def __init__(self, executor: Executor, link: Link, executor_id: ExecutorId) -> None:
+        self.executor = executor
+        self.link = link
+        self.id = executor_id
+        #: the scheduler that welcomed it; empty before
+        self.scheduler = ""
+        self.disconnected = asyncio.Event()
+
+
+class ExecutorRuntime:
+    """All of flowkit in one worker."""
+
+    def __init__(self, worker: Worker, config: Config) -> None:
+        self._worker = worker
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._host_directory = HostDirectory.open(config.local_directory or None)
+        self._admissions = Admissions()
+        self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
+        self._server = BlockServer(self._host_directory, self._admissions)
+        self._slots = dask_internals.worker_slots(worker)
+        self._current: _Incarnation | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._first_connection = asyncio.Event()
+        #: reports and other news from slot threads, in order
+        self._news: deque[TaskReport | FromExecutor] = deque()
+        self._wake_pending = False
+        self._late_wake_pending = False
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._slots_timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._drained = asyncio.Event()
+        self._closing = False
+        self._replacement: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ExecutorRuntime {self._current.id if self._current else self._worker.address}>"
+
+    async def start(self) -> None:
+        """Serve, and connect; returns once connected, or when the scheduler cannot be reached at once."""
+        dask_internals.add_worker_handler(self._worker, READ_BLOCKS, self._server.read_blocks)
+        dask_internals.add_worker_handler(self._worker, READ_CONTENT, self._server.read_content)
+        dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
+        dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
+        self._life = asyncio.create_task(self._live(), name="flowkit executor")
+        await asyncio.wait(
+            [asyncio.create_task(self._first_connection.wait()), self._life],
+            timeout=CONNECT_LIMIT_S,
+            return_when="FIRST_COMPLETED",
+        )
+        if self._life.done():
+            self._life.result()
+
+    async def close(self) -> None:
+        """Finish what runs if the worker leaves in good order, say farewell, stop."""
+        self._closing = True
+        current = self._current
+        if current is not None and current.link.connected:
+            if self._draining and current.executor.known_attempts():
+                try:
+                    await asyncio.wait_for(self._drained.wait(), DRAIN_LIMIT_S)
+                except TimeoutError:
+                    logger.warning("%s leaves with tasks unfinished", current.id)
+            self._drain_news()
+            current.link.send(encode([Farewell(current.id, "retired" if self._draining else "closed")]))
+            await current.link.wait_acknowledged(FAREWELL_LIMIT_S)
+        if self._life is not None:
+            self._life.cancel()
+        self._end_incarnation()
+        self._server.close()
+        self._host_directory.close()
+
+    # -- connection ------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        try:
+            while not self._closing:
+                incarnation = self._begin_incarnation()
+                await self._stay_connected(incarnation)
+                self._end_incarnation()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("the executor of %s ended", self._worker.address)
+            self._end_incarnation()
+            raise
+
+    def _begin_incarnation(self) -> _Incarnation:
+        executor_id = ExecutorId(f"{self._worker.address}#{secrets.token_hex(4)}")
+        executor = Executor(
+            executor=executor_id,
+            host_directory=self._host_directory,
+            slots=self._slots,
+            memory_limit_bytes=dask_internals.worker_memory_limit(self._worker),
+            config=self._config,
+            transport=self._transport,
+            report=self._report,
+            request_commit=lambda attempt: self._post(sti.CommitRequested(executor_id, attempt)),
+            blocks_evicted=lambda app, blocks: self._post_evicted(executor_id, app, blocks),
+            replace_process=self._replace_process,
+        )
+        link = Link(f"scheduler of {executor_id}", self._hear, self._disconnected)
+        incarnation = self._current = _Incarnation(executor, link, executor_id)
+        self._news.clear()
+        executor.start()
+        names = tuple(dict.fromkeys((socket.gethostname(), self._worker.address.rpartition("/")[2].rpartition(":")[0])))
+        link.send(encode([sti.ExecutorReady(executor_id, self._host_directory.token, self._slots, names)]))
+        self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
+        return incarnation
+
+    def _end_incarnation(self) -> None:
+        incarnation, self._current = self._current, None
+        if self._heartbeat_timer is not None:
+            self._heartbeat_timer.cancel()
+        if incarnation is not None:
+            incarnation.link.close()
+            incarnation.executor.close()
+
+    async def _stay_connected(self, incarnation: _Incarnation) -> None:
+        """Connect, and again whenever the connection breaks, until the scheduler gives this incarnation up."""
+        pause_s = RETRY_FIRST_S
+        while not self._closing:
+            incarnation.disconnected.clear()
+            try:
+                comm = await self._connect(incarnation)
+            except (OSError, TimeoutError) as error:
+                logger.info("%s cannot reach the scheduler: %s", incarnation.id, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(RETRY_LIMIT_S, pause_s * 2)
+                continue
+            if comm is None:
+                if not incarnation.scheduler:
+                    # Never welcome: perhaps the scheduler just removed this worker, which then closes.
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(RETRY_LIMIT_S, pause_s * 2)
+                return
+            incarnation.link.attach(comm)
+            self._first_connection.set()
+            pause_s = RETRY_FIRST_S
+            await incarnation.disconnected.wait()
+
+    async def _connect(self, incarnation: _Incarnation) -> Comm | None:
+        hello = ExecutorHello(own_versions(), incarnation.id, resume=incarnation.scheduler)
+        comm = await dask_internals.open_connection(
+            self._worker.scheduler.address,
+            self._worker.connection_args,
+            OPEN_EXECUTOR,
+            timeout_s=CONNECT_LIMIT_S,
+            hello=encode(hello),
+        )
+        answer = decode_welcome(await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S))
+        if isinstance(answer, Refused):
+            comm.abort()
+            logger.warning("the scheduler refused %s: %s", incarnation.id, answer.message)
+            return None
+        incarnation.scheduler = answer.scheduler
+        return comm
+
+    def _disconnected(self) -> None:
+        if self._current is not None:
+            self._current.disconnected.set()
+
+    # -- from the scheduler ----------------------------------------------------------------------------------------
+
+    def _hear(self, body: bytes) -> None:
+        for message in decode_to_executor(body):
+            try:
+                self._obey(message)
+            except Exception as error:
+                logger.exception("%s could not be done", type(message).__name__)
+                if isinstance(message, act.Launch):
+                    failure = ExceptionFailure(type(error).__name__, f"the executor could not take the task: {error}", "", None)
+                    self._report([TaskFailed(task.attempt, 0.0, 0.0, failure, TaskMetrics()) for task in message.tasks])
+
+    def _obey(self, message: ToExecutor) -> None:
+        if self._current is None:
+            return
+        executor = self._current.executor
+        match message:
+            case act.Launch():
+                executor.launch(message.tasks)
+            case act.DefineStage():
+                executor.define_stage(message.definition)
+            case act.ForgetStage():
+                executor.forget_stage(message.app, message.stage)
+            case act.Recall():
+                executor.recall(message.attempts)
+            case act.Kill():
+                executor.kill(message.attempts, message.reason)
+            case act.AnswerCommit():
+                executor.answer_commit(message.attempt, message.granted)
+            case act.ReleaseResults():
+                executor.release_results(message.attempts)
+            case act.DropRdd():
+                executor.drop_rdd(message.app, message.rdd)
+            case act.DropShuffle():
+                executor.drop_shuffle(message.app, message.shuffle)
+            case act.DropApplication():
+                self._admissions.forget(message.app)
+                self._server.drop_application(message.app)
+                executor.drop_application(message.app)
+            case AdmitApplication():
+                self._admissions.admit(message.app, message.secret)
+            case Drain():
+                self._draining = True
+            case _:
+                assert_never(message)
+
+    async def _read_result(self, app: str, secret: str, attempt: int, offset: int, length: int) -> bytes | None:
+        await self._admissions.check(AppId(app), secret)
+        return None if self._current is None else self._current.executor.result_chunk(AttemptId(attempt), offset, length)
+
+    # -- to the scheduler ------------------------------------------------------------------------------------------
+
+    def _report(self, reports: Sequence[TaskReport]) -> None:
+        """From slot threads."""
+        self._news.extend(reports)
+        if any(type(report) is not TaskStarted for report in reports):
+            self._wake()
+        elif not (self._wake_pending or self._late_wake_pending):
+            self._late_wake_pending = True
+            self._call_soon(self._wake_late)
+
+    def _post(self, message: FromExecutor) -> None:
+        """From any thread."""
+        self._news.append(message)
+        self._wake()
+
+    def _post_evicted(self, executor: ExecutorId, app: AppId, blocks: Sequence[tuple[RddId, PartitionIndex]]) -> None:
+        self._post(sti.BlocksEvicted(executor, app, tuple(blocks)))
+
+    def _wake(self) -> None:
+        # The flag falls before the queue is emptied, so what comes after it was read wakes again.
+        if not self._wake_pending:
+            self._wake_pending = True
+            self._call_soon(self._drain_news)
+
+    def _call_soon(self, callback: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            logger.debug("the worker's loop is closed; news of tasks are moot")
+
+    def _wake_late(self) -> None:
+        self._loop.call_later(STARTED_WAIT_S, self._drain_late)
+
+    def _drain_late(self) -> None:
+        self._late_wake_pending = False
+        if self._news:
+            self._drain_news()
+
+    def _drain_news(self) -> None:
+        self._wake_pending = False
+        current = self._current
+        messages: list[FromExecutor] = []
+        reports: list[TaskReport] = []
+        while self._news:
+            item = self._news.popleft()
+            if isinstance(item, TaskReport):
+                reports.append(item)
+            elif current is not None:
+                self._close_batch(current.id, reports, messages)
+                messages.append(item)
+        if current is None:
+            return
+        self._close_batch(current.id, reports, messages)
+        if messages:
+            current.link.send(encode(messages))
+        if self._draining and not current.executor.known_attempts():
+            self._drained.set()
+
+    @staticmethod
+    def _close_batch(executor: ExecutorId, reports: list[TaskReport], messages: list[FromExecutor]) -> None:
+        if not reports:
+            return
+        if len(reports) > 1:
+            over = {report.attempt for report in reports if type(report) is not TaskStarted}
+            reports[:] = [report for report in reports if type(report) is not TaskStarted or report.attempt not in over]
+        messages.append(sti.TasksReported(executor, tuple(reports)))
+        reports.clear()
+
+    def _heartbeat(self) -> None:
+        current = self._current
+        if current is None:
+            return
+        self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
+        try:
+            beat = sti.Heartbeat(current.id, tuple(current.executor.known_attempts()), current.executor.live_metrics())
+        except Exception:
+            logger.exception("a heartbeat without news")
+            beat = sti.Heartbeat(current.id, ())
+        # Old ones are worth nothing: while the scheduler does not answer, they do not pile up.
+        if current.link.connected or current.link.waiting_bytes == 0:
+            current.link.send(encode([beat]))
+
+    def slots_may_have_changed(self) -> None:
+        """Dask tasks beside ours came or went; a burst of them is looked at once."""
+        if self._slots_timer is None:
+            self._slots_timer = self._loop.call_later(SLOTS_SETTLE_S, self._set_slots)
+
+    def _set_slots(self) -> None:
+        self._slots_timer = None
+        slots = max(1, dask_internals.worker_slots(self._worker) - dask_internals.running_dask_tasks(self._worker))
+        if slots != self._slots and self._current is not None:
+            self._slots = slots
+            self._current.executor.set_slots(slots)
+            self._current.link.send(encode([sti.SlotsChanged(self._current.id, slots)]))
+
+    # -- the third step of killing -----------------------------------------------------------------------------------
+
+    def _replace_process(self, reason: str, others: tuple[AttemptId, ...]) -> None:
+        """From any thread: end this process, after the scheduler knows why; its nanny starts another."""
+        self._call_soon(lambda: self._begin_replacement(reason, others))
+
+    def _begin_replacement(self, reason: str, others: tuple[AttemptId, ...]) -> None:
+        if not self._worker.nanny:
+            logger.error("%s: this worker has no nanny, so its process cannot be replaced; the task goes on", reason)
+        elif self._replacement is None:
+            self._replacement = asyncio.create_task(self._end_process(reason, others))
+
+    async def _end_process(self, reason: str, others: tuple[AttemptId, ...]) -> None:
+        logger.warning("this process ends and is replaced: %s", reason)
+        if self._current is not None:
+            self._drain_news()
+            self._current.link.send(encode([ProcessReplaced(self._current.id, reason, others)]))
+            await self._current.link.wait_acknowledged(FAREWELL_LIMIT_S)
+        # Not sys.exit: the thread that cannot be killed would keep the process.
+        os._exit(REPLACED_EXIT_CODE)
