@@ -130,7 +130,7 @@ def _hash_none(key: None) -> int:
 def _hash_tuple(key: tuple[Any, ...]) -> int:
     state = _SEED_TUPLE
     for element in tuple.__iter__(key):
-        state = _mix(state ^ _raw(element))
+        state = _mix(state + _raw(element))
     return state ^ tuple.__len__(key)
 
 
@@ -334,5 +334,5 @@ def _raw_tuples(keys: Sequence[tuple[Any, ...]]) -> NDArray[np.uint64]:
     (length,) = lengths
     state = np.full(len(keys), _SEED_TUPLE, np.uint64)
     for place in range(length):
-        state = _mix_array(state ^ _raw_array(list(map(itemgetter(place), keys))))
+        state = _mix_array(state + _raw_array(list(map(itemgetter(place), keys))))
     return state ^ np.uint64(length)
