@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import once
 
 from flowkit.errors import JobFailed, ResultNotPicklable, StopIterationInTask
+from tests.chaos.conftest import once
 
 pytestmark = pytest.mark.chaos
 

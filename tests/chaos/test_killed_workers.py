@@ -6,9 +6,9 @@ from operator import add
 from pathlib import Path
 
 import pytest
-from conftest import die
 
 from flowkit.model import events as ev
+from tests.chaos.conftest import die
 
 pytestmark = pytest.mark.chaos
 

@@ -9,9 +9,9 @@ from operator import add
 from pathlib import Path
 
 import pytest
-from conftest import once
 
 from flowkit.model import events as ev
+from tests.chaos.conftest import once
 
 pytestmark = pytest.mark.chaos
 

@@ -7,11 +7,11 @@ from operator import add
 from pathlib import Path
 
 import pytest
-from conftest import Story, die
 from distributed import Nanny, Scheduler, SpecCluster
 
 import flowkit as fk
 from flowkit.model import events as ev
+from tests.chaos.conftest import Story, die
 
 pytestmark = pytest.mark.chaos
 
