@@ -13,7 +13,6 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
-    |   +-- TaskListenersFailed        what listeners of a task's end raised, together
     |   +-- OutputExists               also a FileExistsError
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- LimitExceeded                  a stated limit, its setting named
@@ -33,6 +32,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- VersionMismatch            names both sides
     |   +-- ApplicationLost            the scheduler no longer knows this driver
     |   +-- StartupError               the embedded cluster did not come up
+    +-- TaskListenersFailed            what the listeners of a task's end raised, together
     +-- TaskKilled                     raised inside a task; never reaches a driver as such
     +-- FetchFailed                    raised inside a task; becomes a resubmission
     +-- CommitDenied                   raised inside a task; not counted as a failure
@@ -104,10 +104,6 @@ class StopIterationInTask(UserError, RuntimeError):
 
 class ResultNotPicklable(UserError, TypeError):
     """A task's result cannot be pickled; not retried."""
-
-
-class TaskListenersFailed(UserError):
-    """Listeners of a task's end raised; carries ``errors``, what each of them raised, in the order of the calls."""
 
 
 class OutputExists(UserError, FileExistsError):
@@ -186,6 +182,10 @@ class ApplicationLost(ClusterError):
 
 class StartupError(ClusterError):
     """The embedded cluster did not come up."""
+
+
+class TaskListenersFailed(FlowkitError):
+    """Listeners of a task's end raised; carries ``errors``, what each of them raised, in the order of the calls."""
 
 
 class TaskKilled(FlowkitError):

@@ -59,7 +59,7 @@ class ContentFetcher:
             except KeyError:
                 told.append(f"{address}: has it no more")
             except (OSError, TimeoutError) as error:
-                told.append(f"{address}: {error or type(error).__name__}")
+                told.append(f"{address}: {str(error) or type(error).__name__}")
             else:
                 if content_id(data) == content:
                     self._store.put(data)

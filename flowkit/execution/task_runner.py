@@ -54,6 +54,9 @@ from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 
 logger = logging.getLogger(__name__)
 
+#: stands for a spill directory that nobody has asked for yet
+_UNMADE = Path()
+
 
 @dataclass(frozen=True, slots=True)
 class TaskServices:
@@ -119,11 +122,14 @@ class _Task:
                 # User code swallowed the exception: what it made of its input since then is anybody's guess.
                 raise Interrupted
         except BaseException as error:
-            for tell in (lambda: context.mark_failed(error), context.mark_completed):
-                try:
-                    tell()
-                except TaskListenersFailed as also:
-                    error.add_note(str(also))
+            try:
+                context.mark_failed(error)
+            except TaskListenersFailed as also:
+                error.add_note(str(also))
+            try:
+                context.mark_completed()
+            except TaskListenersFailed as also:
+                error.add_note(str(also))
             raise
         context.mark_completed()
         return result if isinstance(result, MapOutput) else self._hand_over(result)
@@ -165,13 +171,14 @@ class _Task:
             transport=services.transport,
             cache=services.cache,
             content=content,
-            spill_directory=lambda: application.directory.spill_directory(attempt.id),
+            spill_directory=_UNMADE,
             fetch_in_flight_bytes=services.config.fetch_in_flight_bytes,
             shuffle_codec=services.config.shuffle_codec,
             check_killed=attempt.switch.check,
             acquire_commit=acquire_commit,
             cached_blocks=self.cached_blocks,
         )
+        self.environment.make_spill_directory = lambda: application.directory.spill_directory(attempt.id)
         self.context = TaskContext(
             app_id=launch.app,
             stage_id=launch.stage,
@@ -219,23 +226,25 @@ class _Task:
 class _Environment(TaskEnvironment):
     """A task's environment whose spill directory is made when somebody asks for it; most tasks never do."""
 
-    __slots__ = ("_make_spill_directory", "_spill_directory")
+    __slots__ = ("_spill_directory", "make_spill_directory")
+
+    _spill_directory: Path
+    make_spill_directory: Callable[[], Path]
 
     @property
-    def spill_directory(self) -> Path:  # type: ignore[override]
+    def spill_directory(self) -> Path:
         """For spill runs; made on first use."""
-        if self._spill_directory is None:
-            self._spill_directory = self._make_spill_directory()
+        if self._spill_directory is _UNMADE:
+            self._spill_directory = self.make_spill_directory()
         return self._spill_directory
 
     @spill_directory.setter
-    def spill_directory(self, make: Callable[[], Path]) -> None:
-        self._make_spill_directory = make
-        self._spill_directory: Path | None = None
+    def spill_directory(self, path: Path) -> None:
+        self._spill_directory = path
 
     def remove_spill_directory(self) -> None:
         """Delete it with all that is left in it, if it was made."""
-        if self._spill_directory is not None:
+        if self._spill_directory is not _UNMADE:
             shutil.rmtree(self._spill_directory, ignore_errors=True)
 
 
@@ -292,7 +301,8 @@ def _fetch_failure_in(error: BaseException) -> FetchFailure | ContentMissing | N
 
 def _described(error: BaseException, task: _Task) -> ExceptionFailure:
     try:
-        return describe(error, task.program, task.attempt.launch.partition)
+        launch, definition = task.attempt.launch, task.attempt.stage.definition
+        return describe(error, task.program, stage=f"stage {launch.stage} ({definition.name})", partition=launch.partition)
     except Exception as also:
         # Whatever a user's exception does when looked at (a __str__ that raises), the driver hears that it happened.
         logger.exception("an exception of attempt %s could not be described", task.attempt.id)
