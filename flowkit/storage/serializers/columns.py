@@ -208,11 +208,21 @@ def _encode_arrow(batches: list[Any]) -> bytes:
     for batch in batches:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write(batch)
+            # An empty slice would be written with all of its parent's offsets.
+            writer.write(batch if batch.num_rows else _emptied(batch))
         data = sink.getvalue()
         encoded += _ARROW_HEADER.pack(_TABLE if isinstance(batch, pa.Table) else _BATCH, data.size)
         encoded += data
     return bytes(encoded)
+
+
+def _emptied(batch: Any) -> Any:
+    import pyarrow as pa
+
+    empty = batch.schema.empty_table()
+    if isinstance(batch, pa.Table):
+        return empty
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in empty.columns], schema=batch.schema)
 
 
 def _decode_arrow(data: memoryview) -> list[Any]:

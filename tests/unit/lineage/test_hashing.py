@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections import namedtuple
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 
@@ -67,7 +67,7 @@ class Sloppy(str):
 
 
 UTC_PLUS_2 = timezone(timedelta(hours=2))
-INSTANT = datetime(2026, 11, 20, 12, 30, 0, 5, tzinfo=timezone.utc)
+INSTANT = datetime(2026, 11, 20, 12, 30, 0, 5, tzinfo=UTC)
 
 EQUAL = [
     (
@@ -97,13 +97,13 @@ EQUAL = [
     (((1, 2), (3,)), ((1.0, 2), (Decimal(3),))),
     (frozenset([1, "a", (2,)]), frozenset([(2.0,), "a", True])),
     (INSTANT, INSTANT.astimezone(UTC_PLUS_2)),
-    (time(12, 30, tzinfo=timezone.utc), time(14, 30, tzinfo=UTC_PLUS_2)),
+    (time(12, 30, tzinfo=UTC), time(14, 30, tzinfo=UTC_PLUS_2)),
     (Place("a", 1), Place(Word("a"), 1.0)),
 ]
 
 DIFFERENT = [
     None, b"x", 0, 1, -1, -3, 2**62, 1.5, "a", "b", "é", (), (None,), ((),), (1, 2), (2, 1), (1, 2, 3), frozenset(), frozenset([1]),
-    frozenset([2]), date(2020, 1, 1), date(2020, 1, 2), datetime(2020, 1, 1), time(1), time(2), timedelta(1), timedelta(2),
+    frozenset([2]), date(2020, 1, 1), date(2020, 1, 2), datetime(2020, 1, 1), time(1), time(2), timedelta(1), timedelta(2),  # noqa: DTZ001
     uuid.UUID(int=7), uuid.UUID(int=8), Colour.RED, Colour.BLUE, Place("a", 1), Place("a", 2), "\ud800", float("inf"), float("-inf"),
 ]  # fmt: skip
 
