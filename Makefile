@@ -14,7 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
 # A section's heading, then what it runs, then how long that took.
-timed = @printf '\n\033[1m== %s\033[0m\n' '$(1)'; start=$$SECONDS; $(2); printf '   %s: %d s\n' '$(1)' $$((SECONDS - start))
+timed = @printf '\n\033[1m== %s\033[0m\n' '$(1)'; start=$$SECONDS; \
+	if $(2); then printf '   %s: %d s\n' '$(1)' $$((SECONDS - start)); else printf '   %s: FAILED\n' '$(1)'; exit 1; fi
 
 .PHONY: help
 help: ## list what there is
