@@ -93,7 +93,8 @@ class DaskBlockTransport:
                 )
             )
 
-        return self._run(ask(), address, timeout_s)
+        blocks: list[bytes | str] = self._run(ask(), address, timeout_s)
+        return blocks
 
     def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
         """Ask for content by id, piece by piece; see ``abc.BlockTransport``."""
@@ -113,7 +114,8 @@ class DaskBlockTransport:
                 received += len(piece)
             return b"".join(pieces)
 
-        return self._run(ask(), address, timeout_s)
+        data: bytes = self._run(ask(), address, timeout_s)
+        return data
 
     async def _call(self, address: str, op: str, **arguments: Any) -> Any:
         return await getattr(self._worker.rpc(address), op)(**arguments)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import random
 import secrets
 import threading
@@ -24,16 +23,13 @@ from distributed.deploy.cluster import Cluster
 from flowkit import errors
 from flowkit.cluster import dask_internals
 from flowkit.cluster.contents import KeptContents
+from flowkit.cluster.deliveries import Deliveries
+from flowkit.cluster.executor_calls import ExecutorCalls
 from flowkit.cluster.installation import describe_problems, install
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
-from flowkit.cluster.outcomes import outcome_error
 from flowkit.cluster.wire import (
-    CHUNK_BYTES,
     OPEN_DRIVER,
-    PUT_CONTENT,
-    READ_RESULT,
-    RELAY,
     DriverHello,
     EventsPublished,
     ExecutorSummary,
@@ -49,17 +45,14 @@ from flowkit.config import Config
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, RddUnpersisted
 from flowkit.model.ids import (
     AppId,
-    AttemptId,
     ContentId,
     ExecutorId,
     HostToken,
     JobId,
     RddId,
     ShuffleId,
-    executor_address,
 )
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
-from flowkit.model.task import InlineResult, MapOutput, StoredResult
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.content import ContentStore, content_id
@@ -69,9 +62,7 @@ logger = logging.getLogger("flowkit.cluster")
 
 WELCOME_LIMIT_S = 60.0
 """The scheduler answers when its workers have loaded flowkit, or after its own, shorter limit."""
-FETCH_LIMIT_S = 30.0
-"""For one chunk."""
-FETCHES_AT_ONCE = 4
+BACKLOG_WAIT_S = 30.0
 FAREWELL_LIMIT_S = 2.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.05, 2.0
 BACKLOG_BYTES = 64 << 20
@@ -88,8 +79,6 @@ class ClientLink:
         self._config = config
         self._loop = dask_internals.client_loop(client)
         self._app = AppId(f"app-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}")
-        self._secret = ""
-        self._scheduler_id = ""
         self._link = Link(f"scheduler of {self._app}", self._hear, self._disconnected)
         self._contents = KeptContents()
         self._holders: dict[ContentId, HostToken] = {}
@@ -99,16 +88,12 @@ class ClientLink:
         self._executors: dict[ExecutorId, ExecutorSummary] = {}
         self._problems: dict[str, str] = {}
         self._lost: errors.ClusterError | None = None
-        self._jobs: dict[JobId, SubmittedJob] = {}
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
         self._unpersisting: dict[RddId, threading.Event] = {}
         #: what to send, from any thread, in order; encoded already
         self._outbox: deque[bytes] = deque()
-        self._fetched: list[AttemptId] = []
-        self._fetching: dict[AttemptId, asyncio.Task[None]] = {}
-        self._fetch_slots = asyncio.Semaphore(FETCHES_AT_ONCE)
-        self._deliveries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._deliverer = threading.Thread(target=self._deliver, name=f"flowkit-results-{self._app[-4:]}", daemon=True)
+        self._calls = ExecutorCalls(client, self._app)
+        self._deliveries = Deliveries(self._app, self._calls, lambda message: self._link.send(encode([message])), self._loop)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = threading.Lock()
         self._closed = False
@@ -142,14 +127,14 @@ class ClientLink:
             if own_client:
                 client.close()
             raise
-        link._deliverer.start()
+        link._deliveries.start()
         return link
 
     # -- abc.ClusterLink -------------------------------------------------------------------------------------------
 
     @property
     def app(self) -> AppId:
-        """This session's id."""
+        """The id of this session."""
         return self._app
 
     @property
@@ -180,10 +165,10 @@ class ClientLink:
         """Start a job; see ``abc.ClusterLink``."""
         self._check_alive()
         if self._link.waiting_bytes > BACKLOG_BYTES:
-            self._run(self._link.wait_acknowledged(FETCH_LIMIT_S))
+            self._run(self._link.wait_acknowledged(BACKLOG_WAIT_S))
         job = SubmittedJob(spec, on_result, self._cancel)
         body = encode([sti.JobSubmitted(spec)])
-        self._jobs[spec.job] = job
+        self._deliveries.add(job)
         self._post(body)
         # Lost between the check and the entry: nobody else would tell the job.
         if self._lost is not None:
@@ -218,15 +203,12 @@ class ClientLink:
             if self._loop.is_running():
                 self._run(self._farewell())
         finally:
-            self._fail_jobs(errors.JobCancelled("the session was closed", reason="the session was closed"))
-            self._deliveries.put(None)
+            self._deliveries.close(errors.JobCancelled("the session was closed", reason="the session was closed"))
             self._contents.close()
             if self._host_directory is not None:
                 self._host_directory.close()
             if self._own_client:
                 self._client.close()
-            if threading.current_thread() is not self._deliverer:
-                self._deliverer.join()
 
     # -- connection ------------------------------------------------------------------------------------------------
 
@@ -244,13 +226,13 @@ class ClientLink:
             raise errors.ClusterError(describe_problems(answer.problems), problems=answer.problems)
         if answer.problems:
             logger.warning("%s", describe_problems(answer.problems))
-        self._secret, self._scheduler_id, self._problems = answer.secret, answer.scheduler, answer.problems
+        self._calls.secret, self._problems = answer.secret, answer.problems
         self._executors = {executor.executor: executor for executor in answer.executors}
         self._link.attach(comm)
         self._start_task(self._renew_lease())
 
     async def _greet(self) -> tuple[Comm, Welcome | Refused]:
-        hello = DriverHello(own_versions(), self._app, self._name, self._config.lease_s, self._secret)
+        hello = DriverHello(own_versions(), self._app, self._name, self._config.lease_s, self._calls.secret)
         comm = await dask_internals.open_connection(
             self._client.scheduler.address,
             self._client.connection_args,
@@ -303,7 +285,8 @@ class ClientLink:
                 self._link.send(encode([sti.LeaseRenewed(self._app)]))
 
     async def _farewell(self) -> None:
-        for task in [*self._tasks, *self._fetching.values()]:
+        self._deliveries.stop_fetching()
+        for task in self._tasks:
             task.cancel()
         if self._lost is None:
             self._flush()
@@ -322,13 +305,8 @@ class ClientLink:
             self._condition.notify_all()
         for done in self._unpersisting.values():
             done.set()
-        self._deliveries.put(lambda: self._fail_jobs(error))
+        self._deliveries.fail_all(error)
         self._link.close()
-
-    def _fail_jobs(self, error: BaseException) -> None:
-        for job in list(self._jobs.values()):
-            job.fail(error)
-        self._jobs.clear()
 
     def _check_alive(self) -> None:
         if self._lost is not None:
@@ -363,13 +341,11 @@ class ClientLink:
                 case EventsPublished():
                     self._hear_events(message)
                 case act.DeliverResult():
-                    self._take_result(message)
+                    self._deliveries.take(message)
                 case act.JobSucceeded():
-                    if (job := self._jobs.get(message.job)) is not None:
-                        self._deliveries.put(lambda job=job: self._settle(job, job.succeed))  # type: ignore[misc]
+                    self._deliveries.succeeded(message)
                 case act.JobFailed():
-                    if (job := self._jobs.get(message.job)) is not None:
-                        self._deliveries.put(lambda job=job, m=message: self._settle(job, lambda: job.fail(outcome_error(m))))  # type: ignore[misc]
+                    self._deliveries.failed(message)
                 case act.RequestContent():
                     self._loop.run_in_executor(None, self._put_again, message.content)
                 case act.ApplicationExpired():
@@ -400,87 +376,6 @@ class ClientLink:
             except Exception:
                 logger.exception("a listener's sink raised")
 
-    # -- results ---------------------------------------------------------------------------------------------------
-
-    def _take_result(self, message: act.DeliverResult) -> None:
-        job = self._jobs.get(message.job)
-        match message.result:
-            case InlineResult(data=data):
-                if job is not None:
-                    self._deliveries.put(lambda: job.hand_over(message.partition, data))
-            case StoredResult(size_bytes=size):
-                if job is None or not job.wants(message.partition):
-                    self._note_fetched(message.attempt)
-                elif message.attempt not in self._fetching:
-                    task = self._loop.create_task(self._fetch(job, message, size))
-                    self._fetching[message.attempt] = task
-                    task.add_done_callback(lambda _: self._fetching.pop(message.attempt, None))
-            case MapOutput():
-                logger.error("the scheduler delivered a map output as a result: %r", message)
-            case _:
-                assert_never(message.result)
-
-    async def _fetch(self, job: SubmittedJob, message: act.DeliverResult, size_bytes: int) -> None:
-        async with self._fetch_slots:
-            if job.is_over:
-                self._note_fetched(message.attempt)
-                return
-            try:
-                data = await self._fetch_chunks(message.executor, message.attempt, size_bytes)
-            except Exception as error:
-                logger.info("the result of attempt %s is lost: %s", message.attempt, error)
-                self._link.send(encode([sti.ResultLost(self._app, message.job, message.attempt)]))
-                return
-        self._deliveries.put(lambda: job.hand_over(message.partition, data))
-        self._note_fetched(message.attempt)
-
-    async def _fetch_chunks(self, executor: ExecutorId, attempt: AttemptId, size_bytes: int) -> bytes:
-        chunks: list[bytes] = []
-        received = 0
-        relayed = False
-        while received < size_bytes:
-            arguments = {"attempt": int(attempt), "offset": received, "length": min(CHUNK_BYTES, size_bytes - received)}
-            chunk, relayed = await self._ask_executor(executor_address(executor), READ_RESULT, arguments, relayed=relayed)
-            if not chunk:
-                raise OSError(f"{executor} no longer has it")
-            chunks.append(chunk)
-            received += len(chunk)
-        return b"".join(chunks)
-
-    async def _ask_executor(self, address: str, op: str, arguments: dict[str, Any], *, relayed: bool) -> tuple[Any, bool]:
-        """Ask directly; through the scheduler when that fails, and from then on (second of the answer)."""
-        if not relayed:
-            try:
-                call = getattr(self._client.rpc(address), op)(app=self._app, secret=self._secret, **arguments)
-                return await asyncio.wait_for(call, FETCH_LIMIT_S), False
-            except (OSError, TimeoutError) as error:
-                logger.info("%s cannot be reached directly (%s); asking through the scheduler", address, error)
-        call = getattr(self._client.scheduler, RELAY)(
-            app=self._app, secret=self._secret, address=address, requested=op, arguments=arguments
-        )
-        return await asyncio.wait_for(call, FETCH_LIMIT_S), True
-
-    def _note_fetched(self, attempt: AttemptId) -> None:
-        self._fetched.append(attempt)
-        if len(self._fetched) == 1:
-            self._loop.call_soon(self._tell_fetched)
-
-    def _tell_fetched(self) -> None:
-        fetched, self._fetched = self._fetched, []
-        self._link.send(encode([sti.ResultsFetched(self._app, tuple(fetched))]))
-
-    def _deliver(self) -> None:
-        while (work := self._deliveries.get()) is not None:
-            try:
-                work()
-            except Exception:
-                logger.exception("a result could not be handed over")
-
-    def _settle(self, job: SubmittedJob, outcome: Callable[[], None]) -> None:
-        outcome()
-        if job.is_over:
-            self._jobs.pop(job.job, None)
-
     # -- content ---------------------------------------------------------------------------------------------------
 
     def _put(self, name: ContentId, data: bytes) -> HostToken:
@@ -498,21 +393,12 @@ class ClientLink:
         failure: Exception | None = None
         for executor in executors[:3]:
             try:
-                self._run(self._push(executor_address(executor.executor), name, data))
+                self._run(self._calls.put_content(executor.executor, name, data))
             except (OSError, TimeoutError) as error:
                 failure = error
             else:
                 return executor.host
         raise errors.ClusterError(f"no executor took {len(data)} bytes of content: {failure}") from failure
-
-    async def _push(self, address: str, name: ContentId, data: bytes) -> None:
-        relayed = False
-        for offset in range(0, len(data), CHUNK_BYTES):
-            piece = data[offset : offset + CHUNK_BYTES]
-            arguments = {"content": name, "total": len(data), "offset": offset, "data": piece}
-            answer, relayed = await self._ask_executor(address, PUT_CONTENT, arguments, relayed=relayed)
-            if answer != "ok":
-                raise OSError(f"{address} answered {answer!r}")
 
     def _put_again(self, name: ContentId) -> None:
         try:

@@ -42,6 +42,7 @@ class SteadyClock:
         self._offset = time.time() - time.monotonic()
 
     def __call__(self) -> float:
+        """Now."""
         return self._offset + time.monotonic()
 
 

@@ -82,7 +82,8 @@ def keep_awake(scheduler: Scheduler) -> None:
 
 def idle_timeout_s(scheduler: Scheduler) -> float | None:
     """After how long an idle scheduler closes, None for never."""
-    return scheduler.idle_timeout
+    timeout_s: float | None = scheduler.idle_timeout
+    return timeout_s
 
 
 def worker_plugin_names(scheduler: Scheduler) -> set[str]:

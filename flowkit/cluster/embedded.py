@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -73,10 +74,10 @@ class EmbeddedCluster:
                 )
         _refuse_in_child()
         self.config = config or Config()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker
-        self.workers = workers or cores
+        self.workers: int = workers or cores
         self.threads_per_worker = threads_per_worker
         self.processes = processes
         self._memory_limit = "auto" if memory_limit is None else memory_limit
@@ -147,7 +148,7 @@ def _forget_missing_script() -> None:
     """A program read from a pipe names a file that is not there (``<stdin>``); workers would fail to import it."""
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
-    if file is not None and getattr(main, "__spec__", None) is None and not os.path.exists(file):
+    if file is not None and getattr(main, "__spec__", None) is None and not Path(file).exists():
         del main.__file__
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
-from flowkit.cluster.wire import PLUGIN_NAME, own_versions
+from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
 from flowkit.config import Config
 from flowkit.errors import ClusterError, FlowkitError, VersionMismatch
 
@@ -23,10 +23,10 @@ def install(client: Any, config: Config) -> None:
     errors.VersionMismatch
         Another version of it is.
     """
-    worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", config)
+    worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, config)
     nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin")
     plugin = SchedulerPluginElsewhere(
-        PLUGIN_NAME, "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin", config, worker_plugin, nanny_plugin
+        PLUGIN_NAME, "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin", PROTOCOL, config, worker_plugin, nanny_plugin
     )
     address = client.scheduler.address
     try:

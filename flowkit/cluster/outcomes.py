@@ -6,10 +6,16 @@ Runs in the driver.
 from __future__ import annotations
 
 from flowkit import errors
+from flowkit.execution.failure import raise_at_driver
+from flowkit.model.task import ExceptionFailure
 from flowkit.scheduling.actions import JobFailed
 
 
 def outcome_error(outcome: JobFailed) -> BaseException:
-    """The user's own exception where there is one, else the error the scheduler named."""
-    kind = getattr(errors, outcome.kind, errors.JobFailed)
-    return kind(outcome.reason, job=outcome.job, **outcome.where)
+    """The user's own exception where a task raised one, else the error the scheduler named, with where it happened as data."""
+    if isinstance(outcome.failure, ExceptionFailure):
+        return raise_at_driver(outcome.failure, story=outcome.reason)
+    kind = getattr(errors, outcome.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.FlowkitError)):
+        kind = errors.JobFailed
+    return kind(outcome.reason, job=outcome.job, failure=outcome.failure, where=outcome.where)

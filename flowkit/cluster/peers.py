@@ -6,6 +6,7 @@ Runs in the scheduler process, on its event loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import AdmitApplication, EventsPublished, ToDriver, ToExecutor, Versions, encode
@@ -38,6 +39,8 @@ class ExecutorPeer:
         self.draining = False
         #: attempts launched and not reported as over
         self.in_flight: dict[AttemptId, TaskLaunch] = {}
+        #: Dask's record of the worker, for its last measurements
+        self.dask_state: Any = None
         self._outbox: list[ToExecutor] = []
         self._admitted: set[AppId] = set()
 

@@ -81,7 +81,7 @@ class Channel:
 
     def __init__(
         self, *, window_bytes: int = WINDOW_BYTES, ack_after_s: float = ACK_AFTER_S, resend_after_s: float = RESEND_AFTER_S
-    ):
+    ) -> None:
         self._window_bytes = window_bytes
         self._ack_after_s = ack_after_s
         self._resend_after_s = resend_after_s
@@ -166,7 +166,7 @@ class Channel:
             packets.append(_encode(Packet(sequence, self._received, entry.body, self._missing())))
 
     def _resend_at(self, entry: _InFlight) -> float:
-        return entry.sent_at + min(RESEND_LIMIT_S, self._resend_after_s * 2 ** min(entry.tries - 1, 10))
+        return entry.sent_at + min(RESEND_LIMIT_S, self._resend_after_s * (1 << min(entry.tries - 1, 10)))
 
     def _missing(self) -> tuple[int, ...]:
         if not self._early:

@@ -279,7 +279,7 @@ def decode_from_executor(body: bytes) -> tuple[FromExecutor, ...]:
     return _from_executor.decode(body)
 
 
-_welcome = msgspec.msgpack.Decoder(Welcome | Refused)
+_welcome: msgspec.msgpack.Decoder[Welcome | Refused] = msgspec.msgpack.Decoder(Welcome | Refused)
 _driver_hello = msgspec.msgpack.Decoder(DriverHello)
 _executor_hello = msgspec.msgpack.Decoder(ExecutorHello)
 

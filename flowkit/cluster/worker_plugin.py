@@ -27,7 +27,6 @@ from flowkit.cluster.wire import (
     EXIT_TOPIC,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
-    PROTOCOL,
     PUT_CONTENT,
     READ_BLOCKS,
     READ_CONTENT,
@@ -76,13 +75,12 @@ class FlowkitWorkerPlugin(WorkerPlugin):
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, config: Config) -> None:
-        self._protocol = PROTOCOL
+    def __init__(self, protocol: int, config: Config) -> None:
+        check_protocol(protocol, "the worker", "the driver")
         self._config = config
 
     async def setup(self, worker: Worker) -> None:
         """Start, unless it runs already (Dask removes and adds a plugin that is registered while the worker joins)."""
-        check_protocol(self._protocol, f"the worker at {worker.address}", "the driver")
         if worker not in _runtimes:
             _runtimes[worker] = runtime = ExecutorRuntime(worker, self._config)
             await runtime.start()

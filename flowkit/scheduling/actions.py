@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.task import StageDefinition, TaskFailure, TaskLaunch, TaskResult
 
 
@@ -28,7 +28,7 @@ class ForgetStage(_Action, frozen=True):
 
     executor: ExecutorId
     app: AppId
-    stage: int
+    stage: StageId
 
 
 class Launch(_Action, frozen=True):
