@@ -16,6 +16,7 @@ from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content
 from flowkit.model.task import StageDefinition, TaskFailed, TaskLaunch, TaskStarted, TaskSucceeded
 from flowkit.storage.content import content_id
 from flowkit.storage.host_directory import HostDirectory
+from tests.unit.execution.surroundings import surroundings, tight  # noqa: F401 -- fixtures
 
 APP = "app-test"
 

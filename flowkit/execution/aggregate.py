@@ -1,0 +1,199 @@
+"""Values of equal keys brought together: combined before the shuffle, merged after it. A loop of its own for each kind of aggregation.
+
+Runs on slot threads. Loops work on batches; memory, kills and counters are looked after between them. Keys come out in the order in
+which they were first seen, whether or not something was spilled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from operator import itemgetter
+from sys import getsizeof
+from typing import Any, assert_never
+
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.records import explain_bad_pairs
+from flowkit.execution.spill import MergeInto, Reservation, Runs, SpilledTable
+from flowkit.lineage.kernels import AggregationKind, Aggregator
+from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
+
+#: Combining before the shuffle is given up when, after this many rows, more than this part of them had keys of their own:
+#: the table would then cost more than the bytes it saves.
+TRIAL_ROWS, FEWEST_SAVED = 100_000, 0.9
+
+Table = dict[Any, Any]
+Load = Callable[[Table, list[tuple[Any, Any]]], None]
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """How one aggregator brings pairs into a table."""
+
+    new_table: Callable[[], Table]
+    load_values: Load
+    load_combiners: MergeInto
+    estimate: Callable[[Table], int]
+
+
+def loops_of(aggregator: Aggregator) -> Loops:
+    """The fastest loops for an aggregator."""
+    match aggregator.kind:
+        case AggregationKind.REDUCE:
+            reduce = _reducing(aggregator.merge_value)
+            return Loops(dict, reduce, reduce, estimate_dict)
+        case AggregationKind.GROUP:
+            return Loops(lambda: defaultdict(list), _group, _group_lists, estimate_lists)
+        case AggregationKind.DISTINCT:
+            # Keeps the first of equal keys; values are None.
+            return Loops(dict, dict.update, dict.update, estimate_dict)
+        case AggregationKind.GENERAL:
+            values = _combining(aggregator.create, aggregator.merge_value)
+            return Loops(dict, values, _reducing(aggregator.merge_combiners), estimate_dict)
+        case other:
+            assert_never(other)
+
+
+def _reducing(merge: Callable[[Any, Any], Any]) -> Load:
+    def load(table: Table, batch: list[tuple[Any, Any]]) -> None:
+        # One look-up that finds or misses beats `in` and an exception (measured: 0.27, 0.36 and 0.30 s a million).
+        get, missing = table.get, _MISSING
+        for key, value in batch:
+            old = get(key, missing)
+            table[key] = value if old is missing else merge(old, value)
+
+    return load
+
+
+def _combining(create: Callable[[Any], Any], merge: Callable[[Any, Any], Any]) -> Load:
+    def load(table: Table, batch: list[tuple[Any, Any]]) -> None:
+        get, missing = table.get, _MISSING
+        for key, value in batch:
+            old = get(key, missing)
+            table[key] = create(value) if old is missing else merge(old, value)
+
+    return load
+
+
+def _group(table: Table, batch: list[tuple[Any, Any]]) -> None:
+    for key, value in batch:
+        table[key].append(value)
+
+
+def _group_lists(table: Table, batch: list[tuple[Any, Any]]) -> None:
+    # Copies the first list as well: it may belong to a cached partition.
+    get = table.get
+    for key, values in batch:
+        known = get(key)
+        if known is None:
+            table[key] = list(values)
+        else:
+            known += values
+
+
+def estimate_lists(table: Table) -> int:
+    """Bytes of ``{key: list}``, every list's length looked at: one long list must not hide among short ones."""
+    if not table:
+        return 0
+    rows = sum(map(len, table.values()))
+    sample = list(chain.from_iterable(values[:2] for values in islice(table.values(), 64)))
+    value_bytes = max(0, estimate_batch(sample) - getsizeof(sample)) / len(sample) if sample else 0
+    # A list is 56 bytes, 8 for each value and up to an eighth more.
+    return estimate_dict(dict.fromkeys(table)) + len(table) * 64 + int(rows * (9 + value_bytes))
+
+
+def load_checked(load: Load, table: Table, batch: list[Any], place: str) -> None:
+    """Bring a batch into a table; what is wrong with a row is said clearly.
+
+    A ``StopIteration`` of the user's functions passes through.
+    """
+    try:
+        load(table, batch)
+    except (TypeError, ValueError) as error:
+        explain_bad_pairs(batch, error, place)
+        raise
+
+
+def combine_map_side(
+    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str
+) -> Iterator[tuple[Any, Any]]:
+    """Pairs of key and combiner, a key as seldom as memory allows; never spills: a full table is simply passed on.
+
+    Gives up combining when hardly any two rows share a key.
+    """
+    return chain.from_iterable(_combined_tables(batches, aggregator, environment, place))
+
+
+def _combined_tables(
+    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str
+) -> Iterator[Iterable[tuple[Any, Any]]]:
+    loops = loops_of(aggregator)
+    table = loops.new_table()
+    row_count = 0
+    on_trial = True
+    remaining = iter(batches)
+    with Reservation(environment.memory) as reservation:
+        for batch in remaining:
+            load_checked(loops.load_values, table, batch, place)
+            row_count += len(batch)
+            useless = on_trial and row_count >= TRIAL_ROWS and len(table) > FEWEST_SAVED * row_count
+            on_trial = on_trial and row_count < TRIAL_ROWS
+            if useless or not reservation.fits(row_count, loops.estimate, table):
+                yield table.items()
+                table = loops.new_table()
+                row_count = 0
+                reservation.release()
+            if useless:
+                break
+        yield table.items()
+    for batch in remaining:
+        table = loops.new_table()
+        load_checked(loops.load_values, table, batch, place)
+        yield table.items()
+
+
+def merge_reduce_side(
+    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str, *, combined: bool
+) -> Iterator[tuple[Any, Any]]:
+    """Pairs of key and final combiner, each key once, in the order in which keys were first seen.
+
+    Parameters
+    ----------
+    combined
+        Whether the rows hold combiners already, else values.
+    """
+    loops = loops_of(aggregator)
+    load = loops.load_combiners if combined else loops.load_values
+    return chain.from_iterable(_merged_tables(batches, loops, load, environment, place))
+
+
+_KEY_AND_COMBINER = itemgetter(1, 2)
+
+
+def _merged_tables(
+    batches: Iterable[list[Any]], loops: Loops, load: Load, environment: TaskEnvironment, place: str
+) -> Iterator[Iterable[tuple[Any, Any]]]:
+    table = loops.new_table()
+    row_count = 0
+    with Runs(environment) as runs:
+        spilled: SpilledTable | None = None
+        with Reservation(environment.memory) as reservation:
+            for batch in batches:
+                load_checked(load, table, batch, place)
+                row_count += len(batch)
+                if not reservation.fits(row_count, loops.estimate, table):
+                    if spilled is None:
+                        spilled = SpilledTable(runs, environment, loops.load_combiners, loops.estimate)
+                    spilled.add(table.items())
+                    environment.metrics.memory_spilled_bytes += reservation.release()
+                    table = loops.new_table()
+                    row_count = 0
+            if spilled is None:
+                yield table.items()
+                return
+            spilled.add(table.items())
+            table = {}
+        yield map(_KEY_AND_COMBINER, spilled.merged())

@@ -1,0 +1,86 @@
+"""Values of several inputs brought together by key: ``(k, ([values of input 0], [values of input 1], ...))``.
+
+Runs on slot threads. Keys come out in the order in which they were first seen, input after input, spilled or not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+from flowkit.execution.aggregate import estimate_lists, load_checked
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.spill import Reservation, Runs, SpilledTable
+
+_KEY_AND_GROUPS = itemgetter(1, 2)
+Side = dict[Any, list[Any]]
+
+
+def cogroup(
+    sides: list[Iterator[list[Any]]], environment: TaskEnvironment, place: str
+) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
+    """Group the batches of each side by key."""
+    return chain.from_iterable(_grouped(sides, environment, place))
+
+
+def _grouped(
+    sides: list[Iterator[list[Any]]], environment: TaskEnvironment, place: str
+) -> Iterator[Iterable[tuple[Any, tuple[list[Any], ...]]]]:
+    tables = _new_tables(len(sides))
+    row_count = 0
+    with Runs(environment) as runs:
+        spilled: SpilledTable | None = None
+        with Reservation(environment.memory) as reservation:
+            for number, batches in enumerate(sides):
+                for batch in batches:
+                    load_checked(_append, tables[number], batch, place)
+                    row_count += len(batch)
+                    if not reservation.fits(row_count, _estimate_sides, tables):
+                        if spilled is None:
+                            spilled = SpilledTable(runs, environment, _merge_groups, _estimate_groups)
+                        spilled.add(_joined(tables))
+                        environment.metrics.memory_spilled_bytes += reservation.release()
+                        tables = _new_tables(len(sides))
+                        row_count = 0
+            if spilled is None:
+                yield _joined(tables)
+                return
+            spilled.add(_joined(tables))
+            tables = []
+        yield map(_KEY_AND_GROUPS, spilled.merged())
+
+
+def _new_tables(count: int) -> list[Side]:
+    return [defaultdict(list) for _ in range(count)]
+
+
+def _append(table: Side, batch: list[tuple[Any, Any]]) -> None:
+    for key, value in batch:
+        table[key].append(value)
+
+
+def _joined(tables: list[Side]) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
+    # Looking a key up in a table that misses it makes its empty list: no Python code a key.
+    keys = dict.fromkeys(chain.from_iterable(tables))
+    return zip(keys, zip(*(map(table.__getitem__, keys) for table in tables), strict=True), strict=True)
+
+
+def _estimate_sides(tables: list[Side]) -> int:
+    return sum(map(estimate_lists, tables))
+
+
+def _merge_groups(table: dict[Any, Any], batch: list[tuple[Any, tuple[list[Any], ...]]]) -> None:
+    for key, groups in batch:
+        known = table.get(key)
+        if known is None:
+            table[key] = groups
+        else:
+            for mine, more in zip(known, groups, strict=True):
+                mine.extend(more)
+
+
+def _estimate_groups(table: dict[Any, tuple[list[Any], ...]]) -> int:
+    return sum(estimate_lists(dict(zip(table, lists, strict=True))) for lists in zip(*table.values(), strict=True))

@@ -1,0 +1,232 @@
+"""Pairs of two inputs with equal keys: one side in a table, the other streamed past it.
+
+Runs on slot threads. Rows come out in the order of the streamed side (the left one, for RIGHT joins the right one), for each of
+them its partners in their order; keys that only the table's side has come last. Spilled or not, the order is the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
+from operator import itemgetter
+from typing import Any, assert_never
+
+from flowkit.execution.aggregate import estimate_lists, load_checked
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.records import explain_bad_pairs, in_batches
+from flowkit.execution.spill import DEPTH_LIMIT, HashSplit, Reservation, Runs, merged_in_order
+from flowkit.lineage.kernels import JoinKind
+from flowkit.storage.runs import Run
+
+Table = dict[Any, list[Any]]
+Batches = Iterator[list[Any]]
+#: ``(place, key, streamed values, table's values)``: all combinations of the two, at that place of the result
+Matches = tuple[int, Any, Iterable[Any], Iterable[Any]]
+_Match = Callable[[list[Any]], Iterable[tuple[Any, Any]]]
+#: A batch of matches is made as one list unless a key has more partners than this: the list would be too long.
+_MOST_PARTNERS = 16
+_NOTHING: tuple[Any, ...] = ()
+_NONE = (None,)
+
+
+def join(kind: JoinKind, left: Batches, right: Batches, environment: TaskEnvironment, place: str) -> Iterator[tuple[Any, Any]]:
+    """``(k, (v, w))`` for all pairs of equal keys; None where ``kind`` lets a key without partner survive."""
+    match kind:
+        case JoinKind.INNER:
+            joined = _Join(left, right, environment, place, keep_streamed=False, keep_table=False, turned=False)
+        case JoinKind.LEFT:
+            joined = _Join(left, right, environment, place, keep_streamed=True, keep_table=False, turned=False)
+        case JoinKind.RIGHT:
+            joined = _Join(right, left, environment, place, keep_streamed=True, keep_table=False, turned=True)
+        case JoinKind.FULL:
+            joined = _Join(left, right, environment, place, keep_streamed=True, keep_table=True, turned=False)
+        case other:
+            assert_never(other)
+    return chain.from_iterable(joined.rows())
+
+
+class _Join:
+    """One partition of a join.
+
+    Parameters
+    ----------
+    keep_streamed, keep_table
+        Whether rows of that side without partner survive.
+    turned
+        Whether the streamed side is the right one.
+    """
+
+    def __init__(
+        self,
+        streamed: Batches,
+        tabled: Batches,
+        environment: TaskEnvironment,
+        place: str,
+        *,
+        keep_streamed: bool,
+        keep_table: bool,
+        turned: bool,
+    ) -> None:
+        self._streamed = streamed
+        self._tabled = tabled
+        self._environment = environment
+        self._place = place
+        self._keep_streamed = keep_streamed
+        self._keep_table = keep_table
+        self._turned = turned
+
+    def rows(self) -> Iterator[Iterable[tuple[Any, Any]]]:
+        """The result, in pieces."""
+        table: Table = defaultdict(list)
+        row_count = 0
+        with Reservation(self._environment.memory) as reservation:
+            for batch in self._tabled:
+                load_checked(_append, table, batch, self._place)
+                row_count += len(batch)
+                if not reservation.fits(row_count, estimate_lists, table):
+                    break
+            else:
+                yield from self._match_in_memory(table)
+                return
+            self._environment.metrics.memory_spilled_bytes += reservation.release()
+        yield from self._match_spilled(table)
+
+    # -- in memory
+
+    def _match_in_memory(self, table: Table) -> Iterator[Iterable[tuple[Any, Any]]]:
+        # Looked up with get, which makes no new lists.
+        match = self._matcher(table, max(map(len, table.values()), default=0) <= _MOST_PARTNERS)
+        seen: set[Any] = set()
+        for batch in self._streamed:
+            yield self._explained(match, batch)
+            if self._keep_table:
+                seen.update(map(itemgetter(0), batch))
+        if self._keep_table:
+            yield ((key, (None, value)) for key, values in table.items() if key not in seen for value in values)
+
+    def _explained(self, match: _Match, batch: list[Any]) -> Iterable[tuple[Any, Any]]:
+        try:
+            matched = match(batch)
+            return matched if isinstance(matched, list) else self._explained_lazily(matched, batch)
+        except (TypeError, ValueError) as error:
+            explain_bad_pairs(batch, error, self._place)
+            raise
+
+    def _explained_lazily(self, matched: Iterable[tuple[Any, Any]], batch: list[Any]) -> Iterator[tuple[Any, Any]]:
+        try:
+            yield from matched
+        except (TypeError, ValueError) as error:
+            explain_bad_pairs(batch, error, self._place)
+            raise
+
+    def _matcher(self, table: Table, few: bool) -> _Match:
+        get = table.get
+        missing = _NONE if self._keep_streamed else _NOTHING
+        if self._turned:
+            if few:
+                return lambda batch: [(key, (other, value)) for key, value in batch for other in get(key, missing)]
+            return lambda batch: ((key, (other, value)) for key, value in batch for other in get(key, missing))
+        if few:
+            return lambda batch: [(key, (value, other)) for key, value in batch for other in get(key, missing)]
+        return lambda batch: ((key, (value, other)) for key, value in batch for other in get(key, missing))
+
+    # -- spilled: both sides are split by key, part is joined with part, results are merged by the place they belong to
+
+    def _match_spilled(self, begun: Table) -> Iterator[Iterable[tuple[Any, Any]]]:
+        environment = self._environment
+        with Runs(environment) as runs:
+            tabled = HashSplit(runs, "join-table", 0)
+            places = count()
+            begun_rows = ((key, value) for key, values in begun.items() for value in values)
+            for batch in chain(in_batches(begun_rows, environment.check_killed), self._tabled):
+                self._split(tabled, places, batch)
+            begun.clear()
+            streamed = HashSplit(runs, "join-stream", 0)
+            places = count()
+            for batch in self._streamed:
+                self._split(streamed, places, batch)
+            # Rows that only the table has come after all others.
+            matches = self._join_parts(runs, tabled.finish(), streamed.finish(), next(places), 0)
+            if self._turned:
+                yield ((key, (other, value)) for _, key, values, others in matches for value in values for other in others)
+            else:
+                yield ((key, (value, other)) for _, key, values, others in matches for value in values for other in others)
+
+    def _split(self, split: HashSplit, places: Iterator[int], batch: list[Any]) -> None:
+        try:
+            rows = [(place, key, value) for (key, value), place in zip(batch, places, strict=False)]
+            split.add(rows)
+        except (TypeError, ValueError) as error:
+            explain_bad_pairs(batch, error, self._place)
+            raise
+
+    def _join_parts(
+        self, runs: Runs, tabled: list[Run | None], streamed: list[Run | None], end: int, depth: int
+    ) -> Iterator[Matches]:
+        parts = (
+            self._join_part(runs, table_run, stream_run, end, depth)
+            for table_run, stream_run in zip(tabled, streamed, strict=True)
+            if (table_run is not None or self._keep_streamed) and (stream_run is not None or self._keep_table)
+        )
+        return merged_in_order(parts, runs, "joined")
+
+    def _join_part(self, runs: Runs, tabled: Run | None, streamed: Run | None, end: int, depth: int) -> Iterator[Matches]:
+        environment = self._environment
+        table: Table = {}
+        #: place of the first value of each key
+        places: dict[Any, int] = {}
+        row_count = 0
+        with Reservation(environment.memory) as reservation:
+            for batch in _batches(tabled):
+                environment.check_killed()
+                for place, key, value in batch:
+                    known = table.get(key)
+                    if known is None:
+                        table[key] = [value]
+                        places[key] = place
+                    else:
+                        known.append(value)
+                row_count += len(batch)
+                if depth < DEPTH_LIMIT and not reservation.fits(row_count, estimate_lists, table):
+                    environment.metrics.memory_spilled_bytes += reservation.release()
+                    break
+            else:
+                yield from self._match_part(table, places, streamed, end)
+                return
+        table, places = {}, {}
+        yield from self._join_parts(runs, _resplit(runs, tabled, depth + 1), _resplit(runs, streamed, depth + 1), end, depth + 1)
+
+    def _match_part(self, table: Table, places: dict[Any, int], streamed: Run | None, end: int) -> Iterator[Matches]:
+        missing = _NONE if self._keep_streamed else None
+        seen: set[Any] = set()
+        for batch in _batches(streamed):
+            self._environment.check_killed()
+            for place, key, value in batch:
+                others = table.get(key, missing)
+                if others is not None:
+                    yield place, key, (value,), others
+            if self._keep_table:
+                seen.update(key for _, key, _ in batch)
+        if self._keep_table:
+            for key, values in table.items():
+                if key not in seen:
+                    yield end + places[key], key, _NONE, values
+
+
+def _append(table: Table, batch: list[tuple[Any, Any]]) -> None:
+    for key, value in batch:
+        table[key].append(value)
+
+
+def _batches(run: Run | None) -> Iterator[list[Any]]:
+    return iter(()) if run is None else run.batches()
+
+
+def _resplit(runs: Runs, run: Run | None, depth: int) -> list[Run | None]:
+    split = HashSplit(runs, "join", depth)
+    for batch in _batches(run):
+        split.add(batch)
+    if run is not None:
+        run.delete()
+    return split.finish()

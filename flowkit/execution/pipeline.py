@@ -1,0 +1,294 @@
+"""Runs a stage program for one partition: builds its iterators, then drains them into a shuffle file or the action's function.
+
+Runs on slot threads; everything it makes belongs to the task. Nothing here recurses over the length of the lineage: the steps a
+partition needs are listed first (a cached partition that is held needs none of its inputs), then built from the sources on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from flowkit.errors import InternalError, StopIterationInTask
+from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
+from flowkit.execution.cogroup import cogroup
+from flowkit.execution.end_markers import function_name, leaked_stop_iteration
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.failure import who_leaked
+from flowkit.execution.join import join
+from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, where
+from flowkit.execution.records import in_batches
+from flowkit.execution.sort import sort_pairs
+from flowkit.execution.sources import read_collection, read_range, read_text, read_whole_files
+from flowkit.lineage.kernels import (
+    Aggregate,
+    CoGroup,
+    Collection,
+    Filter,
+    FlatMap,
+    FlatMapValues,
+    IntegerRange,
+    Join,
+    Map,
+    MapPartitions,
+    MapValues,
+    Result,
+    ShuffleRead,
+    ShuffleWrite,
+    StageProgram,
+    Step,
+    TextLines,
+    Union,
+    WholeFiles,
+)
+from flowkit.model.ids import PartitionIndex, ShuffleId
+from flowkit.model.map_status import MapStatus
+from flowkit.storage.shuffle.reader import read_shuffle
+from flowkit.storage.shuffle.writer import write_shuffle
+
+
+@dataclass(frozen=True, slots=True)
+class TaskValue:
+    """What the action's function returned."""
+
+    value: Any
+
+
+TaskOutput = TaskValue | MapStatus
+
+
+def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutput:
+    """Compute one partition and hand it to the stage's end.
+
+    Parameters
+    ----------
+    program
+        The stage; not changed, may be run by several threads at once.
+    environment
+        Services of this task; its partition is the one computed.
+
+    Returns
+    -------
+    TaskValue or MapStatus
+        The action's value, or the status of a committed shuffle file.
+
+    Raises
+    ------
+    StopIterationInTask
+        User code let a ``StopIteration`` escape.
+
+    Notes
+    -----
+    Anything user code raises passes through as it is; ``failure.describe`` makes a report of it.
+
+    Cost: one pass; C iterators for element-wise steps, batches for wide ones, memory as the task's budget allows, else spilled.
+    """
+    try:
+        stream = build(program, len(program.steps) - 1, environment.partition, environment)
+        match program.output:
+            case Result(fn):
+                return TaskValue(fn(environment.partition, stream.closed()))
+            case ShuffleWrite() as output:
+                return _write(stream.closed(), output, program.steps[-1], environment)
+    except StopIteration as error:
+        raise leaked_stop_iteration(*_leaking_end(program)) from error
+    except RuntimeError as error:
+        # A generator (ours or the user's) turns a StopIteration that passes through it into this (PEP 479).
+        if isinstance(error, StopIterationInTask) or not isinstance(error.__cause__, StopIteration):
+            raise
+        raise leaked_stop_iteration(*who_leaked(error.__cause__, program)) from error.__cause__
+
+
+def _leaking_end(program: StageProgram) -> tuple[str, str]:
+    match program.output:
+        case Result(fn, operation, call_site):
+            return function_name(fn), f"{operation} at {call_site}" if call_site else operation
+        case ShuffleWrite():
+            return "a function", where(program.steps[-1])
+
+
+def _write(pairs: Iterator[Any], output: ShuffleWrite, step: Step, environment: TaskEnvironment) -> MapStatus:
+    if output.aggregator is not None and output.aggregator.map_side:
+        pairs = combine_map_side(in_batches(pairs, environment.check_killed), output.aggregator, environment, where(step))
+    return write_shuffle(
+        pairs,
+        files=environment.shuffle_files,
+        shuffle=output.shuffle,
+        map_partition=environment.partition,
+        attempt=environment.attempt,
+        host=environment.host,
+        partitioner=output.partitioner,
+        codec=environment.shuffle_codec,
+        memory=environment.memory,
+        spill_directory=environment.spill_directory,
+        metrics=environment.metrics,
+        check_killed=environment.check_killed,
+    )
+
+
+# -- which steps, and for which of their partitions --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One evaluation of one step for one of its partitions."""
+
+    index: int
+    partition: int
+    #: places of its inputs in the plan; empty for sources and for partitions that the cache holds
+    inputs: list[int]
+    held: bool = False
+
+
+def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnvironment) -> list[_Visit]:
+    """All evaluations that a partition of a step needs, inputs before those who use them."""
+    # Walked from the end and reversed: every visit then comes after all of its inputs.
+    visits = [_visit(program, last, partition, environment)]
+    for visit in visits:  # grows while it is walked
+        if visit.held:
+            continue
+        step = program.steps[visit.index]
+        for each in step.inputs:
+            inner = visit.partition - each.first
+            if 0 <= inner < each.count:
+                visit.inputs.append(len(visits))
+                visits.append(_visit(program, each.step, inner, environment))
+            elif not isinstance(step.kernel, Union):
+                raise InternalError(f"partition {visit.partition} of {where(step)} lies outside its input {each}")
+    return visits
+
+
+def _visit(program: StageProgram, index: int, partition: int, environment: TaskEnvironment) -> _Visit:
+    step = program.steps[index]
+    held = step.cached and environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition))
+    return _Visit(index, partition, [], held)
+
+
+def build(program: StageProgram, last: int, partition: int, environment: TaskEnvironment) -> Stream:
+    """The stream of one partition of one step. Sources are opened and cached steps computed, nothing else runs yet."""
+    visits = _plan(program, last, partition, environment)
+    streams: dict[int, Stream] = {}
+    run: list[Step] = []  # of element-wise steps, kept back so that long ones are built as one
+    for place in range(len(visits) - 1, -1, -1):
+        visit = visits[place]
+        step = program.steps[visit.index]
+        inputs = [streams.pop(each) for each in visit.inputs]
+        if isinstance(step.kernel, Map | Filter | FlatMap | MapValues | FlatMapValues) and not visit.held:
+            run.append(step)
+            # Whoever comes next in the plan uses this one, if it is its only input and element-wise too.
+            if not step.cached and place and visits[place - 1].inputs == [place] and _is_element_wise(program, visits[place - 1]):
+                streams[place] = inputs[0]
+                continue
+            stream = apply_element_steps(inputs[0], run)
+            run = []
+        elif visit.held:
+            stream = Stream(iter(()))
+        else:
+            stream = _apply(step, visit.partition, inputs, environment)
+        if step.cached:
+            stream = _through_cache(program, visit, stream, environment)
+        streams[place] = stream
+    return streams[0]
+
+
+def _is_element_wise(program: StageProgram, visit: _Visit) -> bool:
+    return not visit.held and isinstance(program.steps[visit.index].kernel, Map | Filter | FlatMap | MapValues | FlatMapValues)
+
+
+def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environment: TaskEnvironment) -> Stream:
+    step = program.steps[visit.index]
+
+    def compute() -> Iterator[Any]:
+        if not visit.held:
+            return stream.closed()
+        # It was held when the plan was made and has been evicted since.
+        uncached = StageProgram((*program.steps[: visit.index], _without_cache(step)), program.output)
+        return build(uncached, visit.index, visit.partition, environment).closed()
+
+    rows = environment.cache.get_or_compute(
+        environment.app,
+        step.rdd,
+        PartitionIndex(visit.partition),
+        compute,
+        recorder=environment.cached_blocks.append,
+        metrics=environment.metrics,
+        check_killed=environment.check_killed,
+    )
+    return Stream(rows)
+
+
+def _without_cache(step: Step) -> Step:
+    return Step(step.rdd, step.kernel, step.inputs, step.num_partitions, step.operation, step.call_site)
+
+
+# -- one step ----------------------------------------------------------------------------------------------------------
+
+
+def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEnvironment) -> Stream:
+    match step.kernel:
+        case Collection() as source:
+            return Stream(read_collection(source, partition, environment))
+        case IntegerRange() as source:
+            return Stream(read_range(source, partition, environment))
+        case TextLines() as source:
+            return Stream(read_text(source, partition, environment))
+        case WholeFiles() as source:
+            return Stream(read_whole_files(source, partition, environment))
+        case MapPartitions() as kernel:
+            return apply_map_partitions(inputs[0], step, kernel, partition)
+        case Union():
+            if len(inputs) != 1:
+                raise InternalError(f"partition {partition} of {where(step)} lies in {len(inputs)} of its inputs")
+            return inputs[0]
+        case ShuffleRead() as read:
+            return Stream(_read_reduced(read, step, partition, environment))
+        case Aggregate(aggregator):
+            batches = in_batches(inputs[0].closed(), environment.check_killed)
+            return Stream(merge_reduce_side(batches, aggregator, environment, where(step), combined=False))
+        case CoGroup(shuffles):
+            return Stream(cogroup(_sides(shuffles, inputs, partition, environment), environment, where(step)))
+        case Join(kind, shuffles):
+            left, right = _sides(shuffles, inputs, partition, environment)
+            return Stream(join(kind, left, right, environment, where(step)))
+        case Map() | Filter() | FlatMap() | MapValues() | FlatMapValues():
+            return apply_element_steps(inputs[0], [step])
+
+
+def _read_reduced(read: ShuffleRead, step: Step, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
+    batches = _read_batches(read.shuffle, partition, environment)
+    if read.aggregator is not None:
+        pairs = merge_reduce_side(batches, read.aggregator, environment, where(step), combined=read.aggregator.map_side)
+        if read.order is None:
+            return pairs
+        batches = in_batches(pairs, environment.check_killed)
+    if read.order is not None:
+        return sort_pairs(batches, read.order, environment, where(step))
+    return chain.from_iterable(batches)
+
+
+def _sides(
+    shuffles: tuple[ShuffleId | None, ...], inputs: list[Stream], partition: int, environment: TaskEnvironment
+) -> list[Iterator[list[Any]]]:
+    narrow = iter(inputs)
+    return [
+        in_batches(next(narrow).closed(), environment.check_killed)
+        if shuffle is None
+        else _read_batches(shuffle, partition, environment)
+        for shuffle in shuffles
+    ]
+
+
+def _read_batches(shuffle: ShuffleId, partition: int, environment: TaskEnvironment) -> Iterator[list[Any]]:
+    return read_shuffle(
+        environment.sources(shuffle),
+        PartitionIndex(partition),
+        app=environment.app,
+        files=environment.shuffle_files,
+        host=environment.host,
+        transport=environment.transport,
+        in_flight_bytes=environment.fetch_in_flight_bytes,
+        metrics=environment.metrics,
+        check_killed=environment.check_killed,
+    )

@@ -1,0 +1,230 @@
+"""What a table may hold of the task's memory, and where its rows go when that is refused: runs on disk, split by hash.
+
+Runs on slot threads; runs lie in the task's own directory. Rows are spilled with the place at which their key was first seen, and
+what is made of them is merged by that place: results do not depend on how much memory there was.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
+from operator import itemgetter
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.records import BATCH_ROWS, in_batches
+from flowkit.storage.memory.task_memory import TaskMemory
+from flowkit.storage.runs import Run, RunWriter
+
+#: Runs one spill is split into. Each has an open file with a buffer of 1 MB: more would cost more memory than they save.
+FANOUT = 16
+#: Splits of splits. Sixteen million parts are enough for anything but equal keys, and those no split takes apart:
+#: deeper down a table goes over its budget rather than on for ever.
+DEPTH_LIMIT = 6
+#: A table below this is never spilled: runs of a few rows would cost more than the memory they free.
+SMALLEST_TABLE_BYTES = 256 << 10
+#: Memory is asked for in steps of at least this.
+_STEP_BYTES = 1 << 20
+
+# Files of one task must not share a name, whichever of its steps writes them.
+_run_numbers = count()
+
+_FIRST, _SECOND = itemgetter(0), itemgetter(1)
+_T = TypeVar("_T")
+
+
+class Reservation:
+    """What one table holds of its task's memory. A context manager: gives all of it back."""
+
+    __slots__ = ("_memory", "_next_look", "held_bytes")
+
+    def __init__(self, memory: TaskMemory) -> None:
+        self._memory = memory
+        self._next_look = 0
+        self.held_bytes = 0
+
+    def fits(self, row_count: int, estimate: Callable[[_T], int], table: _T) -> bool:
+        """Whether a table made of ``row_count`` rows may stay; looked at whenever it has grown by a quarter."""
+        if row_count < self._next_look:
+            return True
+        self._next_look = row_count + max(1, min(row_count // 4, 16 * BATCH_ROWS))
+        needed = estimate(table)
+        if needed > self.held_bytes:
+            self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES))
+        return needed <= max(self.held_bytes, SMALLEST_TABLE_BYTES)
+
+    def release(self) -> int:
+        """Give everything back; returns how much that was. The next table starts anew."""
+        released, self.held_bytes, self._next_look = self.held_bytes, 0, 0
+        self._memory.release(released)
+        return released
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.release()
+
+
+class Runs:
+    """Runs being written and read, removed together. A context manager."""
+
+    __slots__ = ("_environment", "_runs", "_writers")
+
+    def __init__(self, environment: TaskEnvironment) -> None:
+        self._environment = environment
+        self._writers: list[RunWriter] = []
+        self._runs: list[Run] = []
+
+    def open(self, kind: str) -> RunWriter:
+        """Begin a run."""
+        writer = RunWriter(self._environment.spill_directory, f"{kind}-{next(_run_numbers)}")
+        self._writers.append(writer)
+        return writer
+
+    def close(self, writer: RunWriter) -> Run:
+        """Finish a run."""
+        run = writer.close()
+        self._writers.remove(writer)
+        self._runs.append(run)
+        self._environment.metrics.disk_spilled_bytes += run.disk_bytes
+        return run
+
+    def write(self, kind: str, rows: Iterable[Any]) -> Run:
+        """A run of all the rows."""
+        writer = self.open(kind)
+        for batch in in_batches(rows, self._environment.check_killed):
+            writer.write(batch)
+        return self.close(writer)
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for writer in self._writers:
+            writer.abort()
+        for run in self._runs:
+            run.delete()
+
+
+class HashSplit:
+    """Rows ``(place, key, ...)`` split into ``FANOUT`` runs by the hash of the key, in their order within each."""
+
+    __slots__ = ("_depth", "_kind", "_runs", "_writers")
+
+    def __init__(self, runs: Runs, kind: str, depth: int) -> None:
+        self._runs = runs
+        self._kind = kind
+        self._depth = depth
+        self._writers: list[RunWriter | None] = [None] * FANOUT
+
+    def add(self, rows: list[tuple[Any, ...]]) -> None:
+        """Append rows, to one run each."""
+        parts = _parts(list(map(_SECOND, rows)), self._depth)
+        order = parts.argsort(kind="stable")
+        bounds = np.searchsorted(parts[order], np.arange(FANOUT + 1)).tolist()
+        ordered = list(map(rows.__getitem__, order.tolist()))
+        for part in range(FANOUT):
+            if bounds[part] == bounds[part + 1]:
+                continue
+            writer = self._writers[part]
+            if writer is None:
+                writer = self._writers[part] = self._runs.open(f"{self._kind}-{part}")
+            writer.write(ordered[bounds[part] : bounds[part + 1]])
+
+    def finish(self) -> list[Run | None]:
+        """The runs; None where no row fell."""
+        return [None if writer is None else self._runs.close(writer) for writer in self._writers]
+
+
+def _parts(keys: list[Any], depth: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    # Runs are read by the process that wrote them, so Python's own hash does, for every key that can be in a dict. It must
+    # not fall together with what chose the partition, nor with the split one level up: both mix with other constants.
+    mixed = np.fromiter(map(hash, keys), np.int64, len(keys)).view(np.uint64) ^ np.uint64(0x9E3779B97F4A7C15 + 0x632BE5AB * depth)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= np.uint64(0xD6E8FEB86659FD93)
+    return (mixed >> np.uint64(60)).astype(np.uint8)
+
+
+def merged_in_order(streams: Iterable[Iterable[tuple[Any, ...]]], runs: Runs, kind: str) -> Iterator[tuple[Any, ...]]:
+    """All rows of streams that each ascend by ``row[0]``, ascending by it.
+
+    Streams are taken one after the other, each to its end, and kept in runs: whatever makes them is in memory one at a time.
+    """
+    results = [runs.write(kind, stream) for stream in streams]
+    return heapq.merge(*map(run_rows, results), key=_FIRST)
+
+
+def run_rows(run: Run) -> Iterator[Any]:
+    """The rows of a run."""
+    return chain.from_iterable(run.batches())
+
+
+#: brings ``[(key, combiner), ...]`` into a table of combiners
+MergeInto = Callable[[dict[Any, Any], list[tuple[Any, Any]]], None]
+Estimate = Callable[[dict[Any, Any]], int]
+
+
+class SpilledTable:
+    """A table ``{key: combiner}`` too large for memory: parts of it on disk, merged in the end.
+
+    Parameters
+    ----------
+    merge
+        Merges combiners into a table; of one key in the order in which they were added.
+    estimate
+        Bytes of a table.
+    """
+
+    def __init__(self, runs: Runs, environment: TaskEnvironment, merge: MergeInto, estimate: Estimate, depth: int = 0) -> None:
+        self._runs = runs
+        self._environment = environment
+        self._merge = merge
+        self._estimate = estimate
+        self._depth = depth
+        self._split = HashSplit(runs, "table", depth)
+        self._places = count()
+
+    def add(self, items: Iterable[tuple[Any, Any]]) -> None:
+        """Write out what a table holds; keys not seen before come after all that were."""
+        self._add((place, key, combiner) for place, (key, combiner) in zip(self._places, items, strict=False))
+
+    def _add(self, rows: Iterable[tuple[int, Any, Any]]) -> None:
+        for batch in in_batches(rows, self._environment.check_killed):
+            self._split.add(batch)
+
+    def merged(self) -> Iterator[tuple[int, Any, Any]]:
+        """``(place, key, combiner)``, each key once, in the order in which keys were first added."""
+        parts = (self._merged_part(run) for run in self._split.finish() if run is not None)
+        return merged_in_order(parts, self._runs, "merged")
+
+    def _merged_part(self, run: Run) -> Iterator[tuple[int, Any, Any]]:
+        table: dict[Any, Any] = {}
+        places: dict[Any, int] = {}
+        row_count = 0
+        deeper: SpilledTable | None = None
+        with Reservation(self._environment.memory) as reservation:
+            for batch in run.batches():
+                self._environment.check_killed()
+                self._merge(table, [row[1:] for row in batch])
+                for place, key, _ in batch:
+                    places.setdefault(key, place)
+                row_count += len(batch)
+                if self._depth < DEPTH_LIMIT and not reservation.fits(row_count, self._estimate, table):
+                    if deeper is None:
+                        deeper = SpilledTable(self._runs, self._environment, self._merge, self._estimate, self._depth + 1)
+                    deeper._add((places[key], key, combiner) for key, combiner in table.items())
+                    self._environment.metrics.memory_spilled_bytes += reservation.release()
+                    table, places, row_count = {}, {}, 0
+            run.delete()
+            if deeper is None:
+                yield from ((places[key], key, combiner) for key, combiner in table.items())
+                return
+            deeper._add((places[key], key, combiner) for key, combiner in table.items())
+        table, places = {}, {}
+        yield from deeper.merged()
