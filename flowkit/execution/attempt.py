@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import Enum
 from queue import Empty, SimpleQueue
 
 from flowkit.errors import CommitDenied
@@ -18,25 +17,15 @@ from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import TaskLaunch
 
 
-class State(Enum):
-    """What becomes of an attempt here; changed under the executor's lock."""
-
-    QUEUED = "queued"
-    #: recalled or killed before a slot took it: whoever finds it in the queue passes over it
-    WITHDRAWN = "withdrawn"
-    RUNNING = "running"
-
-
 class Attempt:
     """One attempt at one task."""
 
-    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "stage", "started", "started_at", "state", "switch")
+    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "stage", "started", "started_at", "switch")
 
     def __init__(self, launch: TaskLaunch, stage: Stage) -> None:
         self.id: AttemptId = launch.attempt
         self.launch = launch
         self.stage = stage
-        self.state = State.QUEUED
         self.switch = KillSwitch()
         self.metrics = TaskMetrics()
         #: on the performance counter, for durations
@@ -73,4 +62,4 @@ class Attempt:
             return
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.id} partition {self.launch.partition} of stage {self.launch.stage}, {self.state.value}>"
+        return f"<Attempt {self.id} partition {self.launch.partition} of stage {self.launch.stage}, {self.switch!r}>"

@@ -54,7 +54,8 @@ class MemoryPool:
     def close_task(self, task: AttemptId) -> int:
         """The task is over; returns what it still held, which is free again."""
         held = self.by_task.pop(task, 0)
-        self.execution_bytes -= held
+        if held:
+            self.execution_bytes -= held
         return held
 
     def share_bytes(self) -> int:
