@@ -206,6 +206,8 @@ class ClientLink:
             self._deliveries.close(errors.JobCancelled("the session was closed", reason="the session was closed"))
             self._contents.close()
             if self._host_directory is not None:
+                # Its lock is held here too, so the last executor could not have removed everything.
+                self._host_directory.drop_application(self._app)
                 self._host_directory.close()
             if self._own_client:
                 self._client.close()

@@ -37,6 +37,9 @@ _SETTINGS = {
     "distributed.scheduler.worker-ttl": None,  # flowkit hears silence much earlier by itself
     "distributed.admin.low-level-log-length": 0,
     "distributed.worker.profile.enabled": False,
+    "distributed.comm.timeouts.connect": START_LIMIT_S,
+    # Dask gives all its workers one seed; equal hashes by that luck would be gone on the first real cluster.
+    "distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": "random",
 }
 
 
@@ -68,7 +71,7 @@ class EmbeddedCluster:
         config: Config | None = None,
     ) -> None:
         for name, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and value < 1:
                 raise InvalidArgument(
                     f"{name} = {value!r}: must be a whole number of 1 or more", name=name, value=value, allowed="1, 2, ..."
                 )
@@ -115,8 +118,10 @@ class EmbeddedCluster:
             "asynchronous": False,
             "worker_dashboard_address": None,
         }
+        if self.processes and self.config.local_directory:
+            options["env"] = {"FLOWKIT_LOCAL_DIRECTORY": self.config.local_directory}
         _forget_missing_script()
-        with dask.config.set(_SETTINGS), dask.config.set({"distributed.comm.timeouts.connect": START_LIMIT_S}):
+        with dask.config.set(_SETTINGS):
             try:
                 self._cluster = LocalCluster(**options)
             except Exception as error:

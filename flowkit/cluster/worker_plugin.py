@@ -65,6 +65,7 @@ DRAIN_LIMIT_S = 8.0
 FAREWELL_LIMIT_S = 2.0
 SLOTS_SETTLE_S = 0.05
 REPLACED_EXIT_CODE = 75
+DIRECTORY_VARIABLE = "FLOWKIT_LOCAL_DIRECTORY"
 
 _runtimes: weakref.WeakKeyDictionary[Worker, ExecutorRuntime] = weakref.WeakKeyDictionary()
 
@@ -127,7 +128,8 @@ class ExecutorRuntime:
         self._worker = worker
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._host_directory = HostDirectory.open(config.local_directory or None)
+        # A matter of the machine first: workers on different ones may be told different places.
+        self._host_directory = HostDirectory.open(os.environ.get(DIRECTORY_VARIABLE) or config.local_directory or None)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions)

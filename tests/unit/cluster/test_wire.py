@@ -1,0 +1,80 @@
+import msgspec
+import pytest
+
+from flowkit.cluster import wire
+from flowkit.errors import VersionMismatch
+from flowkit.model.events import ApplicationStart
+from flowkit.model.task import InlineResult, TaskLaunch, TaskMetrics, TaskSucceeded
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+
+
+def test_what_the_core_says_to_an_executor_arrives_unchanged():
+    messages = (
+        act.Launch("e#1", (TaskLaunch(1, "app", 2, 0, 3, 0),)),
+        wire.AdmitApplication("app", "s"),
+        act.Kill("e#1", (1,), "why"),
+    )
+    assert wire.decode_to_executor(wire.encode(messages)) == messages
+
+
+def test_what_the_core_says_to_a_driver_arrives_unchanged():
+    messages = (
+        wire.EventsPublished((ApplicationStart(time=1.0, app="a", name="n", flowkit_version="1"),), dropped=2),
+        act.DeliverResult("a", 1, 2, 3, "e#1", InlineResult(b"x")),
+        act.JobFailed("a", 1, "JobFailed", "why", None, {"stage": "s"}),
+    )
+    assert wire.decode_to_driver(wire.encode(messages)) == messages
+
+
+def test_reports_arrive_unchanged():
+    messages = (
+        sti.TasksReported("e#1", (TaskSucceeded(1, 0.0, 1.0, InlineResult(b""), TaskMetrics(run_s=2.0)),)),
+        wire.Farewell("e#1", "retired"),
+    )
+    assert wire.decode_from_executor(wire.encode(messages)) == messages
+
+
+def test_an_executor_cannot_speak_as_a_driver():
+    with pytest.raises(msgspec.ValidationError):
+        wire.decode_from_executor(wire.encode([sti.ApplicationClosed("app", "")]))
+
+
+def test_a_driver_cannot_speak_as_an_executor():
+    with pytest.raises(msgspec.ValidationError):
+        wire.decode_from_driver(wire.encode([sti.ExecutorLost("e#1", "", task_caused=False)]))
+
+
+def test_another_flowkit_is_named_with_both_sides():
+    mine, theirs = wire.Versions("1.0", "3.11", "3"), wire.Versions("1.1", "3.11", "3")
+    complaint = wire.version_complaint("the driver", mine, "the scheduler", theirs, programs=False)
+    assert "the driver has flowkit 1.0" in complaint and "the scheduler has flowkit 1.1" in complaint
+
+
+def test_the_scheduler_may_run_another_python_since_it_unpickles_nothing():
+    mine, theirs = wire.Versions("1.0", "3.11", "3"), wire.Versions("1.0", "3.12", "3")
+    assert wire.version_complaint("the driver", mine, "the scheduler", theirs, programs=False) is None
+    assert "3.12" in wire.version_complaint("the driver", mine, "an executor", theirs)
+
+
+def test_another_cloudpickle_is_named():
+    mine, theirs = wire.Versions("1.0", "3.11", "3"), wire.Versions("1.0", "3.11", "2")
+    assert "cloudpickle 2" in wire.version_complaint("the driver", mine, "an executor", theirs)
+
+
+def test_another_protocol_is_a_version_mismatch():
+    with pytest.raises(VersionMismatch, match="protocol"):
+        wire.check_protocol(wire.PROTOCOL + 1, "here", "there")
+
+
+def test_names_given_to_dask_carry_the_protocol():
+    names = [
+        wire.PLUGIN_NAME,
+        wire.OPEN_DRIVER,
+        wire.OPEN_EXECUTOR,
+        wire.RELAY,
+        wire.READ_RESULT,
+        wire.PUT_CONTENT,
+        wire.EXIT_TOPIC,
+    ]
+    assert all(f"flowkit-{wire.PROTOCOL}" in name for name in names)
