@@ -22,7 +22,7 @@ from flowkit.model.task import ContentMissing, StageDefinition
 from flowkit.storage.content import ContentStore, content_id
 
 
-class ProgramUnreadable(Exception):  # noqa: N818 -- private to the executor: its cause is what the driver hears
+class ProgramUnreadable(Exception):
     """A program cannot be unpickled here; ``__cause__`` says why. Another try would fail alike."""
 
 

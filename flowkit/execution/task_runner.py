@@ -20,7 +20,7 @@ from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.errors import CommitDenied, FetchFailed, NestedAction, ResultNotPicklable, TaskKilled, TaskListenersFailed
 from flowkit.execution import gc_clock
-from flowkit.execution.applications import Application, Applications
+from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import describe
@@ -87,7 +87,8 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
         ending = _failure(error, task)
         # Now, while the task's memory is still open: generators caught in the traceback give theirs back when they are closed.
         _let_go_of_frames(error)
-    task.clean_up()
+    succeeded = isinstance(ending, InlineResult | StoredResult | MapOutput)
+    task.clean_up(succeeded=succeeded)
     metrics.cpu_s = time.thread_time() - cpu_before
     metrics.gc_s = gc_clock.seconds() - gc_before
     match ending:
@@ -134,14 +135,15 @@ class _Task:
         context.mark_completed()
         return result if isinstance(result, MapOutput) else self._hand_over(result)
 
-    def clean_up(self) -> None:
+    def clean_up(self, *, succeeded: bool) -> None:
         """Take back all that the task was lent, whatever became of it."""
         set_current(None)
         if self.memory is not None:
             metrics = self.attempt.metrics
             metrics.peak_memory_bytes = self.memory.peak_bytes
             metrics.leaked_bytes = self.memory.release_all()
-            if metrics.leaked_bytes:
+            if metrics.leaked_bytes and succeeded:
+                # A task that failed had no chance to give back; one that ended well has a bug, ours.
                 logger.warning("attempt %s left %d bytes of its memory unreleased", self.attempt.id, metrics.leaked_bytes)
         if self.environment is not None:
             self.environment.remove_spill_directory()

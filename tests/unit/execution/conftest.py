@@ -73,7 +73,9 @@ class Bench:
         source = Step(0, IntegerRange(0, 10 * num_partitions, 1, num_partitions), (), num_partitions, "range", "test.py:1")
         return self.define_program(StageProgram((source,), Result(fn)), stage=stage, num_partitions=num_partitions, **fields)
 
-    def define_program(self, program: StageProgram, *, stage: int = 0, num_partitions: int = 100, **fields: Any) -> StageDefinition:
+    def define_program(
+        self, program: StageProgram, *, stage: int = 0, num_partitions: int = 100, **fields: Any
+    ) -> StageDefinition:
         return self.define_bytes(cloudpickle.dumps(program), stage=stage, num_partitions=num_partitions, **fields)
 
     def define_bytes(self, data: bytes, *, stage: int = 0, num_partitions: int = 100, **fields: Any) -> StageDefinition:
@@ -102,7 +104,9 @@ class Bench:
 
     def ending(self, attempt: int) -> Any:
         """The one ending of an attempt."""
-        endings = self.wait(lambda: [each for each in self.reports if each.attempt == attempt and not isinstance(each, TaskStarted)])
+        endings = self.wait(
+            lambda: [each for each in self.reports if each.attempt == attempt and not isinstance(each, TaskStarted)]
+        )
         assert len(endings) == 1
         return endings[0]
 

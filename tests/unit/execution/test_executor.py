@@ -6,10 +6,16 @@ import threading
 import time
 
 import pytest
+
 from flowkit.config import Config
-from flowkit.errors import TaskKilled
-from flowkit.execution.task_context import TaskContext, inside_task
-from flowkit.model.task import InlineResult, KilledFailure, StoredResult, TaskFailed, TaskLaunch, TaskRecalled, TaskStarted, TaskSucceeded
+from flowkit.execution.task_context import TaskContext
+from flowkit.model.task import (
+    KilledFailure,
+    TaskFailed,
+    TaskRecalled,
+    TaskStarted,
+    TaskSucceeded,
+)
 
 
 class Gate:
