@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import flowkit as fk
+from flowkit.observe.status import RunSummary, StatusStore
 
 #: Strings and comments match first and are dropped, so that what remains are names.
 NAME = re.compile(
@@ -105,12 +106,22 @@ def table(title: str, columns: list[str], rows: list[tuple]) -> Table:
     """Rows under a title; numbers to the right."""
     result = Table(*columns, title=title, title_justify="left", title_style="bold")
     for column, value in zip(result.columns, rows[0] if rows else (), strict=False):
-        column.justify = "right" if isinstance(value, int | float) else "left"
+        column.justify = "left" if isinstance(value, str) else "right"
     for row in rows:
-        result.add_row(
-            *(f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value for value in row)
-        )
+        result.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in row))
     return result
+
+
+def what_was_done(summary: RunSummary, seconds: float) -> list[tuple[str, str]]:
+    """The run in figures."""
+    return [
+        ("jobs", f"{summary.jobs:,}"),
+        ("stages", f"{summary.stages:,}, and {summary.skipped_stages:,} skipped because their output was still there"),
+        ("tasks", f"{summary.tasks:,}, {summary.failed_tasks:,} failed"),
+        ("rows shuffled", f"{summary.shuffle_write_rows:,}"),
+        ("bytes shuffled", f"{summary.shuffle_write_bytes / 1e6:,.1f} MB"),
+        ("seconds", f"{seconds:.1f} from start to end, {summary.task_seconds:.1f} in tasks"),
+    ]
 
 
 def main() -> None:
@@ -120,50 +131,42 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="of PageRank (default: 10)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
     arguments = parser.parse_args()
-    directories = arguments.path or [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib")]
 
     console = Console()
     started = time.perf_counter()
+    directories = arguments.path or [Path(sysconfig.get_path(each)) for each in ("stdlib", "purelib")]
     found = modules_below(directories)
     known = frozenset(found) | sys.stdlib_module_names
-    console.print(f"{len(found):,} modules below {', '.join(map(str, directories))}")
+    console.print(f"{len(found):,} modules below {' and '.join(map(str, directories))}", highlight=False)
 
+    status = StatusStore()
     with fk.Context(workers=arguments.workers) as fc:
+        fc.add_listener(status)
         files = fc.parallelize([(module, str(path)) for module, path in found.items()], 32)
 
-        top_names = (
-            files.flat_map(lambda file: names(Path(file[1]).read_bytes()))
-            .map(lambda name: (name, 1))
-            .reduce_by_key(add)
-            .top(15, key=itemgetter(1))
-        )
+        words = files.flat_map(lambda file: names(Path(file[1]).read_bytes()))
+        favourites = words.map(lambda name: (name, 1)).reduce_by_key(add).top(15, key=itemgetter(1))
 
         parsed = files.map(parse).cache()
         unparsable = parsed.filter(lambda file: bool(file[2])).collect()
+
         edges = lean_on(parsed, known)
         links = edges.group_by_key(8).map_values(list).cache()
         importers = edges.map(lambda edge: (edge[1], 1)).reduce_by_key(add)
-        leaders = page_rank(links, arguments.rounds).join(importers).top(20, key=lambda entry: entry[1][0])
-
-        summary = fc.events.summary()
-    seconds = time.perf_counter() - started
+        ranks = page_rank(links, arguments.rounds)
+        leaders = ranks.join(importers).top(20, key=lambda entry: entry[1][0])
 
     console.print()
-    console.print(table("Identifiers, by use", ["name", "times"], top_names))
+    console.print(table("Identifiers, by use", ["name", "times"], favourites))
     console.print()
-    console.print(
-        table(
-            "The modules your Python leans on most",
-            ["", "module", "importance", "imported by"],
-            [(place, module, rank, count) for place, (module, (rank, count)) in enumerate(leaders, 1)],
-        )
-    )
+    rows = [(place, module, round(rank, 1), count) for place, (module, (rank, count)) in enumerate(leaders, 1)]
+    console.print(table("The modules your Python leans on most", ["", "module", "importance", "imported by"], rows))
+    console.print()
+    console.print(table("What the run did", ["", ""], what_was_done(status.summary(), time.perf_counter() - started)))
     if unparsable:
         console.print(f"\n{len(unparsable)} files could not be parsed and count as importing nothing:", style="bold")
         for module, _, complaint in sorted(unparsable):
             console.print(f"  {module}: {complaint}", style="dim", highlight=False, markup=False, soft_wrap=True)
-    console.print()
-    console.print(summary, seconds)
 
 
 if __name__ == "__main__":
