@@ -52,7 +52,7 @@ def imports(module: str, path: str, source: bytes) -> set[str]:
     package = module.split(".") if path.endswith("__init__.py") else module.split(".")[:-1]
     wanted = set()
     with warnings.catch_warnings(action="ignore"):  # other people's invalid escapes
-        tree = ast.parse(source)
+        tree = ast.parse(source, path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             wanted.update(alias.name for alias in node.names)
