@@ -10,10 +10,11 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -36,6 +37,7 @@ from flowkit.lineage.kernels import (
     StageProgram,
     Step,
 )
+from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
 from flowkit.model.task import ExceptionFailure
 
 _OWN_DIRECTORY = str(Path(__file__).parent.parent)
@@ -54,6 +56,8 @@ class UserCall:
     where: str
     #: repr of its first argument, cut; None where it has none or it is no element
     element: str | None
+    #: whether it pulls elements itself, so that what raised may be a function before it that leaves no frame
+    encloses: bool = False
 
 
 class RemoteTraceback(Exception):
@@ -102,18 +106,20 @@ def describe(error: BaseException, program: StageProgram | None, partition: int,
 
 def _note(call: UserCall | None, program: StageProgram | None, stage: str, partition: int) -> str:
     place = f"partition {partition} of {stage}"
-    if call is not None:
-        element = "" if call.element is None else f", for the element {call.element}"
-        return f"In {call.where} (function {call.function}), {place}{element}"
     if program is None:
         return f"In {place}"
-    # A function written in C leaves no frame behind: all that is known is which calls were under way.
-    return f"In {place}, in {_operations(program)}"
+    # A function written in C leaves no frame behind: all that is known then is which of them were under way.
+    silent = {known.where for known in _user_functions(program) if _code_of(known.fn) is None}
+    if call is None or (call.encloses and silent):
+        possible = silent if call is None else {*silent, call.where}
+        return f"In {place}, in {_operations(program, possible)}"
+    element = "" if call.element is None else f", for the element {call.element}"
+    return f"In {call.where} (function {call.function}), {place}{element}"
 
 
-def _operations(program: StageProgram) -> str:
-    """The last operations of a stage that call a function of the user's."""
-    places = list(dict.fromkeys(place for _, place, _ in _user_functions(program)))
+def _operations(program: StageProgram, possible: set[str]) -> str:
+    """Operations of which one is to blame, the last ones of the stage; all that call the user's functions if none is suspected."""
+    places = list(dict.fromkeys(known.where for known in _user_functions(program) if not possible or known.where in possible))
     if len(places) == 1:
         return places[0]
     return f"one of {', '.join(places[-_MOST_OPERATIONS:])}" if places else "an operation without a function"
@@ -121,16 +127,14 @@ def _operations(program: StageProgram) -> str:
 
 def find_user_call(error: BaseException, program: StageProgram) -> UserCall | None:
     """The innermost call of one of the program's functions in the traceback, or in those of the exception's causes."""
-    by_code = {
-        code: (fn, place, takes_element) for fn, place, takes_element in _user_functions(program) if (code := _code_of(fn))
-    }
+    by_code = {code: known for known in _user_functions(program) if (code := _code_of(known.fn))}
     for each in _with_causes(error):
         found: UserCall | None = None
         for frame, _ in traceback.walk_tb(each.__traceback__):
             known = by_code.get(frame.f_code)
             if known is not None:
-                fn, place, takes_element = known
-                found = UserCall(function_name(fn), place, _first_argument(frame, fn) if takes_element else None)
+                element = _first_argument(frame, known.fn) if known.role is _Role.TAKES_ELEMENT else None
+                found = UserCall(function_name(known.fn), known.where, element, known.role is _Role.ENCLOSES)
         if found is not None:
             return found
     return None
@@ -142,7 +146,7 @@ def who_leaked(error: StopIteration, program: StageProgram) -> tuple[str, str]:
     if call is not None:
         return call.function, call.where
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_own(frame.f_code.co_filename)]
-    return frames[-1].co_qualname if frames else "a function", _operations(program)
+    return frames[-1].co_qualname if frames else "a function", _operations(program, set())
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
@@ -154,40 +158,57 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
 
 
-def _user_functions(program: StageProgram) -> Iterator[tuple[Callable[..., Any], str, bool]]:
-    """Function, operation and call site, and whether its first argument is an element."""
+class _Role(Enum):
+    TAKES_ELEMENT = "its first argument is an element"
+    MERGES = "its arguments were made of elements"
+    ENCLOSES = "it gets the iterator"
+
+
+class _UserFunction(NamedTuple):
+    fn: Callable[..., Any]
+    #: operation and call site
+    where: str
+    role: _Role
+
+
+def _user_functions(program: StageProgram) -> Iterator[_UserFunction]:
     for step in program.steps:
         yield from _functions_of(step)
     match program.output:
         case Result(fn, operation, call_site):
-            yield fn, f"{operation} at {call_site}" if call_site else operation, False
-        case ShuffleWrite(_, _, aggregator):
-            if aggregator is not None and program.steps:
-                yield from _functions_of_aggregator(aggregator, f"the shuffle after {where(program.steps[-1])}")
+            yield _UserFunction(fn, f"{operation} at {call_site}" if call_site else operation, _Role.ENCLOSES)
+        case ShuffleWrite(_, partitioner, aggregator):
+            place = f"the shuffle after {where(program.steps[-1])}"
+            if aggregator is not None:
+                yield from _functions_of_aggregator(aggregator, place)
+            if isinstance(partitioner, FunctionPartitioner):
+                yield _UserFunction(partitioner.fn, place, _Role.TAKES_ELEMENT)
+            elif isinstance(partitioner, RangePartitioner) and partitioner.key is not None:
+                yield _UserFunction(partitioner.key, place, _Role.TAKES_ELEMENT)
 
 
-def _functions_of(step: Step) -> Iterator[tuple[Callable[..., Any], str, bool]]:
+def _functions_of(step: Step) -> Iterator[_UserFunction]:
     place = where(step)
     match step.kernel:
         case Map(fn) | Filter(fn) | FlatMap(fn) | MapValues(fn) | FlatMapValues(fn):
-            yield fn, place, True
+            yield _UserFunction(fn, place, _Role.TAKES_ELEMENT)
         case MapPartitions(fn):
-            yield fn, place, False
+            yield _UserFunction(fn, place, _Role.ENCLOSES)
         case Aggregate(aggregator):
             yield from _functions_of_aggregator(aggregator, place)
         case ShuffleRead(_, aggregator, order):
             if aggregator is not None:
                 yield from _functions_of_aggregator(aggregator, place)
             if order is not None and order.key is not None:
-                yield order.key, place, True
+                yield _UserFunction(order.key, place, _Role.TAKES_ELEMENT)
         case _:
             return
 
 
-def _functions_of_aggregator(aggregator: Aggregator, place: str) -> Iterator[tuple[Callable[..., Any], str, bool]]:
-    yield aggregator.create, place, True
-    yield aggregator.merge_value, place, False
-    yield aggregator.merge_combiners, place, False
+def _functions_of_aggregator(aggregator: Aggregator, place: str) -> Iterator[_UserFunction]:
+    yield _UserFunction(aggregator.create, place, _Role.TAKES_ELEMENT)
+    yield _UserFunction(aggregator.merge_value, place, _Role.MERGES)
+    yield _UserFunction(aggregator.merge_combiners, place, _Role.MERGES)
 
 
 def _code_of(fn: Any) -> CodeType | None:

@@ -1,0 +1,283 @@
+"""A user's exception, from the frame that raised it to the driver's traceback."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import traceback
+from functools import partial, wraps
+from operator import add
+from typing import Any
+
+import msgspec
+import pytest
+
+from flowkit.errors import InvalidArgument, JobFailed, StopIterationInTask
+from flowkit.execution.failure import RemoteTraceback, describe, raise_at_driver
+from flowkit.lineage.kernels import (
+    Aggregate,
+    AggregationKind,
+    Aggregator,
+    Filter,
+    FlatMap,
+    IntegerRange,
+    Map,
+    MapPartitions,
+    MapValues,
+    ShuffleWrite,
+    StageProgram,
+)
+from flowkit.lineage.partitioners import HashPartitioner
+from flowkit.model.ids import ShuffleId
+from flowkit.model.task import ExceptionFailure
+from tests.unit.execution.surroundings import Surroundings, chain_of
+
+SOURCE = IntegerRange(0, 10, 1, 1)
+
+
+class TooLarge(Exception):
+    """Needs two arguments, so it does not unpickle by itself."""
+
+    def __init__(self, number: int, *, limit: int) -> None:
+        super().__init__(f"{number} > {limit}")
+        self.number = number
+
+
+class WithState(ValueError):
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(number, why)
+        self.number = number
+
+
+class OwnReduce(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnReduce, self.args
+
+
+class HoldsALock(Exception):
+    def __init__(self) -> None:
+        super().__init__("locked")
+        self.lock = threading.Lock()
+
+
+class Rude(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def fails_at_seven(number: int) -> int:
+    doubled = number * 2
+    if number == 7:
+        raise ValueError(f"bad number {doubled}")
+    return number
+
+
+def failure_of(surroundings: Surroundings, program: StageProgram) -> ExceptionFailure:
+    with pytest.raises(Exception) as caught:
+        surroundings.run(program)
+    failure = describe(caught.value, program, 3, stage="stage 5 (map at here.py:1)")
+    # as it travels
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(failure), type=ExceptionFailure)
+
+
+def test_the_own_exception_arrives_with_its_arguments_and_where_it_happened(surroundings: Surroundings) -> None:
+    error = raise_at_driver(failure_of(surroundings, chain_of(SOURCE, Map(abs), Map(fails_at_seven), Map(abs))))
+    assert type(error) is ValueError
+    assert error.args == ("bad number 14",)
+    (note,) = error.__notes__
+    assert note == "In map at here.py:2 (function fails_at_seven), partition 3 of stage 5 (map at here.py:1), for the element 7"
+
+
+def test_the_driver_prints_the_users_frames_and_no_others(surroundings: Surroundings) -> None:
+    failure = failure_of(surroundings, chain_of(SOURCE, Map(fails_at_seven)))
+    assert "in fails_at_seven" in failure.traceback
+    assert "flowkit/execution" not in failure.traceback
+    try:
+        raise raise_at_driver(failure)
+    except ValueError:
+        printed = traceback.format_exc()
+    assert "in fails_at_seven" in printed
+    assert printed.count("bad number 14") == 2  # the remote one and the one raised
+    assert "In map at here.py:1" in printed
+
+
+def element_in(surroundings: Surroundings, *kernels: Any, output: ShuffleWrite | None = None) -> str:
+    failure = failure_of(surroundings, chain_of(SOURCE, *kernels, output=output))
+    return failure.message.split("\n")[-1]
+
+
+class Adder:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __call__(self, number: int) -> int:
+        return fails_at_seven(number + self.limit)
+
+    def method(self, number: int) -> int:
+        return fails_at_seven(number)
+
+
+def decorated(fn):
+    @wraps(fn)
+    def inner(*args):
+        return fn(*args)
+
+    return inner
+
+
+def bad_at(limit: int, number: int) -> int:
+    if number > limit:
+        raise ValueError
+    return number
+
+
+def starred(*numbers: int) -> int:
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        (Map(lambda x: 1 // (x - 4)), "for the element 4"),
+        (Filter(fails_at_seven), "for the element 7"),
+        (FlatMap(lambda x: [fails_at_seven(x)]), "for the element 7"),
+        (Map(Adder(2)), "for the element 5"),
+        (Map(Adder(2).method), "for the element 7"),
+        (Map(partial(bad_at, 6)), "for the element 7"),
+        (Map(decorated(fails_at_seven)), "for the element 7"),
+        (Map(starred), "for the element 0"),
+    ],
+)
+def test_the_failing_element_is_named(surroundings: Surroundings, kernel, expected: str) -> None:
+    assert element_in(surroundings, kernel, Map(str)).endswith(expected)
+
+
+def test_the_innermost_step_is_named_when_functions_lie_in_one_another(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(fails_at_seven), MapPartitions(lambda it: (x for x in it)))
+    assert "In map at here.py:1 (function fails_at_seven)" in told
+    told = element_in(surroundings, Map(lambda x: (x, x)), MapValues(lambda v: 1 // (v - 3)))
+    assert "mapvalues at here.py:2" in told
+    assert told.endswith("for the element 3")
+
+
+def test_a_partition_function_names_no_element(surroundings: Surroundings) -> None:
+    def whole(it):
+        for x in it:
+            yield 1 // (x - 3)
+
+    told = element_in(surroundings, MapPartitions(whole))
+    assert "In mappartitions at here.py:1 (function " in told
+    assert "for the element" not in told
+
+
+def test_reducers_are_named_on_both_sides_of_a_shuffle(surroundings: Surroundings) -> None:
+    def reducer(a: int, b: int) -> int:
+        raise KeyError("x")
+
+    aggregator = Aggregator(lambda v: v, reducer, reducer, AggregationKind.REDUCE)
+    assert "reducer" in element_in(surroundings, Map(lambda x: (1, x)), Aggregate(aggregator))
+    write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), aggregator)
+    assert "In the shuffle after map at here.py:1 (function " in element_in(surroundings, Map(lambda x: (1, x)), output=write)
+
+
+def test_functions_written_in_c_are_named_by_operation(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(lambda x: "x"), Map(int), Map(str))
+    assert (
+        told
+        == "In partition 3 of stage 5 (map at here.py:1), in one of map at here.py:2, map at here.py:3, collect at here.py:99"
+    )
+
+
+def test_a_long_element_is_cut_and_a_nasty_one_does_no_harm(surroundings: Surroundings) -> None:
+    class Nasty:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    def fail(x: object) -> None:
+        raise ValueError
+
+    told = element_in(surroundings, Map(lambda x: "a" * 10_000), Map(fail))
+    assert told.endswith("aaa...")
+    assert len(told) < 400
+    assert "Nasty whose repr raises RuntimeError" in element_in(surroundings, Map(lambda x: Nasty()), Map(fail))
+
+
+@pytest.mark.parametrize(
+    ("error", "arrives_as"),
+    [
+        (WithState(3, "why"), WithState),
+        (OwnReduce("x"), OwnReduce),
+        (TooLarge(3, limit=2), JobFailed),
+        (HoldsALock(), JobFailed),
+        (Rude(), Rude),
+        (InvalidArgument("bad", name="n", value=1, allowed="2"), InvalidArgument),
+        (OSError(2, "none", "file"), FileNotFoundError),
+        (KeyError("k"), KeyError),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), UnicodeDecodeError),
+        (ExceptionGroup("several", [ValueError(1), TypeError(2)]), ExceptionGroup),
+        (SystemExit(3), SystemExit),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, BaseException) else x.__name__,
+)
+def test_exceptions_of_every_make_arrive(surroundings: Surroundings, error: BaseException, arrives_as: type) -> None:
+    def fail(x: int) -> None:
+        raise error
+
+    program = chain_of(SOURCE, Map(fail))
+    with pytest.raises(type(error)):
+        surroundings.run(program)
+    arrived = raise_at_driver(describe(error, program, 0, stage="stage 1"), "tried 4 times")
+    assert type(arrived) is arrives_as
+    if arrives_as is not JobFailed:
+        assert repr(arrived.args) == repr(error.args)
+        text = "\n".join(arrived.__notes__)
+    else:
+        assert type(error).__name__ in str(arrived)
+        assert str(error) in str(arrived)
+        text = "\n".join([str(arrived), *arrived.__notes__])
+    assert text.count("In map at here.py:1") == 1
+    assert "for the element 0" in text
+    assert "tried 4 times" in text
+    assert isinstance(arrived.__cause__, RemoteTraceback)
+
+
+def test_an_exception_unknown_to_the_driver_arrives_as_text(surroundings: Surroundings) -> None:
+    failure = failure_of(surroundings, chain_of(SOURCE, Map(fails_at_seven)))
+    failure = msgspec.structs.replace(failure, pickled=pickle.dumps(ValueError()).replace(b"ValueError", b"ValueErrox"))
+    error = raise_at_driver(failure)
+    assert type(error) is JobFailed
+    assert "ValueError: bad number 14" in str(error)
+
+
+def test_only_a_wrong_program_is_fatal(surroundings: Surroundings) -> None:
+    def leak(x: int) -> None:
+        raise StopIteration
+
+    leaked = failure_of(surroundings, chain_of(SOURCE, Map(leak)))
+    assert leaked.fatal
+    assert type(raise_at_driver(leaked)) is StopIterationInTask
+    assert not failure_of(surroundings, chain_of(SOURCE, Map(fails_at_seven))).fatal
+
+
+def test_causes_are_printed_and_searched(surroundings: Surroundings) -> None:
+    def wrap(x: int) -> int:
+        try:
+            return fails_at_seven(x)
+        except ValueError as error:
+            raise RuntimeError("wrapped") from error
+
+    failure = failure_of(surroundings, chain_of(SOURCE, Map(wrap)))
+    assert "direct cause" in failure.traceback
+    assert "bad number 14" in failure.traceback
+    assert failure.message.endswith("for the element 7")
+
+
+def test_a_program_that_could_not_be_loaded_has_no_operations() -> None:
+    failure = describe(ModuleNotFoundError("no module named 'x'"), None, 2, stage="stage 1 (count)")
+    assert failure.message == "no module named 'x'\nIn partition 2 of stage 1 (count)"
+
+
+def test_describing_twice_adds_one_note(surroundings: Surroundings) -> None:
+    error = ValueError("x")
+    program = chain_of(SOURCE, Map(add))
+    assert describe(error, program, 0).message == describe(error, program, 0).message
