@@ -97,7 +97,7 @@ typing: $(VENV)/.installed-test
 
 .PHONY: test-faults
 test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (under 8 minutes)
-	$(call timed,clusters,$(PYTEST) tests/cluster tests/conformance tests/notebooks -n $(WORKERS) --dist loadfile -q -m 'not soak')
+	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks) -n $(WORKERS) --dist loadfile -q -m 'not soak')
 	$(call timed,faults,$(PYTEST) tests/chaos -n $(WORKERS) --dist loadfile -q -m 'not soak')
 
 # -- work on it --------------------------------------------------------------------------------------------------------
