@@ -17,7 +17,7 @@ def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
 
     >>> total = TaskMetrics(run_s=1.0, peak_memory_bytes=10)
     >>> add_metrics(total, TaskMetrics(run_s=0.5, peak_memory_bytes=7))
-    ... total.run_s, total.peak_memory_bytes
+    >>> total.run_s, total.peak_memory_bytes
     (1.5, 10)
     """
     for name in _SUMMED:

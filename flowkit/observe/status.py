@@ -1,0 +1,304 @@
+"""What is going on and what went on: a fold over events, bounded in memory, that faces read.
+
+Runs where its bus does; written by one listener thread, read by any. One store is for one application: events of others are
+left out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from flowkit.model.events import (
+    Event,
+    ExecutorAdded,
+    ExecutorRemoved,
+    JobEnd,
+    JobStart,
+    ShuffleOutputsLost,
+    StageCompleted,
+    StageSubmitted,
+    TaskEnd,
+    TaskStart,
+)
+from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, PartitionIndex, StageId
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import CommitDeniedFailure, KilledFailure
+from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+#: jobs, stage attempts and executors remembered; the oldest that are over go first. Totals forget nothing.
+_REMEMBERED = 1_000
+
+
+@dataclass(slots=True)
+class JobStatus:
+    """A job. ``outcome`` is ``running`` until it ends; times are seconds since the epoch, 0 while there is none."""
+
+    job: JobId
+    name: str
+    stages: tuple[StageId, ...]
+    skipped: tuple[StageId, ...]
+    started_at: float
+    ended_at: float = 0.0
+    outcome: str = "running"
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class StageStatus:
+    """One attempt at a stage."""
+
+    stage: StageId
+    stage_attempt: int
+    name: str
+    task_count: int
+    jobs: tuple[JobId, ...]
+    started_at: float
+    ended_at: float = 0.0
+    running_count: int = 0
+    succeeded_count: int = 0
+    #: attempts that failed; neither killed ones nor those another was faster than
+    failed_count: int = 0
+    failure: str = ""
+    #: sums over its tasks
+    metrics: TaskMetrics = field(default_factory=TaskMetrics)
+
+    def rows_per_second(self, now: float) -> float:
+        """Rows read by finished tasks, since the stage began."""
+        seconds = (self.ended_at or now) - self.started_at
+        return rows_read(self.metrics) / seconds if seconds > 0 else 0.0
+
+
+@dataclass(slots=True)
+class ExecutorStatus:
+    """An executor; ``removed_at`` 0 while it is there."""
+
+    executor: ExecutorId
+    host: HostToken
+    slots: int
+    added_at: float
+    running_count: int = 0
+    succeeded_count: int = 0
+    failed_count: int = 0
+    removed_at: float = 0.0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What an application did so far."""
+
+    jobs: int = 0
+    failed_jobs: int = 0
+    #: stage attempts that ran
+    stages: int = 0
+    skipped_stages: int = 0
+    #: attempts that ended well
+    tasks: int = 0
+    failed_tasks: int = 0
+    #: those of ``tasks`` whose partition had ended well before: their output was lost
+    recomputed_tasks: int = 0
+    #: map outputs that were lost
+    lost_outputs: int = 0
+    input_rows: int = 0
+    input_bytes: int = 0
+    output_rows: int = 0
+    output_bytes: int = 0
+    shuffle_write_rows: int = 0
+    shuffle_write_bytes: int = 0
+    shuffle_read_rows: int = 0
+    shuffle_read_bytes: int = 0
+    spilled_bytes: int = 0
+    #: added up over tasks
+    task_seconds: float = 0.0
+    #: during which at least one job ran
+    seconds: float = 0.0
+
+
+class StatusStore:
+    """Jobs, stages, executors and totals of one application.
+
+    Parameters
+    ----------
+    app
+        Whose events count; None: whatever comes.
+
+    Examples
+    --------
+    >>> store = StatusStore()
+    >>> store.on_event(JobStart(AppId("app-1"), JobId(0), "collect", (), (), {}, time=1.0))
+    >>> store.on_event(JobEnd(AppId("app-1"), JobId(0), "succeeded", time=3.0))
+    >>> store.summary().jobs, store.summary().seconds
+    (1, 2.0)
+    """
+
+    def __init__(self, app: AppId | None = None) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[JobId, JobStatus] = OrderedDict()
+        self._stages: OrderedDict[tuple[StageId, int], StageStatus] = OrderedDict()
+        self._executors: OrderedDict[ExecutorId, ExecutorStatus] = OrderedDict()
+        #: per stage one byte a partition: whether it ended well before
+        self._done: OrderedDict[StageId, bytearray] = OrderedDict()
+        #: over everything, also what is no longer remembered one by one
+        self._totals = TaskMetrics()
+        self._summary = RunSummary()
+        self._running_jobs = 0
+        #: when the first of the jobs that run now began
+        self._busy_since = 0.0
+
+    # -- folding
+
+    def on_event(self, event: Event) -> None:
+        """Take one event in."""
+        app = getattr(event, "app", None)
+        if app is not None and self._app is not None and app != self._app:
+            return
+        with self._lock:
+            self._fold(event)
+
+    def _fold(self, event: Event) -> None:
+        summary = self._summary
+        match event:
+            case TaskStart():
+                stage = self._stages.get((event.stage, event.stage_attempt))
+                if stage is not None:
+                    stage.running_count += 1
+                executor = self._executors.get(event.executor)
+                if executor is not None:
+                    executor.running_count += 1
+            case TaskEnd():
+                self._fold_task_end(event)
+            case JobStart():
+                if not self._running_jobs:
+                    self._busy_since = event.time
+                self._running_jobs += 1
+                summary.jobs += 1
+                summary.skipped_stages += len(event.skipped)
+                stages = tuple(info.stage for info in event.stages)
+                self._jobs[event.job] = JobStatus(event.job, event.name, stages, event.skipped, event.time)
+                _forget_oldest(self._jobs, lambda job: bool(job.ended_at))
+            case JobEnd():
+                self._running_jobs = max(0, self._running_jobs - 1)
+                if not self._running_jobs:
+                    summary.seconds += event.time - self._busy_since
+                if event.outcome != "succeeded":
+                    summary.failed_jobs += 1
+                job = self._jobs.get(event.job)
+                if job is not None:
+                    job.ended_at, job.outcome, job.reason = event.time, event.outcome, event.reason
+            case StageSubmitted():
+                summary.stages += 1
+                self._stages[event.stage, event.stage_attempt] = StageStatus(
+                    event.stage, event.stage_attempt, event.name, event.task_count, event.jobs, event.time
+                )
+                _forget_oldest(self._stages, lambda stage: bool(stage.ended_at))
+            case StageCompleted():
+                stage = self._stages.get((event.stage, event.stage_attempt))
+                if stage is not None:
+                    stage.ended_at, stage.failure = event.time, event.failure
+            case ExecutorAdded():
+                self._executors[event.executor] = ExecutorStatus(event.executor, event.host, event.slots, event.time)
+                _forget_oldest(self._executors, lambda executor: bool(executor.removed_at))
+            case ExecutorRemoved():
+                executor = self._executors.get(event.executor)
+                if executor is not None:
+                    executor.removed_at, executor.reason, executor.running_count = event.time, event.reason, 0
+            case ShuffleOutputsLost():
+                summary.lost_outputs += len(event.partitions)
+            case _:
+                # Of interest to other listeners.
+                pass
+
+    def _fold_task_end(self, event: TaskEnd) -> None:
+        summary = self._summary
+        stage = self._stages.get((event.stage, event.stage_attempt))
+        executor = self._executors.get(event.executor)
+        started = event.started_at > 0
+        add_metrics(self._totals, event.metrics)
+        for each in (stage, executor):
+            if each is None:
+                continue
+            if started and each.running_count:
+                each.running_count -= 1
+            if event.failure is None:
+                each.succeeded_count += 1
+            elif _is_failure(event):
+                each.failed_count += 1
+        if stage is not None:
+            add_metrics(stage.metrics, event.metrics)
+        if event.failure is None:
+            summary.tasks += 1
+            summary.recomputed_tasks += self._was_done(event.stage, event.partition)
+        elif _is_failure(event):
+            summary.failed_tasks += 1
+
+    def _was_done(self, stage: StageId, partition: PartitionIndex) -> bool:
+        done = self._done.get(stage)
+        if done is None:
+            done = self._done[stage] = bytearray()
+            if len(self._done) > _REMEMBERED:
+                self._done.popitem(last=False)
+        if partition >= len(done):
+            done.extend(bytes(max(partition + 1 - len(done), len(done))))
+        before, done[partition] = done[partition], 1
+        return bool(before)
+
+    # -- reading: copies, so that what a face holds does not change under it
+
+    def summary(self, now: float | None = None) -> RunSummary:
+        """What was done so far; ``now`` (seconds since the epoch) counts jobs that still run into ``seconds``."""
+        with self._lock:
+            found, totals = copy(self._summary), self._totals
+            if now is not None and self._running_jobs:
+                found.seconds += max(0.0, now - self._busy_since)
+            found.input_rows = totals.input_rows
+            found.input_bytes = totals.input_bytes
+            found.output_rows = totals.output_rows
+            found.output_bytes = totals.output_bytes
+            found.shuffle_write_rows = totals.shuffle_write_rows
+            found.shuffle_write_bytes = totals.shuffle_write_bytes
+            found.shuffle_read_rows = totals.shuffle_read_rows
+            found.shuffle_read_bytes = shuffle_read_bytes(totals)
+            found.spilled_bytes = totals.disk_spilled_bytes
+            found.task_seconds = totals.run_s
+            return found
+
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """Remembered jobs, oldest first."""
+        with self._lock:
+            return tuple(copy(job) for job in self._jobs.values())
+
+    def stages(self, *, running: bool = False) -> tuple[StageStatus, ...]:
+        """Remembered stage attempts, oldest first; with ``running`` only those that are not over."""
+        with self._lock:
+            chosen = [stage for stage in self._stages.values() if not (running and stage.ended_at)]
+            return tuple(replace(stage, metrics=copy(stage.metrics)) for stage in chosen)
+
+    def executors(self) -> tuple[ExecutorStatus, ...]:
+        """Remembered executors, oldest first."""
+        with self._lock:
+            return tuple(copy(executor) for executor in self._executors.values())
+
+    def __repr__(self) -> str:
+        return f"<StatusStore {self._running_jobs} jobs running, {self._summary.tasks} tasks done>"
+
+
+def _is_failure(event: TaskEnd) -> bool:
+    return not isinstance(event.failure, KilledFailure | CommitDeniedFailure)
+
+
+def _forget_oldest(remembered: OrderedDict[K, V], is_over: Callable[[V], bool]) -> None:
+    if len(remembered) <= _REMEMBERED:
+        return
+    # What still runs is kept however much that is; it is looked at from the oldest on, where what is over mostly lies.
+    oldest = next((key for key, each in remembered.items() if is_over(each)), None)
+    if oldest is not None:
+        del remembered[oldest]

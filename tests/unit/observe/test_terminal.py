@@ -1,0 +1,137 @@
+"""Progress in a terminal: when it appears, what it shows, what it leaves."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+
+from rich.console import Console
+
+from flowkit.config import Config
+from flowkit.model.events import JobEnd, JobStart, StageSubmitted, TaskEnd
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import ExceptionFailure
+from flowkit.observe.status import StatusStore
+from flowkit.observe.terminal import TerminalProgress, wants_terminal
+
+APP = "app-1"
+START = JobStart(APP, 0, "collect", (), (), {}, time=0.0)
+END = JobEnd(APP, 0, "succeeded", time=9.0)
+
+
+class Screen(io.StringIO):
+    """Remembers what is written, and can be waited on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self.changed:
+            written = super().write(text)
+            self.changed.notify_all()
+            return written
+
+    def wait_for(self, text: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: text in self.getvalue(), 20), self.getvalue()
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def make(delay_s=0.0):
+    screen = Screen()
+    console = Console(file=screen, force_terminal=True, width=120, legacy_windows=False)
+    store = StatusStore()
+    return screen, store, TerminalProgress(store, console=console, delay_s=delay_s, clock=lambda: 10.0)
+
+
+def test_a_running_stage_shows_tasks_failures_and_rate():
+    screen, store, progress = make()
+    store.on_event(START)
+    store.on_event(StageSubmitted(APP, 3, 0, "reduce_by_key at a.py:2", 8, (0,), time=0.0))
+    for partition, failure in ((0, None), (1, None), (2, ExceptionFailure("ValueError", "", "", None))):
+        metrics = TaskMetrics(input_rows=10_000)
+        store.on_event(TaskEnd(APP, 3, 0, partition, 1, 0, "e", 1.0, 2.0, failure, True, metrics, time=2.0))
+    progress.on_event(START)
+    screen.wait_for("stage 3: reduce_by_key at a.py:2")
+    screen.wait_for("2/8")
+    screen.wait_for("1 failed")
+    screen.wait_for("3.0 k rows/s")
+    progress.close()
+
+
+def test_the_lines_are_gone_when_the_job_is():
+    screen, store, progress = make()
+    store.on_event(StageSubmitted(APP, 3, 0, "a stage", 8, (0,), time=0.0))
+    progress.on_event(START)
+    screen.wait_for("a stage")
+    progress.on_event(END)
+    progress.close()
+    assert screen.getvalue().rstrip().endswith("\x1b[2K"), "the last thing done is to erase a line"
+    assert "\x1b[?25h" in screen.getvalue(), "the cursor is back"
+
+
+def test_a_short_job_shows_nothing():
+    screen, store, progress = make(delay_s=3600)
+    for _ in range(3):
+        progress.on_event(START)
+        progress.on_event(END)
+    progress.close()
+    assert screen.getvalue() == ""
+
+
+def test_no_thread_before_the_first_job_and_none_after_close():
+    _, _, progress = make()
+
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "flowkit progress"]
+
+    assert threads() == []
+    progress.on_event(START)
+    assert len(threads()) == 1
+    progress.close()
+    assert threads() == []
+
+
+def test_a_terminal_that_breaks_ends_progress_and_nothing_else(caplog):
+    _, _, progress = make()
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("no terminal any more")
+
+    progress._console = Console(file=Gone(), force_terminal=True)
+    progress.on_event(START)
+    progress._thread.join(20)
+    assert not progress._thread.is_alive()
+    assert "progress cannot be drawn" in caplog.text
+    progress.on_event(END)
+    progress.on_event(START)
+    progress.close()
+
+
+def test_many_stages_take_few_lines():
+    screen, store, progress = make()
+    for stage in range(30):
+        store.on_event(StageSubmitted(APP, stage, 0, "a stage", 8, (0,), time=0.0))
+    progress.on_event(START)
+    screen.wait_for("and 22 more")
+    progress.close()
+
+
+def test_progress_is_for_those_who_look():
+    assert wants_terminal(Config(), Tty())
+    assert not wants_terminal(Config(), io.StringIO())
+    assert not wants_terminal(Config(progress="off"), Tty())
+    assert wants_terminal(Config(progress="terminal"), io.StringIO())
+
+
+def test_rich_is_not_loaded_before_something_is_drawn():
+    code = "import sys, flowkit.observe.terminal; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
