@@ -12,7 +12,7 @@ from pathlib import Path
 from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.execution.stage_programs import ContentFetcher
-from flowkit.model.ids import AppId
+from flowkit.model.ids import AppId, ShuffleId
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
 
@@ -53,6 +53,11 @@ class Applications:
                 fetcher = ContentFetcher(store, app, self._transport, self._config.executor_timeout_s)
                 known = self._open[app] = Application(directory, fetcher)
             return known
+
+    def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
+        """Delete a shuffle's files on this host, whichever executor wrote them."""
+        if (self._host_directory.base / app).exists():  # asking for a directory makes it, and the application may be over
+            self.get(app).directory.shuffle_files.drop_shuffle(shuffle)
 
     def drop(self, app: AppId) -> None:
         """Delete the application's files on this host."""

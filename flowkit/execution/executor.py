@@ -23,6 +23,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from queue import SimpleQueue
 
 import psutil
@@ -77,6 +78,13 @@ class ExecutorStatistics:
     memory: MemoryStatistics
 
 
+@cache
+def _resident_at_start() -> int:
+    """What the process held before its first task: a later executor of it must not count its predecessor's leavings."""
+    resident: int = psutil.Process().memory_info().rss
+    return resident
+
+
 class Executor:
     """Runs task attempts in ``slots`` threads.
 
@@ -129,7 +137,7 @@ class Executor:
         self._replace_process = replace_process
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
-        self._memory = ExecutorMemory(usable_bytes(limit, psutil.Process().memory_info().rss, config.memory_fraction))
+        self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
         self._cache = MemoryStore(self._memory, on_evicted=blocks_evicted)
         self._results = ResultStore()
         self._applications = Applications(host_directory, transport, config)
@@ -179,8 +187,8 @@ class Executor:
     def close(self) -> None:
         """Start nothing more, ask running tasks to stop, and let go of all that is held.
 
-        Waits at most two seconds for tasks to stop; one that does not is left behind on its daemon thread. Reports nothing
-        of what was queued. Files stay on the host.
+        Waits at most two seconds for tasks to stop; one that does not is left behind on its daemon thread. Nothing is reported
+        any more: who closes an executor knows that its attempts are over. Files stay on the host.
         """
         with self._mutex:
             if self._closed:
@@ -293,7 +301,7 @@ class Executor:
 
     def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
         """Delete a shuffle's files on this host, soon."""
-        self._delete(lambda: self._applications.get(app).directory.shuffle_files.drop_shuffle(shuffle))
+        self._delete(lambda: self._applications.drop_shuffle(app, shuffle))
 
     def drop_application(self, app: AppId) -> None:
         """End all that an application has here: tasks, stages, blocks, results; its files on this host go soon."""
@@ -465,6 +473,9 @@ class Executor:
         del self._running[attempt.id]
 
     def _tell(self, report: TaskReport) -> None:
+        if self._closed:
+            # This executor is lost to the scheduler; under its successor's name the report would be a riddle.
+            return
         try:
             self._report((report,))
         except Exception:

@@ -431,9 +431,8 @@ def test_close_stops_what_runs_and_starts_nothing_more(make_bench, gate):
     gate.wait_for(1)
     bench.executor.close()
     bench.executor.close()
-    assert isinstance(bench.failure(1), KilledFailure)
     bench.launch(3)
-    assert {each.attempt for each in bench.reports} == {1}
+    assert [type(each) for each in bench.reports] == [TaskStarted], "who closes it knows that its attempts are over"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("flowkit slot")]
 
 
