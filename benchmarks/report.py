@@ -61,7 +61,7 @@ def lines(row: Row) -> str:
     return "\n".join(text)
 
 
-def page(head: Head, rows: list[Row]) -> str:
+def page(head: Head, rows: list[Row], core: list[dict[str, float]]) -> str:
     """The whole of RESULTS.md."""
     engines = [each for each in ORDER if any(each in row.engines for row in rows)]
     parts = [
@@ -91,6 +91,12 @@ def page(head: Head, rows: list[Row]) -> str:
     ]
     if errors:
         parts.append("Failed:\n\n" + "".join(errors))
+    parts.append(
+        "## The scheduler core alone\n\n"
+        "By simulation: 100 executors of 4 slots, a map stage and a result stage (`python benchmarks/core_time.py`).\n\n"
+        "| tasks | time a task | memory a task |\n|---|---|---|\n"
+        + "".join(f"| {row['tasks']:,.0f} | {row['microseconds']:.1f} us | {row['bytes']:.0f} bytes |\n" for row in core)
+    )
     return "\n".join(parts)
 
 

@@ -270,6 +270,14 @@ def disagreement(results: dict[str, Measured]) -> str:
     return f"{', '.join(others)} disagree with {reference}" if others else ""
 
 
+def core_time() -> list[dict[str, float]]:
+    """What the scheduler core alone costs; see core_time.py."""
+    print("core: the scheduler core alone", flush=True)
+    command = [sys.executable, str(HERE / "core_time.py"), "--json"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))
+
+
 def main() -> int:
     """Measure, print, and write the table when the run was a full one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -314,7 +322,7 @@ def main() -> int:
     if full or arguments.write:
         command = " ".join(["python benchmarks/run.py", *sys.argv[1:]])
         head = report.Head(command, arguments.cores, arguments.scale, arguments.repeat, bench.versions, missing)
-        (HERE / "RESULTS.md").write_text(report.page(head, rows), encoding="utf-8")
+        (HERE / "RESULTS.md").write_text(report.page(head, rows, core_time()), encoding="utf-8")
         print(f"written: {(HERE / 'RESULTS.md').relative_to(ROOT)}")
     return 1 if failed else 0
 
