@@ -13,6 +13,7 @@ import gc
 import json
 import time
 import tracemalloc
+import zlib
 from collections import deque
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ from flowkit import __version__
 from flowkit.config import Config
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import Content, JobSpec, ParentShuffle, StageKind, StageSpec
-from flowkit.model.map_status import MapStatus
+from flowkit.model.map_status import MapStatus, encode_size
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import InlineResult, MapOutput, TaskLaunch, TaskRecalled, TaskReport, TaskSucceeded
 from flowkit.scheduling.actions import Action, JobFailed, JobSucceeded, Launch, Recall
@@ -33,7 +34,7 @@ REDUCERS = 8
 TASK_S = 0.002
 TURN_S = 0.01
 METRICS = TaskMetrics(run_s=TASK_S)
-SIZES = bytes(12)
+SIZES = zlib.compress(bytes([encode_size(1000)] * REDUCERS))
 
 
 def job(tasks: int) -> JobSpec:
