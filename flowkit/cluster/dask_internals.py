@@ -131,6 +131,23 @@ def tell_exits(nanny: Nanny, topic: str) -> None:
         nanny.process.on_exit = on_exit
 
 
+def prepare_shutdown(cluster: Any, topic: str) -> None:
+    """Before a whole cluster of this process closes: its scheduler's plugins hear of it; a scheduler already closed is left alone."""
+    if cluster.scheduler.status in {Status.closing, Status.closed}:
+        # Dask would try for half a minute to connect to it.
+        cluster.shutdown_scheduler = False
+    else:
+        cluster.loop.add_callback(cluster.scheduler.log_event, topic, {"action": "shutdown"})
+
+
+def kill_processes(cluster: Any) -> None:
+    """End the worker processes of a cluster of this process that did not close."""
+    for nanny in list(cluster.workers.values()):
+        process = getattr(getattr(nanny, "process", None), "process", None)
+        if process is not None and process.is_alive():
+            cluster.loop.add_callback(process.kill)
+
+
 def client_loop(client: Any) -> asyncio.AbstractEventLoop:
     """The asyncio loop on which a synchronous client's connections live, in a thread of its own."""
     loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop

@@ -16,12 +16,15 @@ from typing import Any
 import dask
 from distributed import LocalCluster
 
+from flowkit.cluster import dask_internals
+from flowkit.cluster.wire import SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
 
 logger = logging.getLogger("flowkit.cluster")
 
 START_LIMIT_S = 30.0
+CLOSE_LIMIT_S = 10.0
 _GUARD = """\
 The embedded cluster starts worker processes, and each of them imports the script that started it. This script starts a
 cluster when it is imported, so the workers would start clusters of their own. Put what it does under a guard:
@@ -113,7 +116,9 @@ class EmbeddedCluster:
             "processes": self.processes,
             "memory_limit": self._memory_limit,
             "local_directory": self._local_directory,
-            "dashboard_address": None,
+            # A port of its own for Dask's web server: the usual one may belong to another cluster. No dashboard: it takes
+            # half a second to import.
+            "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             "silence_logs": logging.ERROR,
             "asynchronous": False,
             "worker_dashboard_address": None,
@@ -133,8 +138,14 @@ class EmbeddedCluster:
         """End the workers and the scheduler. Idempotent; leaves no process."""
         with self._closing:
             cluster, self._cluster = self._cluster, None
-        if cluster is not None:
-            cluster.close(timeout=10)
+        if cluster is None:
+            return
+        dask_internals.prepare_shutdown(cluster, SHUTDOWN_TOPIC)
+        try:
+            cluster.close(timeout=CLOSE_LIMIT_S)
+        except TimeoutError:
+            logger.warning("workers of %s did not close within %g s; they are killed", self, CLOSE_LIMIT_S)
+            dask_internals.kill_processes(cluster)
 
     def __enter__(self) -> EmbeddedCluster:
         return self if self._cluster is not None else self.start()

@@ -48,7 +48,7 @@ def install(client: Any, config: Config) -> None:
 
 def how_to_install() -> str:
     """What to type where something is missing."""
-    return f"install flowkit {own_versions().flowkit} there and on every worker (pip install flowkit), then connect again"
+    return "install the same flowkit there and on every worker (pip install flowkit), then connect again"
 
 
 def describe_problems(problems: dict[str, str]) -> str:

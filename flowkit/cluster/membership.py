@@ -14,7 +14,7 @@ from distributed import Scheduler
 
 from flowkit.cluster.losses import Loss, LossFacts, diagnose
 from flowkit.cluster.peers import ExecutorPeer
-from flowkit.cluster.wire import EXIT_TOPIC, Drain, encode
+from flowkit.cluster.wire import EXIT_TOPIC, SHUTDOWN_TOPIC, Drain, encode
 from flowkit.model.ids import ExecutorId
 from flowkit.scheduling import stimuli as sti
 
@@ -41,6 +41,7 @@ class Membership:
         self._by_id: dict[ExecutorId, ExecutorPeer] = {}
         self._facts: dict[str, LossFacts] = {}
         #: workers Dask has lost, whose executors wait for the last words of their nannies
+        self._shutting_down = False
         self._diagnoses: dict[str, asyncio.TimerHandle] = {}
 
     def __iter__(self) -> Iterator[ExecutorPeer]:
@@ -132,6 +133,9 @@ class Membership:
     def hear_event(self, topic: str, message: dict[str, Any]) -> None:
         """Dask's log of events, which is where status changes and nannies' last words pass."""
         worker = message.get("worker")
+        if topic == SHUTDOWN_TOPIC:
+            self._shutting_down = True
+            return
         if topic == EXIT_TOPIC and worker:
             facts = self._facts_of(worker)
             facts.exit_code, facts.pid = message["exit"], message["pid"] or facts.pid
@@ -173,7 +177,7 @@ class Membership:
                 self._submit(sti.ExecutorResumed(executor.executor))
             case "paused":
                 self._submit(sti.ExecutorPaused(executor.executor))
-            case "closing_gracefully":
+            case "closing_gracefully" if not self._shutting_down:
                 if not executor.draining:
                     executor.draining = True
                     executor.link.send(encode([Drain()]))

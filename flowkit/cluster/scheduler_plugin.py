@@ -110,6 +110,15 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         dask_internals.add_scheduler_handler(scheduler, OPEN_EXECUTOR, self.open_executor)
         dask_internals.add_scheduler_handler(scheduler, RELAY, self.relay)
 
+    async def before_close(self) -> None:
+        """Tell drivers, so that they need not wait for a scheduler that does not come back."""
+        if self._active and self._drivers:
+            drivers = list(self._drivers.values())
+            for driver in drivers:
+                driver.tell(act.ApplicationExpired(driver.app, "the scheduler closed"))
+                driver.flush()
+            await asyncio.wait([asyncio.ensure_future(driver.link.wait_acknowledged(LINGER_S)) for driver in drivers])
+
     async def close(self) -> None:
         """Stop with the scheduler."""
         if not self._active:

@@ -65,6 +65,8 @@ READ_BLOCKS = f"flowkit-{PROTOCOL}-read-blocks"
 RELAYED = frozenset({READ_RESULT, PUT_CONTENT})
 #: topic under which a nanny tells how its worker's process ended
 EXIT_TOPIC = f"flowkit-{PROTOCOL}-worker-exit"
+#: topic under which whoever owns the cluster says that all of it goes now: nobody need finish anything
+SHUTDOWN_TOPIC = f"flowkit-{PROTOCOL}-shutdown"
 
 CHUNK_BYTES = 4 << 20
 """Large results and content travel in pieces of this size, so no process holds a second whole copy for the network."""

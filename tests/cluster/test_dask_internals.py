@@ -1,0 +1,129 @@
+"""Everything undocumented in Dask that flowkit leans on, checked on the installed version: the first place to look after an upgrade."""
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+from distributed import Nanny, Scheduler, Worker
+from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from flowkit.cluster import dask_internals
+from flowkit.cluster.embedded import EmbeddedCluster
+from tests.cluster.conftest import map_job
+
+pytestmark = pytest.mark.cluster
+
+
+def run(coroutine_function, *arguments):
+    return asyncio.run(coroutine_function(*arguments))
+
+
+async def _pair():
+    scheduler = await Scheduler(dashboard=False, dashboard_address="127.0.0.1:0", port=0, host="127.0.0.1")
+    worker = await Worker(scheduler.address, nthreads=3, memory_limit="1GiB", host="127.0.0.1")
+    return scheduler, worker
+
+
+def test_a_handler_may_keep_a_connection_for_itself():
+    async def check():
+        scheduler, worker = await _pair()
+        kept = asyncio.Event()
+
+        async def keep(comm, greeting):
+            await comm.write(greeting)
+            assert await comm.read() == (b"more",)
+            kept.set()
+            return dask_internals.KEEP_CONNECTION
+
+        dask_internals.add_scheduler_handler(scheduler, "keep", keep)
+        assert dask_internals.has_scheduler_handler(scheduler, "keep")
+        comm = await dask_internals.open_connection(
+            scheduler.address, worker.connection_args, "keep", timeout_s=5, greeting=b"hello"
+        )
+        assert await comm.read() == b"hello"
+        await comm.write([b"more"])
+        await asyncio.wait_for(kept.wait(), 5)
+        await comm.close()
+        dask_internals.remove_scheduler_handler(scheduler, "keep")
+        assert not dask_internals.has_scheduler_handler(scheduler, "keep")
+        await worker.close()
+        await scheduler.close()
+
+    run(check)
+
+
+def test_a_worker_tells_its_threads_memory_and_dask_tasks():
+    async def check():
+        scheduler, worker = await _pair()
+        assert dask_internals.worker_slots(worker) == 3
+        assert dask_internals.worker_memory_limit(worker) == 2**30
+        assert dask_internals.running_dask_tasks(worker) == 0
+        assert not dask_internals.is_closing(worker)
+        assert scheduler.workers[worker.address].metrics["memory"] > 0
+        assert scheduler.workers[worker.address].pid > 0
+        await worker.close()
+        assert dask_internals.is_closing(worker)
+        await scheduler.close()
+
+    run(check)
+
+
+def test_status_changes_and_closings_pass_the_log_of_events():
+    class Hear(SchedulerPlugin):
+        def __init__(self):
+            self.heard = []
+
+        def log_event(self, topic, msg):
+            self.heard.append((topic, msg))
+
+    async def check():
+        scheduler, worker = await _pair()
+        plugin = Hear()
+        scheduler.add_plugin(plugin, name="hear")
+        address = worker.address
+        worker.status = Status.paused
+        while not any(
+            m.get("action") == "worker-status-change" and m["status"] == "paused" for t, m in plugin.heard if t == address
+        ):
+            await asyncio.sleep(0.01)
+        await worker.close(reason="enough")
+        while not any(m.get("action") == "closing-worker" and m["reason"] == "enough" for t, m in plugin.heard if t == address):
+            await asyncio.sleep(0.01)
+        await scheduler.close()
+
+    run(check)
+
+
+def test_nannies_hand_their_processes_the_exit_callback_that_is_wrapped():
+    assert "exitcode" in inspect.signature(Nanny._on_worker_exit_sync).parameters
+    assert "on_exit=self._on_worker_exit_sync" in inspect.getsource(Nanny.instantiate)
+
+
+@pytest.mark.parametrize(
+    "name", ["running", "paused", "closing", "closing_gracefully", "closed", "failed", "stopped", "dont_reply"]
+)
+def test_the_names_of_states_exist(name):
+    assert name in Status.__members__
+
+
+def test_an_idle_scheduler_stays_awake_while_a_job_runs_and_not_longer(config):
+    import dask
+
+    from flowkit.cluster.client_link import ClientLink
+
+    with dask.config.set({"distributed.scheduler.idle-timeout": "3s"}), EmbeddedCluster(1, config=config) as cluster:
+        closed = threading.Event()
+        scheduler = cluster.cluster.scheduler
+        link = ClientLink.connect(cluster.cluster, config=config)
+        assert map_job(link, 1, lambda i: [__import__("time").sleep(0.05) for _ in range(100)] and i).wait() == [[0]]
+        assert scheduler.status is Status.running
+        link.close()
+        cluster.cluster.loop.add_callback(_when_finished, scheduler, closed)
+        assert closed.wait(15)
+
+
+async def _when_finished(scheduler, closed):
+    await scheduler.finished()
+    closed.set()
