@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
 from sys import getsizeof
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import explain_bad_pairs
-from flowkit.execution.spill import MergeInto, Reservation, Runs, SpilledTable
+from flowkit.execution.spill import CountRows, Estimate, MergeInto, Reservation, Runs, SpilledTable
 from flowkit.lineage.kernels import AggregationKind, Aggregator
 from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
 
@@ -27,6 +27,7 @@ TRIAL_ROWS, FEWEST_SAVED = 100_000, 0.9
 Table = dict[Any, Any]
 Load = Callable[[Table, list[tuple[Any, Any]]], None]
 _MISSING = object()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Loops:
     new_table: Callable[[], Table]
     load_values: Load
     load_combiners: MergeInto
-    estimate: Callable[[Table], int]
+    #: rows in a batch of combiners
+    count_combined: CountRows
+    estimate: Estimate
 
 
 def loops_of(aggregator: Aggregator) -> Loops:
@@ -44,15 +47,15 @@ def loops_of(aggregator: Aggregator) -> Loops:
     match aggregator.kind:
         case AggregationKind.REDUCE:
             reduce = _reducing(aggregator.merge_value)
-            return Loops(dict, reduce, reduce, estimate_dict)
+            return Loops(dict, reduce, reduce, len, _estimate_table)
         case AggregationKind.GROUP:
-            return Loops(lambda: defaultdict(list), _group, _group_lists, estimate_lists)
+            return Loops(lambda: defaultdict(list), _group, _group_lists, _count_in_lists, estimate_lists)
         case AggregationKind.DISTINCT:
             # Keeps the first of equal keys; values are None.
-            return Loops(dict, dict.update, dict.update, estimate_dict)
+            return Loops(dict, dict.update, dict.update, len, _estimate_table)
         case AggregationKind.GENERAL:
             values = _combining(aggregator.create, aggregator.merge_value)
-            return Loops(dict, values, _reducing(aggregator.merge_combiners), estimate_dict)
+            return Loops(dict, values, _reducing(aggregator.merge_combiners), len, _estimate_table)
         case other:
             assert_never(other)
 
@@ -94,18 +97,29 @@ def _group_lists(table: Table, batch: list[tuple[Any, Any]]) -> None:
             known += values
 
 
-def estimate_lists(table: Table) -> int:
-    """Bytes of ``{key: list}``, every list's length looked at: one long list must not hide among short ones."""
+def _count_in_lists(batch: list[tuple[Any, list[Any]]]) -> int:
+    return sum(len(values) for _, values in batch)
+
+
+def _estimate_table(table: Table, row_count: int) -> int:
+    return estimate_dict(table)
+
+
+def estimate_lists(table: Table, row_count: int) -> int:
+    """Bytes of ``{key: list}`` with so many values in all. Takes constant time, and one long list does not hide in a sample."""
     if not table:
         return 0
-    rows = sum(map(len, table.values()))
-    sample = list(chain.from_iterable(values[:2] for values in islice(table.values(), 64)))
-    value_bytes = max(0, estimate_batch(sample) - getsizeof(sample)) / len(sample) if sample else 0
+    keys = list(islice(table, 32)) + list(islice(reversed(table), 32))
+    values = list(chain.from_iterable(values[:2] for values in islice(table.values(), 32)))
     # A list is 56 bytes, 8 for each value and up to an eighth more.
-    return estimate_dict(dict.fromkeys(table)) + len(table) * 64 + int(rows * (9 + value_bytes))
+    return getsizeof(table) + len(table) * (56 + _mean_bytes(keys)) + row_count * (9 + _mean_bytes(values))
 
 
-def load_checked(load: Load, table: Table, batch: list[Any], place: str) -> None:
+def _mean_bytes(sample: list[Any]) -> int:
+    return (estimate_batch(sample) - getsizeof(sample)) // len(sample) if sample else 0
+
+
+def load_checked(load: Callable[[_T, list[Any]], None], table: _T, batch: list[Any], place: str) -> None:
     """Bring a batch into a table; what is wrong with a row is said clearly.
 
     A ``StopIteration`` of the user's functions passes through.
@@ -177,16 +191,17 @@ def _merged_tables(
     batches: Iterable[list[Any]], loops: Loops, load: Load, environment: TaskEnvironment, place: str
 ) -> Iterator[Iterable[tuple[Any, Any]]]:
     table = loops.new_table()
+    count_rows = loops.count_combined if load is loops.load_combiners else len
     row_count = 0
     with Runs(environment) as runs:
         spilled: SpilledTable | None = None
         with Reservation(environment.memory) as reservation:
             for batch in batches:
                 load_checked(load, table, batch, place)
-                row_count += len(batch)
+                row_count += count_rows(batch)
                 if not reservation.fits(row_count, loops.estimate, table):
                     if spilled is None:
-                        spilled = SpilledTable(runs, environment, loops.load_combiners, loops.estimate)
+                        spilled = SpilledTable(runs, environment, loops.load_combiners, loops.count_combined, loops.estimate)
                     spilled.add(table.items())
                     environment.metrics.memory_spilled_bytes += reservation.release()
                     table = loops.new_table()

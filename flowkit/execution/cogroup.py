@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -40,7 +40,7 @@ def _grouped(
                     row_count += len(batch)
                     if not reservation.fits(row_count, _estimate_sides, tables):
                         if spilled is None:
-                            spilled = SpilledTable(runs, environment, _merge_groups, _estimate_groups)
+                            spilled = SpilledTable(runs, environment, _merge_groups, _count_in_groups, _estimate_groups)
                         spilled.add(_joined(tables))
                         environment.metrics.memory_spilled_bytes += reservation.release()
                         tables = _new_tables(len(sides))
@@ -68,8 +68,9 @@ def _joined(tables: list[Side]) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
     return zip(keys, zip(*(map(table.__getitem__, keys) for table in tables), strict=True), strict=True)
 
 
-def _estimate_sides(tables: list[Side]) -> int:
-    return sum(map(estimate_lists, tables))
+def _estimate_sides(tables: list[Side], row_count: int) -> int:
+    # Rows are counted together; their sizes are those of whichever side has the larger ones.
+    return sum(estimate_lists(table, 0) for table in tables) + max(estimate_lists(table, row_count) for table in tables)
 
 
 def _merge_groups(table: dict[Any, Any], batch: list[tuple[Any, tuple[list[Any], ...]]]) -> None:
@@ -82,5 +83,11 @@ def _merge_groups(table: dict[Any, Any], batch: list[tuple[Any, tuple[list[Any],
                 mine.extend(more)
 
 
-def _estimate_groups(table: dict[Any, tuple[list[Any], ...]]) -> int:
-    return sum(estimate_lists(dict(zip(table, lists, strict=True))) for lists in zip(*table.values(), strict=True))
+def _count_in_groups(batch: list[tuple[Any, tuple[list[Any], ...]]]) -> int:
+    return sum(sum(map(len, groups)) for _, groups in batch)
+
+
+def _estimate_groups(table: dict[Any, tuple[list[Any], ...]], row_count: int) -> int:
+    sample = {key: list(chain.from_iterable(groups)) for key, groups in islice(table.items(), 32)}
+    lists = len(next(iter(table.values()), ()))
+    return estimate_lists(sample, row_count) + len(table) * (64 * lists + 200)

@@ -17,9 +17,9 @@ from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import explain_bad_pairs, in_batches
 from flowkit.execution.spill import DEPTH_LIMIT, HashSplit, Reservation, Runs, merged_in_order
 from flowkit.lineage.kernels import JoinKind
+from flowkit.storage.memory.size_estimate import estimate_dict
 from flowkit.storage.runs import Run
 
-Table = dict[Any, list[Any]]
 Batches = Iterator[list[Any]]
 #: ``(place, key, streamed values, table's values)``: all combinations of the two, at that place of the result
 Matches = tuple[int, Any, Iterable[Any], Iterable[Any]]
@@ -28,6 +28,7 @@ _Match = Callable[[list[Any]], Iterable[tuple[Any, Any]]]
 _MOST_PARTNERS = 16
 _NOTHING: tuple[Any, ...] = ()
 _NONE = (None,)
+_MISSING = object()
 
 
 def join(kind: JoinKind, left: Batches, right: Batches, environment: TaskEnvironment, place: str) -> Iterator[tuple[Any, Any]]:
@@ -44,6 +45,45 @@ def join(kind: JoinKind, left: Batches, right: Batches, environment: TaskEnviron
         case other:
             assert_never(other)
     return chain.from_iterable(joined.rows())
+
+
+class _Table:
+    """``{key: value}`` as long as no key comes twice, which is usual and half the work; from then on ``{key: [values]}``."""
+
+    __slots__ = ("lists", "row_count", "single")
+
+    def __init__(self) -> None:
+        self.single: dict[Any, Any] = {}
+        self.lists: defaultdict[Any, list[Any]] | None = None
+        self.row_count = 0
+
+    def load(self, batch: list[tuple[Any, Any]]) -> None:
+        """Add pairs."""
+        self.row_count += len(batch)
+        if self.lists is None:
+            added = dict(batch)
+            if len(added) == len(batch) and self.single.keys().isdisjoint(added):
+                self.single.update(added)
+                return
+            self.lists = defaultdict(list, ((key, [value]) for key, value in self.single.items()))
+            self.single = {}
+        table = self.lists
+        for key, value in batch:
+            table[key].append(value)
+
+    def pairs(self) -> Iterator[tuple[Any, Any]]:
+        """All pairs, those of one key together."""
+        if self.lists is None:
+            return iter(self.single.items())
+        return ((key, value) for key, values in self.lists.items() for value in values)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self.single, self.lists = {}, None
+
+    def estimate(self, row_count: int) -> int:
+        """Bytes of it."""
+        return estimate_dict(self.single) if self.lists is None else estimate_lists(self.lists, row_count)
 
 
 class _Join:
@@ -78,13 +118,11 @@ class _Join:
 
     def rows(self) -> Iterator[Iterable[tuple[Any, Any]]]:
         """The result, in pieces."""
-        table: Table = defaultdict(list)
-        row_count = 0
+        table = _Table()
         with Reservation(self._environment.memory) as reservation:
             for batch in self._tabled:
-                load_checked(_append, table, batch, self._place)
-                row_count += len(batch)
-                if not reservation.fits(row_count, estimate_lists, table):
+                load_checked(_Table.load, table, batch, self._place)
+                if not reservation.fits(table.row_count, _Table.estimate, table):
                     break
             else:
                 yield from self._match_in_memory(table)
@@ -94,16 +132,15 @@ class _Join:
 
     # -- in memory
 
-    def _match_in_memory(self, table: Table) -> Iterator[Iterable[tuple[Any, Any]]]:
-        # Looked up with get, which makes no new lists.
-        match = self._matcher(table, max(map(len, table.values()), default=0) <= _MOST_PARTNERS)
+    def _match_in_memory(self, table: _Table) -> Iterator[Iterable[tuple[Any, Any]]]:
+        match = self._matcher(table)
         seen: set[Any] = set()
         for batch in self._streamed:
             yield self._explained(match, batch)
             if self._keep_table:
                 seen.update(map(itemgetter(0), batch))
         if self._keep_table:
-            yield ((key, (None, value)) for key, values in table.items() if key not in seen for value in values)
+            yield ((key, (None, value)) for key, value in table.pairs() if key not in seen)
 
     def _explained(self, match: _Match, batch: list[Any]) -> Iterable[tuple[Any, Any]]:
         try:
@@ -120,9 +157,13 @@ class _Join:
             explain_bad_pairs(batch, error, self._place)
             raise
 
-    def _matcher(self, table: Table, few: bool) -> _Match:
-        get = table.get
+    def _matcher(self, table: _Table) -> _Match:
+        if table.lists is None:
+            return self._matcher_of_single(table.single)
+        # Looked up with get, which makes no new lists.
+        get = table.lists.get
         missing = _NONE if self._keep_streamed else _NOTHING
+        few = max(map(len, table.lists.values())) <= _MOST_PARTNERS
         if self._turned:
             if few:
                 return lambda batch: [(key, (other, value)) for key, value in batch for other in get(key, missing)]
@@ -131,15 +172,22 @@ class _Join:
             return lambda batch: [(key, (value, other)) for key, value in batch for other in get(key, missing)]
         return lambda batch: ((key, (value, other)) for key, value in batch for other in get(key, missing))
 
+    def _matcher_of_single(self, single: dict[Any, Any]) -> _Match:
+        get, missing = single.get, _MISSING
+        if self._turned:
+            return lambda batch: [(key, (get(key), value)) for key, value in batch]
+        if self._keep_streamed:
+            return lambda batch: [(key, (value, get(key))) for key, value in batch]
+        return lambda batch: [(key, (value, other)) for key, value in batch if (other := get(key, missing)) is not missing]
+
     # -- spilled: both sides are split by key, part is joined with part, results are merged by the place they belong to
 
-    def _match_spilled(self, begun: Table) -> Iterator[Iterable[tuple[Any, Any]]]:
+    def _match_spilled(self, begun: _Table) -> Iterator[Iterable[tuple[Any, Any]]]:
         environment = self._environment
         with Runs(environment) as runs:
             tabled = HashSplit(runs, "join-table", 0)
             places = count()
-            begun_rows = ((key, value) for key, values in begun.items() for value in values)
-            for batch in chain(in_batches(begun_rows, environment.check_killed), self._tabled):
+            for batch in chain(in_batches(begun.pairs(), environment.check_killed), self._tabled):
                 self._split(tabled, places, batch)
             begun.clear()
             streamed = HashSplit(runs, "join-stream", 0)
@@ -173,7 +221,7 @@ class _Join:
 
     def _join_part(self, runs: Runs, tabled: Run | None, streamed: Run | None, end: int, depth: int) -> Iterator[Matches]:
         environment = self._environment
-        table: Table = {}
+        table: dict[Any, list[Any]] = {}
         #: place of the first value of each key
         places: dict[Any, int] = {}
         row_count = 0
@@ -197,7 +245,9 @@ class _Join:
         table, places = {}, {}
         yield from self._join_parts(runs, _resplit(runs, tabled, depth + 1), _resplit(runs, streamed, depth + 1), end, depth + 1)
 
-    def _match_part(self, table: Table, places: dict[Any, int], streamed: Run | None, end: int) -> Iterator[Matches]:
+    def _match_part(
+        self, table: dict[Any, list[Any]], places: dict[Any, int], streamed: Run | None, end: int
+    ) -> Iterator[Matches]:
         missing = _NONE if self._keep_streamed else None
         seen: set[Any] = set()
         for batch in _batches(streamed):
@@ -212,11 +262,6 @@ class _Join:
             for key, values in table.items():
                 if key not in seen:
                     yield end + places[key], key, _NONE, values
-
-
-def _append(table: Table, batch: list[tuple[Any, Any]]) -> None:
-    for key, value in batch:
-        table[key].append(value)
 
 
 def _batches(run: Run | None) -> Iterator[list[Any]]:

@@ -43,8 +43,8 @@ def short(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def explain_bad_pairs(batch: list[Any], error: Exception, place: str) -> None:
-    """Raise a clear ``TypeError`` if a row is no pair, or its key cannot be hashed; else return.
+def explain_bad_pairs(batch: list[Any], error: Exception, place: str, *, hashed: bool = True) -> None:
+    """Raise a clear ``TypeError`` if a row is no pair, or (where keys are ``hashed``) its key cannot be; else return.
 
     Called when a loop over the batch raised, so that the loop itself need not check.
     """
@@ -53,6 +53,8 @@ def explain_bad_pairs(batch: list[Any], error: Exception, place: str) -> None:
             key, _ = row
         except (TypeError, ValueError):
             raise TypeError(f"{place} needs (key, value) pairs, but got {short(row)} ({type(row).__name__})") from error
+        if not hashed:
+            continue
         try:
             hash(key)
         except TypeError:

@@ -9,20 +9,14 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from flowkit.execution.end_markers import function_name, leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import explain_bad_pairs
 from flowkit.execution.spill import FANOUT, Reservation, Runs, run_rows
 from flowkit.lineage.kernels import SortOrder
 from flowkit.storage.memory.size_estimate import estimate_batch
 from flowkit.storage.runs import Run
-
-#: Fewer rows than this are sorted by comparing: arrays would not pay.
-_SMALLEST_ARRAY_ROWS = 1024
 
 
 def sort_pairs(
@@ -57,9 +51,9 @@ def _sorted(
             yield heapq.merge(*map(run_rows, finished), rows, key=key, reverse=order.descending)
 
 
-def _estimate_sorting(rows: list[Any]) -> int:
-    # Sorting takes a list of keys, and one of places, besides the rows.
-    return estimate_batch(rows) + 48 * len(rows)
+def _estimate_sorting(rows: list[Any], row_count: int) -> int:
+    # Sorting takes a list of keys besides the rows, and half of one to merge in.
+    return estimate_batch(rows) + 16 * row_count
 
 
 def _merged_run(group: list[Run], key: Callable[[Any], Any], order: SortOrder, runs: Runs) -> Run:
@@ -75,39 +69,10 @@ def _key_of(order: SortOrder) -> Callable[[Any], Any]:
 
 
 def _sorted_rows(rows: list[tuple[Any, Any]], order: SortOrder, place: str) -> list[tuple[Any, Any]]:
+    # Sorting places by an array of keys was no faster for ints and slower for floats: rows then lie scattered in memory.
     try:
-        keys = list(map(itemgetter(0), rows))
-    except (TypeError, IndexError, KeyError) as error:
-        explain_bad_pairs(rows, error, place)
+        rows.sort(key=_key_of(order), reverse=order.descending)
+    except (TypeError, ValueError, LookupError) as error:
+        explain_bad_pairs(rows, error, place, hashed=False)
         raise
-    if order.key is not None:
-        given = len(keys)
-        keys = list(map(order.key, keys))
-        if len(keys) < given:
-            raise leaked_stop_iteration(function_name(order.key), place)
-    if len(keys) >= _SMALLEST_ARRAY_ROWS and (places := _places_of_numbers(keys, order.descending)) is not None:
-        return list(map(rows.__getitem__, places))
-    if order.key is None:
-        rows.sort(key=itemgetter(0), reverse=order.descending)
-        return rows
-    # Keys are computed once; places are sorted by them.
-    return list(map(rows.__getitem__, sorted(range(len(keys)), key=keys.__getitem__, reverse=order.descending)))
-
-
-def _places_of_numbers(keys: list[Any], descending: bool) -> list[int] | None:
-    """The stable order of keys that are all ints of 64 bits or all floats, by numpy; None for others, and for NaN."""
-    kinds = set(map(type, keys))
-    if kinds == {int}:
-        try:
-            numbers = np.array(keys, np.int64)
-        except OverflowError:
-            return None
-        # The complement turns the order round and never overflows; equal keys stay as they came.
-        compared = ~numbers if descending else numbers
-        return cast("list[int]", compared.argsort(kind="stable").tolist())
-    if kinds == {float}:
-        floats = np.array(keys, np.float64)
-        if np.isnan(floats).any():
-            return None  # above everything for numpy, in no order for Python
-        return cast("list[int]", (-floats if descending else floats).argsort(kind="stable").tolist())
-    return None
+    return rows

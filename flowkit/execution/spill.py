@@ -33,7 +33,7 @@ _STEP_BYTES = 1 << 20
 # Files of one task must not share a name, whichever of its steps writes them.
 _run_numbers = count()
 
-_FIRST, _SECOND = itemgetter(0), itemgetter(1)
+_FIRST, _SECOND, _KEY_AND_COMBINER = itemgetter(0), itemgetter(1), itemgetter(1, 2)
 _T = TypeVar("_T")
 
 
@@ -47,12 +47,12 @@ class Reservation:
         self._next_look = 0
         self.held_bytes = 0
 
-    def fits(self, row_count: int, estimate: Callable[[_T], int], table: _T) -> bool:
+    def fits(self, row_count: int, estimate: Callable[[_T, int], int], table: _T) -> bool:
         """Whether a table made of ``row_count`` rows may stay; looked at whenever it has grown by a quarter."""
         if row_count < self._next_look:
             return True
         self._next_look = row_count + max(1, min(row_count // 4, 16 * BATCH_ROWS))
-        needed = estimate(table)
+        needed = estimate(table, row_count)
         if needed > self.held_bytes:
             self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES))
         return needed <= max(self.held_bytes, SMALLEST_TABLE_BYTES)
@@ -167,7 +167,10 @@ def run_rows(run: Run) -> Iterator[Any]:
 
 #: brings ``[(key, combiner), ...]`` into a table of combiners
 MergeInto = Callable[[dict[Any, Any], list[tuple[Any, Any]]], None]
-Estimate = Callable[[dict[Any, Any]], int]
+#: bytes of a table that holds a number of rows
+Estimate = Callable[[dict[Any, Any], int], int]
+#: how many rows the combiners of a batch hold
+CountRows = Callable[[list[tuple[Any, Any]]], int]
 
 
 class SpilledTable:
@@ -177,14 +180,23 @@ class SpilledTable:
     ----------
     merge
         Merges combiners into a table; of one key in the order in which they were added.
-    estimate
-        Bytes of a table.
+    count_rows, estimate
+        What combiners hold, and how many bytes a table of that much takes.
     """
 
-    def __init__(self, runs: Runs, environment: TaskEnvironment, merge: MergeInto, estimate: Estimate, depth: int = 0) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        environment: TaskEnvironment,
+        merge: MergeInto,
+        count_rows: CountRows,
+        estimate: Estimate,
+        depth: int = 0,
+    ) -> None:
         self._runs = runs
         self._environment = environment
         self._merge = merge
+        self._count_rows = count_rows
         self._estimate = estimate
         self._depth = depth
         self._split = HashSplit(runs, "table", depth)
@@ -211,13 +223,16 @@ class SpilledTable:
         with Reservation(self._environment.memory) as reservation:
             for batch in run.batches():
                 self._environment.check_killed()
-                self._merge(table, [row[1:] for row in batch])
+                combiners = list(map(_KEY_AND_COMBINER, batch))
+                self._merge(table, combiners)
                 for place, key, _ in batch:
                     places.setdefault(key, place)
-                row_count += len(batch)
+                row_count += self._count_rows(combiners)
                 if self._depth < DEPTH_LIMIT and not reservation.fits(row_count, self._estimate, table):
                     if deeper is None:
-                        deeper = SpilledTable(self._runs, self._environment, self._merge, self._estimate, self._depth + 1)
+                        deeper = SpilledTable(
+                            self._runs, self._environment, self._merge, self._count_rows, self._estimate, self._depth + 1
+                        )
                     deeper._add((places[key], key, combiner) for key, combiner in table.items())
                     self._environment.metrics.memory_spilled_bytes += reservation.release()
                     table, places, row_count = {}, {}, 0
