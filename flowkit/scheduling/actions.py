@@ -173,16 +173,7 @@ Action = (
 )
 
 ExecutorAction = (
-    DefineStage
-    | ForgetStage
-    | Launch
-    | Recall
-    | Kill
-    | AnswerCommit
-    | ReleaseResults
-    | DropRdd
-    | DropShuffle
-    | DropApplication
+    DefineStage | ForgetStage | Launch | Recall | Kill | AnswerCommit | ReleaseResults | DropRdd | DropShuffle | DropApplication
 )
 """Those that become a message to one executor, unchanged."""
 

@@ -1,0 +1,157 @@
+"""Applications with their jobs and stages: who asked for what, and what of it is done.
+
+Runs in the scheduler process inside ``SchedulerCore``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.job_spec import JobSpec, StageKind, StageSpec
+from flowkit.model.task import StageDefinition
+from flowkit.scheduling.launch_depth import LaunchDepth
+from flowkit.scheduling.map_outputs import MapOutputs
+
+if TYPE_CHECKING:
+    from flowkit.scheduling.executors import ExecutorState
+    from flowkit.scheduling.task_sets import TaskSet
+
+
+class Stage:
+    """One stage of an application, over all jobs that share it."""
+
+    def __init__(self, app: AppId, spec: StageSpec, outputs: MapOutputs | None, depth: LaunchDepth) -> None:
+        self.app = app
+        self.spec = spec
+        #: MAP only
+        self.outputs = outputs
+        self.depth = depth
+        #: live jobs that list it, by their place in the order of submission
+        self.jobs: dict[JobId, int] = {}
+        #: what is being computed; None when nothing is
+        self.task_set: TaskSet | None = None
+        #: how often it was submitted; the next attempt's number
+        self.attempt_count = 0
+        #: resubmissions for lost input since its last success
+        self.consecutive_failures = 0
+        #: submitted and not held up by its parents
+        self.is_running = False
+        #: RESULT only: partitions the driver was given
+        self.delivered: set[PartitionIndex] = set()
+        #: MAP only: no RDD refers to its shuffle any more, so it goes with its last job
+        self.is_released = False
+        #: MAP only: all its outputs were there once
+        self.was_complete = False
+        #: a task missed the cache that was to spare it a shuffle: its parents are needed after all
+        self.reads_behind_cache = False
+        #: the newest one, shared by all executors it is sent to
+        self.definition: StageDefinition | None = None
+        #: executors that know its definition
+        self.defined_on: dict[ExecutorId, ExecutorState] = {}
+        #: contents nobody holds, and until when they are waited for
+        self.missing_contents: dict[ContentId, float] = {}
+
+    @property
+    def id(self) -> StageId:
+        """Its number in the application."""
+        return self.spec.stage
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it writes a shuffle."""
+        return self.spec.kind is StageKind.MAP
+
+    def definition_version(self, application: Application, address_epoch: int) -> int:
+        """Rises whenever what executors must know of the stage changes."""
+        version = address_epoch + application.content_epoch
+        for parent in self.spec.parents:
+            outputs = application.map_stages[parent.shuffle].outputs
+            assert outputs is not None
+            version += outputs.epoch
+        return version
+
+    def __repr__(self) -> str:
+        return f"<stage {self.id} of {self.app}: {self.spec.name}>"
+
+
+class Job:
+    """One action under way."""
+
+    def __init__(self, spec: JobSpec, order: int) -> None:
+        self.spec = spec
+        self.order = order
+        self.result_bytes = 0
+        #: results the driver was told of and has not fetched yet: where they lie
+        self.unfetched: dict[AttemptId, tuple[ExecutorId, PartitionIndex]] = {}
+
+    @property
+    def id(self) -> JobId:
+        """Its number in the application."""
+        return self.spec.job
+
+
+class Application:
+    """One driver's session."""
+
+    def __init__(self, app: AppId, name: str, lease_s: float, now: float) -> None:
+        self.id = app
+        self.name = name
+        self.lease_s = lease_s
+        self.lease_until = now + lease_s
+        self.jobs: dict[JobId, Job] = {}
+        #: highest job number so far: a submission that arrives twice is one
+        self.last_job = -1
+        self.stages: dict[StageId, Stage] = {}
+        #: the map stage of each shuffle
+        self.map_stages: dict[ShuffleId, Stage] = {}
+        #: which executors hold a cached partition
+        self.cached: dict[RddId, dict[PartitionIndex, dict[ExecutorId, None]]] = {}
+        #: hosts that hold a content
+        self.contents: dict[ContentId, set[HostToken]] = {}
+        #: rises whenever a content is put somewhere
+        self.content_epoch = 0
+        #: what stages may start or stop must be looked at again
+        self.is_stale = False
+
+    def job_stages(self, job: Job) -> list[Stage]:
+        """Its stages, parents first."""
+        return [self.stages[spec.stage] for spec in job.spec.stages]
+
+    def is_fully_cached(self, rdd: RddId, partition_count: int) -> bool:
+        """Whether every partition of an RDD is in some executor's memory."""
+        return len(self.cached.get(rdd, ())) == partition_count
+
+    def forget_executor(self, executor: ExecutorId) -> list[tuple[RddId, PartitionIndex]]:
+        """Cached partitions that are gone with an executor."""
+        lost = [
+            (rdd, partition)
+            for rdd, partitions in self.cached.items()
+            for partition, holders in partitions.items()
+            if executor in holders
+        ]
+        for rdd, partition in lost:
+            self.forget_block(executor, rdd, partition)
+        return lost
+
+    def forget_block(self, executor: ExecutorId, rdd: RddId, partition: PartitionIndex) -> None:
+        """An executor does not hold a partition any more."""
+        partitions = self.cached.get(rdd, {})
+        holders = partitions.get(partition, {})
+        holders.pop(executor, None)
+        if not holders:
+            partitions.pop(partition, None)
+        if not partitions:
+            self.cached.pop(rdd, None)
+
+    def check(self) -> None:
+        """Invariants."""
+        counts: Counter[StageId] = Counter(spec.stage for job in self.jobs.values() for spec in job.spec.stages)
+        for stage in self.stages.values():
+            assert len(stage.jobs) == counts[stage.id], f"{stage} is listed by {counts[stage.id]} jobs, knows {len(stage.jobs)}"
+            if stage.task_set is not None:
+                assert stage.jobs or stage.task_set.running, f"{stage} works for nobody"
+                stage.task_set.check()
+            if stage.outputs is not None:
+                stage.outputs.check()

@@ -1,0 +1,70 @@
+"""The core's books: every machine it keeps, and the pen that writes actions down. Shared by the core's own modules only.
+
+Runs in the scheduler process inside ``SchedulerCore``; nobody outside ``scheduling`` holds a reference.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from flowkit.config import Config
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, ExecutorId
+from flowkit.model.task import TaskLaunch
+from flowkit.scheduling.actions import Action, Launch, Publish
+from flowkit.scheduling.applications import Application, Stage
+from flowkit.scheduling.commits import Commits
+from flowkit.scheduling.executors import Executors
+from flowkit.scheduling.task_sets import TaskSet
+
+
+class Books:
+    """State of one scheduler core. ``now`` is the time of the stimulus being handled."""
+
+    def __init__(self, config: Config, seed: int, first_attempt: int) -> None:
+        self.config = config
+        self.rng = Random(seed)
+        self.now = 0.0
+        self.executors = Executors()
+        self.applications: dict[AppId, Application] = {}
+        self.commits = Commits()
+        #: stages whose tasks are offered
+        self.active: dict[tuple[AppId, int], Stage] = {}
+        #: rises whenever the executors that serve a host change
+        self.address_epoch = 0
+        self.next_attempt = AttemptId(first_attempt)
+        self.next_order = 0
+        self.stale_count = 0
+        self.actions: list[Action] = []
+        self._launches: dict[ExecutorId, list[TaskLaunch]] = {}
+
+    def emit(self, action: Action) -> None:
+        """One more thing to be done."""
+        self.actions.append(action)
+
+    def publish(self, app: AppId | None, event: Event) -> None:
+        """One more thing to be heard."""
+        self.actions.append(Publish(app, event))
+
+    def queue_launch(self, executor: ExecutorId, launch: TaskLaunch) -> None:
+        """Launches of one round travel together."""
+        self._launches.setdefault(executor, []).append(launch)
+
+    def take_actions(self) -> list[Action]:
+        """All that was written, launches last: their stages are defined by then."""
+        actions = self.actions
+        for executor, launches in self._launches.items():
+            actions.append(Launch(executor, tuple(launches)))
+        self._launches = {}
+        self.actions = []
+        return actions
+
+    def mark_stale(self) -> None:
+        """Outputs, blocks or executors changed: what stages may run must be looked at again, everywhere."""
+        for application in self.applications.values():
+            application.is_stale = True
+
+    def stage_of(self, task_set: TaskSet) -> Stage | None:
+        """The stage of a task set, if its application still is."""
+        application = self.applications.get(task_set.app)
+        return None if application is None else application.stages.get(task_set.stage)

@@ -1,0 +1,34 @@
+"""Who may commit an output: one attempt per task, so that two copies of a task never both write.
+
+Runs in the scheduler process inside ``SchedulerCore``. The counterpart of Spark's ``OutputCommitCoordinator``.
+"""
+
+from __future__ import annotations
+
+from flowkit.model.ids import AppId, AttemptId, PartitionIndex, StageId
+
+
+class Commits:
+    """Grants, by application, stage and partition."""
+
+    def __init__(self) -> None:
+        self._holders: dict[tuple[AppId, StageId], dict[PartitionIndex, AttemptId]] = {}
+
+    def ask(self, app: AppId, stage: StageId, partition: PartitionIndex, attempt: AttemptId) -> bool:
+        """Grant to the first that asks, and to it again; deny all others."""
+        return self._holders.setdefault((app, stage), {}).setdefault(partition, attempt) == attempt
+
+    def attempt_failed(self, app: AppId, stage: StageId, partition: PartitionIndex, attempt: AttemptId) -> None:
+        """A holder that failed leaves the place to the next attempt."""
+        stage_holders = self._holders.get((app, stage))
+        if stage_holders is not None and stage_holders.get(partition) == attempt:
+            del stage_holders[partition]
+            if not stage_holders:
+                del self._holders[app, stage]
+
+    def forget(self, app: AppId, stage: StageId) -> None:
+        """The stage is over."""
+        self._holders.pop((app, stage), None)
+
+    def __len__(self) -> int:
+        return sum(len(holders) for holders in self._holders.values())

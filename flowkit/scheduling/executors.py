@@ -1,0 +1,128 @@
+"""What the core knows of executors: who can be sent tasks, what each holds, when it was last heard.
+
+Runs in the scheduler process inside ``SchedulerCore``; no thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, StageId, executor_address
+
+if TYPE_CHECKING:
+    from flowkit.scheduling.task_sets import Attempt
+
+
+class ExecutorState:
+    """One executor process. Its id holds an incarnation, so it never comes back once it is lost."""
+
+    __slots__ = ("address", "attempts", "defined", "draining", "host", "host_names", "id", "last_heard", "paused", "slots")
+
+    def __init__(self, executor: ExecutorId, host: HostToken, slots: int, host_names: tuple[str, ...], now: float) -> None:
+        self.id = executor
+        self.address = executor_address(executor)
+        self.host = host
+        self.slots = slots
+        #: names a file system may use for this host
+        self.host_names = host_names
+        #: every attempt it was sent and has not ended, in order of launch: queued ones behind running ones
+        self.attempts: dict[AttemptId, Attempt] = {}
+        #: version of each stage attempt's definition it was sent last
+        self.defined: dict[tuple[AppId, StageId, int], int] = {}
+        self.last_heard = now
+        self.paused = False
+        self.draining = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be sent launches."""
+        return not (self.paused or self.draining) and self.slots > 0
+
+    @property
+    def surplus(self) -> int:
+        """Attempts beyond what its slots can run."""
+        return len(self.attempts) - self.slots
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "paused" if self.paused else "usable"
+        return f"<executor {self.id} {state}: {len(self.attempts)} attempts, {self.slots} slots>"
+
+
+class Executors:
+    """All executors, and which hosts have one that can serve its files."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[ExecutorId, ExecutorState] = {}
+        #: executors of a host in order of arrival; a host without any is not a key
+        self.by_host: dict[HostToken, dict[ExecutorId, ExecutorState]] = {}
+        #: executors with more attempts than slots: the ones something could be taken back from
+        self.with_surplus: dict[ExecutorId, ExecutorState] = {}
+        #: executors that may have room, to be looked at when tasks are offered
+        self.offerable: dict[ExecutorId, ExecutorState] = {}
+        self.usable_count = 0
+        #: last reasons of losses, newest last, for messages
+        self.last_losses: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[ExecutorState]:
+        return iter(self._by_id.values())
+
+    def get(self, executor: ExecutorId) -> ExecutorState | None:
+        """The executor, or None when it is lost or was never ready."""
+        return self._by_id.get(executor)
+
+    def add(self, state: ExecutorState) -> None:
+        """A new executor."""
+        self._by_id[state.id] = state
+        self.by_host.setdefault(state.host, {})[state.id] = state
+        self.refresh(state)
+        self._count()
+
+    def remove(self, state: ExecutorState, reason: str) -> None:
+        """It is gone for good."""
+        del self._by_id[state.id]
+        neighbours = self.by_host[state.host]
+        del neighbours[state.id]
+        if not neighbours:
+            del self.by_host[state.host]
+        self.with_surplus.pop(state.id, None)
+        self.offerable.pop(state.id, None)
+        self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
+        self._count()
+
+    def refresh(self, state: ExecutorState) -> None:
+        """Its load or its condition changed."""
+        if state.usable:
+            self.offerable[state.id] = state
+        else:
+            self.offerable.pop(state.id, None)
+        self.note_load(state)
+
+    def note_load(self, state: ExecutorState) -> None:
+        """Its load changed."""
+        if state.surplus > 0:
+            self.with_surplus[state.id] = state
+        else:
+            self.with_surplus.pop(state.id, None)
+
+    def recount(self) -> None:
+        """Somebody was paused, resumed or drained."""
+        self._count()
+
+    def _count(self) -> None:
+        self.usable_count = sum(state.usable for state in self._by_id.values())
+
+    def addresses(self) -> dict[HostToken, tuple[str, ...]]:
+        """Who serves each host's files."""
+        return {host: tuple(state.address for state in states.values()) for host, states in self.by_host.items()}
+
+    def check(self) -> None:
+        """Invariants."""
+        for state in self._by_id.values():
+            assert self.by_host[state.host][state.id] is state
+            assert (state.surplus > 0) == (state.id in self.with_surplus), state
+        assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
+        assert self.usable_count == sum(state.usable for state in self._by_id.values())

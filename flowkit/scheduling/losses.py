@@ -1,0 +1,247 @@
+"""Executors that come, change, fall silent and go; results and blocks that go with them.
+
+Output of map tasks belongs to the host, so it is not lost here: ``map_outputs`` counts it again when anybody serves that host.
+Runs in the scheduler process inside ``SchedulerCore``.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from flowkit.config import Config
+from flowkit.model.events import BlocksLost, ExecutorAdded, ExecutorRemoved, TaskEnd
+from flowkit.model.ids import AppId, AttemptId, ExecutorId
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import ExecutorLostFailure
+from flowkit.scheduling import endings
+from flowkit.scheduling.actions import ExpireExecutor, Recall
+from flowkit.scheduling.applications import Application, Job
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.stimuli import (
+    BlocksEvicted,
+    ExecutorDraining,
+    ExecutorPaused,
+    ExecutorReady,
+    ExecutorResumed,
+    Heartbeat,
+    SlotsChanged,
+)
+
+#: An attempt launched this many heartbeats ago, that its executor does not know, never arrived.
+_LOST_AFTER_HEARTBEATS = 3
+#: Looks at silent executors, per time-out.
+_LOOKS_PER_TIMEOUT = 8
+
+
+def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
+    """A new executor. Outputs its host kept are there again."""
+    if books.executors.get(stimulus.executor) is not None:
+        books.stale_count += 1
+        return
+    state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now)
+    books.executors.add(state)
+    books.address_epoch += 1
+    books.mark_stale()
+    books.publish(None, ExecutorAdded(time=books.now, executor=state.id, host=state.host, slots=state.slots))
+
+
+def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | ExecutorDraining | SlotsChanged) -> None:
+    """It takes launches, or takes none, or takes more or fewer."""
+    state = books.executors.get(stimulus.executor)
+    if state is None:
+        books.stale_count += 1
+        return
+    match stimulus:
+        case ExecutorPaused():
+            state.paused = True
+        case ExecutorResumed():
+            state.paused = False
+        case ExecutorDraining():
+            state.draining = True
+        case SlotsChanged(slots=slots):
+            state.slots = slots
+        case _:
+            assert_never(stimulus)
+    if not state.usable:
+        queued = [each for each in state.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void]
+        for attempt in queued:
+            attempt.is_recalled = True
+        if queued:
+            books.emit(Recall(state.id, tuple(attempt.id for attempt in queued)))
+    books.executors.refresh(state)
+    books.executors.recount()
+
+
+def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool) -> None:
+    """It is gone: what ran there runs again, what it cached is computed again when needed."""
+    state = books.executors.get(executor_id)
+    if state is None:
+        books.stale_count += 1
+        return
+    books.executors.remove(state, reason)
+    books.address_epoch += 1
+    books.mark_stale()
+    books.publish(None, ExecutorRemoved(time=books.now, executor=state.id, host=state.host, reason=reason))
+    for application in list(books.applications.values()):
+        lost = application.forget_executor(executor_id)
+        if lost:
+            books.publish(
+                application.id, BlocksLost(time=books.now, app=application.id, executor=executor_id, blocks=tuple(lost))
+            )
+        for job in list(application.jobs.values()):
+            for attempt_id in [each for each, (holder, _) in job.unfetched.items() if holder == executor_id]:
+                result_lost(application, job, attempt_id)
+    attempts = list(state.attempts.values())
+    state.attempts.clear()
+    for attempt in attempts:
+        attempt.task_set.running.pop(attempt.id, None)
+    for attempt in attempts:
+        failure = ExecutorLostFailure(reason, counts=task_caused and bool(attempt.started_at))
+        task_set = attempt.task_set
+        stage = books.stage_of(task_set)
+        current = not attempt.is_void and stage is not None and stage.task_set is task_set
+        if attempt.started_at:
+            books.publish(
+                task_set.app,
+                TaskEnd(
+                    time=books.now,
+                    app=task_set.app,
+                    stage=task_set.stage,
+                    stage_attempt=attempt.stage_attempt,
+                    partition=attempt.partition,
+                    attempt=attempt.id,
+                    attempt_number=attempt.number,
+                    executor=executor_id,
+                    started_at=attempt.started_at,
+                    ended_at=books.now,
+                    failure=failure,
+                    counted=failure.counts and current,
+                    metrics=TaskMetrics(),
+                ),
+            )
+        if current:
+            assert stage is not None
+            books.commits.attempt_failed(stage.app, stage.id, attempt.partition, attempt.id)
+            endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=failure.counts)
+
+
+def result_lost(application: Application, job: Job, attempt: AttemptId) -> None:
+    """A stored result is gone before the driver had it: its task runs again."""
+    _holder, partition = job.unfetched.pop(attempt)
+    application.stages[job.spec.result_stage.stage].delivered.discard(partition)
+    application.is_stale = True
+
+
+def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
+    """Cached partitions left an executor's memory."""
+    application = books.applications.get(stimulus.app)
+    if application is None:
+        books.stale_count += 1
+        return
+    for rdd, partition in stimulus.blocks:
+        application.forget_block(stimulus.executor, rdd, partition)
+    application.is_stale = True
+    books.publish(
+        application.id,
+        BlocksLost(time=books.now, app=application.id, executor=stimulus.executor, blocks=stimulus.blocks),
+    )
+
+
+def heartbeat(books: Books, stimulus: Heartbeat) -> None:
+    """It lives; launches that never reached it are launched again."""
+    state = books.executors.get(stimulus.executor)
+    if state is None:
+        books.stale_count += 1
+        return
+    state.last_heard = books.now
+    if len(stimulus.attempts) == len(state.attempts):
+        return  # the common case; a difference in kind shows in a later heartbeat
+    known = set(stimulus.attempts)
+    before = books.now - _LOST_AFTER_HEARTBEATS * books.config.heartbeat_s
+    for attempt in [each for each in state.attempts.values() if each.id not in known and each.launched_at < before]:
+        del state.attempts[attempt.id]
+        attempt.task_set.running.pop(attempt.id, None)
+        books.executors.refresh(state)
+        stage = books.stage_of(attempt.task_set)
+        if not attempt.is_void and stage is not None and stage.task_set is attempt.task_set:
+            failure = ExecutorLostFailure(f"the launch never reached {state.id}", counts=False)
+            endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=False)
+
+
+class Watch:
+    """What only the passing of time tells: silence of executors and drivers, content and executors that never come."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._next_executor_look: float | None = None
+        self._starving_since: float | None = None
+
+    def next_look(self, books: Books) -> float | None:
+        """When ``look`` has something to find, or might."""
+        candidates = [application.lease_until for application in books.applications.values()]
+        if len(books.executors):
+            if self._next_executor_look is None:
+                self._next_executor_look = books.now + self._config.executor_timeout_s / _LOOKS_PER_TIMEOUT
+            candidates.append(self._next_executor_look)
+        else:
+            self._next_executor_look = None
+        waiting = any(application.jobs for application in books.applications.values())
+        if waiting and not books.executors.usable_count:
+            if self._starving_since is None:
+                self._starving_since = books.now
+            candidates.append(self._starving_since + self._config.no_executor_timeout_s)
+        else:
+            self._starving_since = None
+        for application in books.applications.values():
+            for stage in application.stages.values():
+                candidates += stage.missing_contents.values()
+        return min(candidates, default=None)
+
+    def look(self, books: Books) -> list[tuple[AppId, str]]:
+        """Act on what is overdue; returns applications whose lease is over, with the reason."""
+        now = books.now
+        if self._next_executor_look is not None and now >= self._next_executor_look:
+            self._next_executor_look = None
+            silent = [each for each in books.executors if now - each.last_heard > self._config.executor_timeout_s]
+            for state in silent:
+                reason = (
+                    f"no heartbeat for {now - state.last_heard:.1f} s (executor_timeout_s = {self._config.executor_timeout_s})"
+                )
+                books.emit(ExpireExecutor(state.id, reason))
+                executor_lost(books, state.id, reason, task_caused=False)
+        if self._starving_since is not None and now >= self._starving_since + self._config.no_executor_timeout_s:
+            self._starving_since = None
+            self._give_up(books)
+        for application in list(books.applications.values()):
+            for stage in list(application.stages.values()):
+                overdue = [content for content, until in stage.missing_contents.items() if until <= now]
+                if overdue:
+                    endings.abort_stage(
+                        books,
+                        application,
+                        stage,
+                        "JobFailed",
+                        f"stage {stage.id} ({stage.spec.name}) needs content that no host holds and the driver did not put "
+                        f"again within {endings.CONTENT_WAIT_S:.0f} s: {', '.join(overdue)}",
+                        None,
+                        {},
+                    )
+        return [
+            (application.id, f"no sign of life from the driver for {application.lease_s:.0f} s (lease_s)")
+            for application in books.applications.values()
+            if application.lease_until <= now
+        ]
+
+    def _give_up(self, books: Books) -> None:
+        total = len(books.executors)
+        if total:
+            why = f"all {total} executors are paused or leaving"
+        elif books.executors.last_losses:
+            why = "all executors are gone: " + "; ".join(books.executors.last_losses)
+        else:
+            why = "no executor ever joined"
+        reason = f"no usable executor for {self._config.no_executor_timeout_s:.0f} s (no_executor_timeout_s): {why}"
+        for application in books.applications.values():
+            for job in list(application.jobs.values()):
+                endings.fail_job(books, application, job, "ExecutorsLost", reason)

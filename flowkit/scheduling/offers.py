@@ -1,0 +1,191 @@
+"""Who gets the next slot: waiting tasks go, in the policy's order, to the least loaded executors near their data.
+
+Also takes queued tasks back from executors that are stuck when others have nothing to do.
+Runs in the scheduler process inside ``SchedulerCore``, once per batch of stimuli.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from flowkit.abc import SchedulingPolicy
+from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
+from flowkit.model.job_spec import Content
+from flowkit.model.task import Locality, StageDefinition, TaskLaunch
+from flowkit.scheduling.actions import DefineStage, Recall, RequestContent
+from flowkit.scheduling.applications import Application, Stage
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.endings import CONTENT_WAIT_S
+from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.task_sets import Attempt, TaskSet
+
+
+class Offers:
+    """The round of offers. ``wake_at`` is when another round may do more than this one, without any news."""
+
+    def __init__(self, policy: SchedulingPolicy) -> None:
+        self._policy = policy
+        self.wake_at: float | None = None
+
+    def make(self, books: Books) -> None:
+        """Launch what can be launched, take back what would run sooner elsewhere."""
+        self.wake_at = None
+        for key in [key for key, stage in books.active.items() if stage.task_set is None or not stage.task_set.pending]:
+            del books.active[key]
+        offered = books.executors.offerable
+        if books.active and offered:
+            task_sets = [stage.task_set for stage in books.active.values() if not stage.missing_contents and stage.task_set]
+            ordered = self._policy.order(task_sets) if len(task_sets) > 1 else task_sets
+            for task_set in ordered:
+                assert isinstance(task_set, TaskSet)
+                self._serve(books, task_set)
+            waiting = [task_set.depth for task_set in task_sets if task_set.pending]
+            if waiting:
+                for executor in [each for each in offered.values() if each.surplus > 0]:
+                    if all(len(executor.attempts) >= depth.of(executor.slots) for depth in waiting):
+                        del offered[executor.id]  # until it reports
+        if books.executors.with_surplus:
+            self._take_back(books)
+
+    def _serve(self, books: Books, task_set: TaskSet) -> None:
+        stage = books.stage_of(task_set)
+        assert stage is not None
+        application = books.applications[stage.app]
+        if not _contents_are_there(books, application, stage):
+            return
+        depth = task_set.depth
+        others = books.executors.usable_count - 1
+        random = books.rng.random
+        room = [
+            (len(executor.attempts) / executor.slots, random(), executor)
+            for executor in books.executors.offerable.values()
+            if len(executor.attempts) < depth.of(executor.slots)
+        ]
+        heapify(room)
+        while room and task_set.pending:
+            _, tie, executor = heappop(room)
+            taken = task_set.next_for(executor, books.now, others)
+            if taken is None:
+                continue
+            partition, locality = taken
+            _launch(books, application, stage, task_set, executor, partition, locality)
+            if len(executor.attempts) < depth.of(executor.slots):
+                heappush(room, (len(executor.attempts) / executor.slots, tie, executor))
+        if task_set.kept_back:
+            self._wake(task_set.anywhere_at)
+        task_set.settle_wait(books.now, books.config.locality_wait_s)
+
+    def _take_back(self, books: Books) -> None:
+        """Recall queued tasks from behind a long one while somebody else is idle."""
+        idle = sum(max(0, executor.slots - len(executor.attempts)) for executor in books.executors.offerable.values())
+        if not idle:
+            return
+        if any(
+            stage.task_set is not None and stage.task_set.pending and not stage.missing_contents
+            for stage in books.active.values()
+        ):
+            return  # they are served first; what is kept back for its locality would be so again
+        patience = books.config.launch_ahead_s
+        for executor in list(books.executors.with_surplus.values()):
+            running_since = [each.seen_running_at for each in executor.attempts.values() if each.started_at]
+            queued = [
+                each for each in executor.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void
+            ]
+            # Slots that have not said what they run may start something any moment: those tasks stay.
+            queued = queued[max(0, executor.slots - len(running_since)) :]
+            if not queued or not running_since:
+                continue
+            stuck_at = min(running_since) + patience
+            if stuck_at > books.now:
+                self._wake(stuck_at)
+                continue
+            taken = queued[-min(idle, (len(queued) + 1) // 2) :]
+            idle -= len(taken)
+            for attempt in taken:
+                attempt.is_recalled = True
+            books.emit(Recall(executor.id, tuple(attempt.id for attempt in taken)))
+            if not idle:
+                return
+
+    def _wake(self, at: float) -> None:
+        self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def _contents_are_there(books: Books, application: Application, stage: Stage) -> bool:
+    """Large content must be on some living host before anything is launched that needs it."""
+    for content in (stage.spec.program, *stage.spec.attachments):
+        if content.inline is None and not _holders(books, application, content) and content.id not in stage.missing_contents:
+            stage.missing_contents[content.id] = books.now + CONTENT_WAIT_S
+            books.emit(RequestContent(application.id, content.id))
+    return not stage.missing_contents
+
+
+def _holders(books: Books, application: Application, content: Content) -> list[HostToken]:
+    return [host for host in application.contents.get(content.id, ()) if host in books.executors.by_host]
+
+
+def _launch(
+    books: Books,
+    application: Application,
+    stage: Stage,
+    task_set: TaskSet,
+    executor: ExecutorState,
+    partition: PartitionIndex,
+    locality: Locality,
+) -> None:
+    _define(books, application, stage, task_set.attempt_number, executor)
+    number = task_set.tries.get(partition, 0)
+    task_set.tries[partition] = number + 1
+    attempt_id = books.next_attempt
+    books.next_attempt = AttemptId(attempt_id + 1)
+    attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
+    executor.attempts[attempt_id] = attempt
+    task_set.running[attempt_id] = attempt
+    books.executors.note_load(executor)
+    books.queue_launch(
+        executor.id,
+        TaskLaunch(attempt_id, stage.app, stage.id, task_set.attempt_number, partition, number, locality),
+    )
+
+
+def _define(books: Books, application: Application, stage: Stage, attempt_number: int, executor: ExecutorState) -> None:
+    """Tell an executor of the stage, unless it knows all of it already."""
+    version = stage.definition_version(application, books.address_epoch)
+    key = (stage.app, stage.id, attempt_number)
+    if executor.defined.get(key) == version:
+        return
+    executor.defined[key] = version
+    stage.defined_on[executor.id] = executor
+    cached = stage.definition
+    if cached is None or cached.version != version or cached.stage_attempt != attempt_number:
+        cached = stage.definition = _definition(books, application, stage, attempt_number, version)
+    books.emit(DefineStage(executor.id, cached))
+
+
+def _definition(books: Books, application: Application, stage: Stage, attempt_number: int, version: int) -> StageDefinition:
+    addresses = books.executors.addresses()
+    sources = []
+    for parent in stage.spec.parents:
+        outputs = application.map_stages[parent.shuffle].outputs
+        assert outputs is not None
+        if outputs.is_complete(books.executors.by_host):  # else the cache spares the stage reading it
+            sources.append(outputs.sources(addresses, books.address_epoch))
+    large = [content for content in (stage.spec.program, *stage.spec.attachments) if content.inline is None]
+    return StageDefinition(
+        app=stage.app,
+        stage=stage.id,
+        stage_attempt=attempt_number,
+        version=version,
+        name=stage.spec.name,
+        num_partitions=stage.spec.num_partitions,
+        program=stage.spec.program,
+        attachments=stage.spec.attachments,
+        sources=tuple(sources),
+        shuffle=stage.spec.shuffle,
+        num_reducers=stage.spec.num_reducers,
+        properties=stage.task_set.properties if stage.task_set is not None else {},
+        content_addresses={
+            content.id: tuple(address for host in _holders(books, application, content) for address in addresses[host])
+            for content in large
+        },
+    )

@@ -1,0 +1,246 @@
+"""Which stages may run: those a job needs, that have something to compute, and whose parents' output is all there.
+
+Looked at again whenever that may have changed, job by job from the result backwards, without recursion. A stage whose input
+is lost while tasks of it wait is held up until its parents have made exactly what is missing.
+Runs in the scheduler process inside ``SchedulerCore``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmitted
+from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
+from flowkit.model.job_spec import Determinism
+from flowkit.model.map_status import decode_size
+from flowkit.scheduling import endings
+from flowkit.scheduling.actions import Recall
+from flowkit.scheduling.applications import Application, Job, Stage
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.task_sets import Preference, TaskSet
+
+#: A host is near a reduce task when it holds at least this part of the task's input (the fraction Spark uses).
+_NEAR_FRACTION = 0.2
+#: More reduce partitions or map outputs than this, and finding near hosts costs more than it saves.
+_NEAR_LIMIT = 1_000
+
+
+def look_again(books: Books, application: Application) -> None:
+    """Submit what may run, hold up what may not."""
+    application.is_stale = False
+    if not len(books.executors):
+        application.is_stale = True  # nobody could run it; and what is missing is known when somebody comes
+        return
+    for job in sorted(application.jobs.values(), key=lambda job: job.order):
+        if job.id in application.jobs:  # an earlier one may have ended others
+            _walk(books, application, job)
+
+
+def _walk(books: Books, application: Application, job: Job) -> None:
+    waiting = [application.stages[job.spec.result_stage.stage]]
+    seen = {waiting[0].id}
+    while waiting:
+        stage = waiting.pop()
+        if stage.is_running and stage.task_set is not None:
+            _withdraw_available(books, stage)
+        todo = to_compute(books, stage)
+        if not todo:
+            continue
+        missing = missing_parents(books, application, stage)
+        if not missing:
+            _submit(books, application, stage, todo)
+        else:
+            _hold_up(books, stage)
+            for parent in missing:
+                if parent.id not in seen:
+                    seen.add(parent.id)
+                    waiting.append(parent)
+        if job.id not in application.jobs:
+            return
+
+
+def needed_stages(books: Books, application: Application, job: Job) -> set[StageId]:
+    """Stages of a job that have something to compute as things stand; the others are skipped."""
+    waiting = [application.stages[job.spec.result_stage.stage]]
+    needed = {waiting[0].id}
+    while waiting:
+        for parent in missing_parents(books, application, waiting.pop()):
+            if parent.id not in needed:
+                needed.add(parent.id)
+                waiting.append(parent)
+    return needed
+
+
+def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
+    """Partitions that must be computed and are not under way."""
+    running = {attempt.partition for attempt in stage.task_set.running.values()} if stage.task_set is not None else set()
+    if stage.outputs is not None:
+        missing = stage.outputs.missing(books.executors.by_host)
+    else:
+        missing = [partition for partition in stage.spec.partitions if partition not in stage.delivered]
+    return [partition for partition in missing if partition not in running]
+
+
+def missing_parents(books: Books, application: Application, stage: Stage) -> list[Stage]:
+    """Parents whose output is not all there, unless the cache makes it unnecessary."""
+    counts = {cached.rdd: cached.count for cached in stage.spec.cached}
+    missing = []
+    for parent in stage.spec.parents:
+        if not stage.reads_behind_cache and any(
+            application.is_fully_cached(rdd, counts.get(rdd, -1)) for rdd in parent.unless_cached
+        ):
+            continue
+        parent_stage = application.map_stages[parent.shuffle]
+        assert parent_stage.outputs is not None
+        if not parent_stage.outputs.is_complete(books.executors.by_host):
+            missing.append(parent_stage)
+    return missing
+
+
+def _withdraw_available(books: Books, stage: Stage) -> None:
+    """A host came back with its files: what it holds need not be made again."""
+    if stage.outputs is None or stage.task_set is None:
+        return
+    missing = set(stage.outputs.missing(books.executors.by_host))
+    for partition in [each for each in stage.task_set.pending if each not in missing]:
+        stage.task_set.withdraw(partition)
+    endings.finish_if_done(books, stage)
+
+
+def _submit(books: Books, application: Application, stage: Stage, todo: list[PartitionIndex]) -> None:
+    if stage.is_running and stage.task_set is not None and stage.task_set.attempt_number == stage.attempt_count - 1:
+        fresh = [partition for partition in todo if partition not in stage.task_set.pending]
+        if fresh:
+            _note_lost_outputs(books, stage, fresh)
+            stage.task_set.add(fresh, _preference(books, application, stage))
+        books.active[stage.app, stage.id] = stage
+        return
+    if stage.outputs is not None and stage.was_complete and stage.spec.determinism is Determinism.INDETERMINATE:
+        # Running it again yields other rows: whatever was made from the old ones is void with them.
+        if not endings.roll_back(books, application, stage):
+            return
+        todo = to_compute(books, stage)
+    _note_lost_outputs(books, stage, todo)
+    if stage.task_set is None:
+        order = (min(stage.jobs.values()), stage.id)
+        stage.task_set = TaskSet(stage.app, stage.id, order, stage.depth)
+        oldest = min(stage.jobs, key=lambda job: stage.jobs[job])
+        stage.task_set.properties = application.jobs[oldest].spec.properties
+    task_set = stage.task_set
+    task_set.attempt_number = stage.attempt_count
+    stage.attempt_count += 1
+    stage.is_running = True
+    books.active[stage.app, stage.id] = stage
+    task_set.add(todo, _preference(books, application, stage))
+    task_set.anywhere_at = books.now + books.config.locality_wait_s
+    books.publish(
+        stage.app,
+        StageSubmitted(
+            time=books.now,
+            app=stage.app,
+            stage=stage.id,
+            stage_attempt=task_set.attempt_number,
+            name=stage.spec.name,
+            task_count=len(task_set.pending),
+            jobs=tuple(stage.jobs),
+        ),
+    )
+
+
+def _note_lost_outputs(books: Books, stage: Stage, todo: list[PartitionIndex]) -> None:
+    """Say which outputs that once were there have to be made again because their host is gone."""
+    if stage.outputs is None:
+        return
+    lost = [partition for partition in todo if stage.outputs.statuses[partition] is not None]
+    if lost:
+        for partition in lost:
+            stage.outputs.unregister(partition)
+        books.publish(
+            stage.app,
+            ShuffleOutputsLost(
+                time=books.now,
+                app=stage.app,
+                shuffle=stage.outputs.shuffle,
+                stage=stage.id,
+                partitions=tuple(lost),
+                reason="no executor is left on the host that holds them",
+            ),
+        )
+
+
+def _hold_up(books: Books, stage: Stage) -> None:
+    """Its input is incomplete: launch nothing of it, take back what has not started."""
+    books.active.pop((stage.app, stage.id), None)
+    if not stage.is_running or stage.task_set is None:
+        return
+    stage.is_running = False
+    books.publish(
+        stage.app,
+        StageCompleted(
+            time=books.now,
+            app=stage.app,
+            stage=stage.id,
+            stage_attempt=stage.task_set.attempt_number,
+            name=stage.spec.name,
+            failure="its input is no longer complete",
+        ),
+    )
+    recalls: dict[ExecutorId, list[AttemptId]] = {}
+    for attempt in stage.task_set.running.values():
+        if not attempt.started_at and not attempt.is_recalled:
+            attempt.is_recalled = True
+            recalls.setdefault(attempt.executor.id, []).append(attempt.id)
+    for executor, attempts in recalls.items():
+        books.emit(Recall(executor, tuple(attempts)))
+
+
+def _preference(books: Books, application: Application, stage: Stage) -> Callable[[PartitionIndex], Preference | None]:
+    """Where partitions of a stage would best run: by cached blocks, then input files, then map outputs."""
+    one_host = len(books.executors.by_host) < 2
+    near = {} if one_host else _near_hosts(books, application, stage)
+    cached = [each for each in stage.spec.cached if each.rdd in application.cached]
+    files = {} if one_host else stage.spec.preferred_hosts
+    if not near and not cached and not files:
+        return lambda partition: None
+    names: dict[str, set[HostToken]] = {}
+    for executor in books.executors:
+        for name in executor.host_names:
+            names.setdefault(name, set()).add(executor.host)
+
+    def preference(partition: PartitionIndex) -> Preference | None:
+        executors: list[ExecutorId] = []
+        for each in cached:
+            at = partition - each.first
+            if 0 <= at < each.count:
+                executors += application.cached[each.rdd].get(PartitionIndex(at), ())
+        hosts: Collection[HostToken] = near.get(partition, ())
+        if not hosts and files:
+            hosts = {host for name in files.get(partition, ()) for host in names.get(name, ())}
+        if executors and not hosts and not one_host:
+            known = [books.executors.get(executor) for executor in executors]
+            hosts = {executor.host for executor in known if executor is not None}
+        return executors, hosts
+
+    return preference
+
+
+def _near_hosts(books: Books, application: Application, stage: Stage) -> dict[PartitionIndex, list[HostToken]]:
+    import zlib
+
+    weights: dict[PartitionIndex, dict[HostToken, int]] = {}
+    for parent in stage.spec.parents:
+        outputs = application.map_stages[parent.shuffle].outputs
+        assert outputs is not None
+        if len(outputs.statuses) > _NEAR_LIMIT or stage.spec.num_partitions > _NEAR_LIMIT:
+            return {}
+        for status in outputs.statuses:
+            if status is None:
+                continue
+            for reducer, code in enumerate(zlib.decompress(status.sizes)):
+                if code:
+                    by_host = weights.setdefault(PartitionIndex(reducer), {})
+                    by_host[status.host] = by_host.get(status.host, 0) + decode_size(code)
+    return {
+        partition: [host for host, size in by_host.items() if size >= _NEAR_FRACTION * sum(by_host.values())]
+        for partition, by_host in weights.items()
+    }
