@@ -17,7 +17,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 
-from flowkit import __version__
 from flowkit.config import Config
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import Content, JobSpec, ParentShuffle, StageKind, StageSpec
@@ -108,7 +107,7 @@ def run(spec: JobSpec, executors: int, slots: int) -> float:
     """Seconds the core worked for one job."""
     core, played = SchedulerCore(Config(), seed=1), Played(executors, slots)
     now, worked = 0.0, 0.0
-    stimuli: list[Stimulus] = [ApplicationOpened(APP, "bench", __version__, 1e9), *played.ready(), JobSubmitted(spec)]
+    stimuli: list[Stimulus] = [ApplicationOpened(APP, "bench", "bench", 1e9), *played.ready(), JobSubmitted(spec)]
     while True:
         if not stimuli:
             if (wakeup := core.next_wakeup()) is None:
