@@ -64,7 +64,7 @@ class Config:
     kill_grace_s: float = _setting(
         5.0, "How long a killed task may go on before its executor's process is replaced.", _positive, unit="s"
     )
-    scheduling_policy: str = _setting("fifo", "Order in which jobs get slots, by entry-point name.")
+    scheduling_policy: str = _setting("fifo", "Order in which jobs get slots; `fifo`: in that of their submission.")
 
     # -- limits
     max_closure_bytes: int = _setting(256 << 20, "Largest pickled program of one stage.", _positive, unit="bytes")
