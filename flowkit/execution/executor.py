@@ -58,6 +58,8 @@ logger = logging.getLogger(__name__)
 SLOT_STACK_BYTES = 64 << 20
 #: Attempts that are over, remembered against messages that arrive late or twice.
 _REMEMBERED = 20_000
+#: After which a killed task that still runs is interrupted again.
+_INSIST_S = 0.05
 #: How long ``close`` waits for slot threads whose tasks were told to stop.
 _CLOSE_S = 2.0
 
@@ -366,8 +368,19 @@ class Executor:
     def _kill_running(self, attempt: Attempt, reason: str) -> None:
         if attempt.kill(reason):
             grace_s = self._config.kill_grace_s
-            self._reaper.after(grace_s / 2, attempt.switch.interrupt_again)
+            self._interrupt_later(attempt, min(_INSIST_S, grace_s / 2), grace_s)
             self._reaper.after(grace_s, lambda: self._give_up(attempt, reason))
+
+    def _interrupt_later(self, attempt: Attempt, delay_s: float, left_s: float) -> None:
+        """Insist, at doubling intervals: a kill can get lost on its way into a task."""
+
+        def insist() -> None:
+            if attempt.id in self._running:
+                attempt.switch.interrupt_again()
+                if delay_s < left_s:
+                    self._interrupt_later(attempt, 2 * delay_s, left_s - delay_s)
+
+        self._reaper.after(delay_s, insist)
 
     def _give_up(self, attempt: Attempt, reason: str) -> None:
         stack = attempt.switch.stack()

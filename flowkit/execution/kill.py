@@ -6,12 +6,13 @@ Theory of operation
 -------------------
 CPython can raise an exception *in another thread* (``PyThreadState_SetAsyncExc``), but delivers it whenever that thread
 next looks, which may be after the task is over: in the executor's own code, or in the next task. So an exception is only
-injected under the switch's lock while the phase is ``USER_CODE``; leaving user code changes the phase under the same lock
-and then clears what was injected and has not been delivered. What is delivered while leaving is caught right there.
+injected under the switch's lock while the phase is ``USER_CODE``. The first thing done on leaving is to change the phase, by one
+plain store at which nothing can be delivered. From then on at most two exceptions can arrive: one that was pending, and one from
+a killer who had just looked at the phase. ``run`` has a handler for each, and no loop, whose jump would be a place to deliver at.
+Then what is still pending is taken back, under the lock.
 
-``USER_CODE`` can be interrupted at most ``_MAX_INJECTIONS`` times (the second for code that swallowed the first, say in a
-``__del__``, whose exceptions Python drops). That bound is what lets ``run`` be written without a loop: a loop would have
-a jump at which the interpreter may deliver outside of any ``try``.
+An exception may get lost: user code catches it, or it arrives in a ``__del__`` or a callback of the garbage collector, where
+Python can only drop it. So whoever kills injects again until the task is gone (``interrupt_again``).
 
 C code that does not return hears none of this. When the grace time is over the reaper tells its owner, who replaces the process.
 """
@@ -27,14 +28,12 @@ import time
 import traceback
 from collections.abc import Callable
 from enum import Enum
+from functools import cache
 from typing import TypeVar
 
 from flowkit.errors import TaskKilled
 
 T = TypeVar("T")
-
-#: One at the kill, one at half the grace time. ``KillSwitch.run`` has a handler for each.
-_MAX_INJECTIONS = 2
 
 
 class Interrupted(BaseException):
@@ -49,10 +48,26 @@ class Phase(Enum):
     LEAVING = "leaving"
 
 
+#: A global, since looking a member up in an enum is a call, and a call is a place to deliver at.
+_LEAVING = Phase.LEAVING
+
+
 def _set_async_exception(thread: int, exception: type[BaseException] | None) -> None:
     # pythonapi keeps the GIL during the call; None arrives as NULL, which takes a pending exception back.
     target = None if exception is None else ctypes.py_object(exception)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
+
+
+@cache
+def _ignore_dropped_interruptions() -> None:
+    """Keep Python from writing a traceback for each exception it dropped; once a process, at its first kill."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not Interrupted:
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 class KillSwitch:
@@ -94,14 +109,15 @@ class KillSwitch:
             self._enter()
             return body()
         finally:
-            # No loop here, and nothing between the `try`s: see the head of this file.
+            # This very store first, no loop, and nothing between the `try`s: see the head of this file.
+            self._phase = _LEAVING
             try:
-                self._leave()
+                self._take_back()
             except Interrupted:
                 try:
-                    self._leave()
+                    self._take_back()
                 except Interrupted:
-                    self._leave()
+                    self._take_back()
 
     def kill(self, reason: str) -> bool:
         """Ask for the attempt's end; interrupts it when it is in user code. False when it was asked before.
@@ -116,7 +132,7 @@ class KillSwitch:
             return True
 
     def interrupt_again(self) -> None:
-        """A second exception for code that lost the first; nothing once the attempt has left user code."""
+        """Another exception for code that lost the one before; nothing once the attempt has left user code."""
         with self._lock:
             self._inject()
 
@@ -126,7 +142,8 @@ class KillSwitch:
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
     def _inject(self) -> None:
-        if self._phase is Phase.USER_CODE and self._injections < _MAX_INJECTIONS:
+        if self._phase is Phase.USER_CODE:
+            _ignore_dropped_interruptions()
             self._injections += 1
             _set_async_exception(self._thread, Interrupted)
 
@@ -137,9 +154,8 @@ class KillSwitch:
             self._thread = threading.get_ident()
             self._phase = Phase.USER_CODE
 
-    def _leave(self) -> None:
+    def _take_back(self) -> None:
         with self._lock:
-            self._phase = Phase.LEAVING
             if self._injections:
                 _set_async_exception(threading.get_ident(), None)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from flowkit.model.ids import AppId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import BlockInfo
+from flowkit.storage.memory.pool import StorageGrant
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
 from flowkit.storage.memory.task_memory import ExecutorMemory
 
@@ -163,56 +164,50 @@ class MemoryStore:
     ) -> Iterator[Any]:
         iterator = iter(compute())
         rows: list[Any] = []
-        reserved = 0
+        grant = StorageGrant()
         next_rows = _FIRST_ROWS
+        kept = False
         try:
             while batch := list(islice(iterator, next_rows)):
                 rows += batch
                 if check_killed is not None:
                     check_killed()
                 needed = estimate_batch(rows)
-                if needed > reserved:
-                    step = max(_STEP_BYTES, needed // 2)
-                    if self._memory is None or self._memory.acquire_storage(needed + step - reserved):
-                        reserved = needed + step
-                    elif self._reserve(key, needed - reserved):
-                        reserved = needed
-                    else:
-                        self._unreserve(reserved)
+                if self._memory is not None and needed > grant.size_bytes:
+                    more, step = needed - grant.size_bytes, max(_STEP_BYTES, needed // 2)
+                    if not self._memory.acquire_storage(more + step, grant) and not self._reserve(key, more, grant):
                         return chain(rows, iterator)
                 next_rows = min(_MOST_ROWS, max(BATCH_SAMPLE, len(rows)))
             final = estimate_batch(rows)
-            if final > reserved and not self._reserve(key, final - reserved):
-                self._unreserve(reserved)
+            if final > grant.size_bytes and not self._reserve(key, final - grant.size_bytes, grant):
                 return iter(rows)
-            self._unreserve(max(0, reserved - final))
-            reserved = final
-        except BaseException:
-            self._unreserve(reserved)
-            raise
-        with self._changed:
-            wanted = self._computing[key]
-            if wanted:
-                self._blocks[key] = _Block(rows, final)
-        if not wanted:
-            self._unreserve(final)
-        elif recorder is not None:
+            self._unreserve(grant.size_bytes - final, grant)
+            block = _Block(rows, final)
+            with self._changed:
+                if self._computing[key]:
+                    # No call from here to the block's own bytes: see StorageGrant.
+                    self._blocks[key] = block
+                    grant.size_bytes = 0
+                    kept = True
+        finally:
+            self._unreserve(grant.size_bytes, grant)
+        if kept and recorder is not None:
             recorder(BlockInfo(key.rdd, key.partition, final))
         return iter(rows)
 
     # -- memory
 
-    def _reserve(self, key: BlockKey, size_bytes: int) -> bool:
+    def _reserve(self, key: BlockKey, size_bytes: int, grant: StorageGrant) -> bool:
         memory = self._memory
-        if memory is None or memory.acquire_storage(size_bytes):
+        if memory is None or memory.acquire_storage(size_bytes, grant):
             return True
         # Never at the cost of the same RDD: a dataset larger than the cache would push itself round and round.
         missing = size_bytes - memory.free_bytes()
-        return self._evict(missing, spare=(key.app, key.rdd)) and memory.acquire_storage(size_bytes)
+        return self._evict(missing, spare=(key.app, key.rdd)) and memory.acquire_storage(size_bytes, grant)
 
-    def _unreserve(self, size_bytes: int) -> None:
-        if self._memory is not None and size_bytes:
-            self._memory.release_storage(size_bytes)
+    def _unreserve(self, size_bytes: int, grant: StorageGrant) -> None:
+        if self._memory is not None and size_bytes > 0:
+            self._memory.release_storage(size_bytes, grant)
 
     def _evict_for_tasks(self, size_bytes: int) -> int:
         before = self.statistics().memory_bytes
@@ -221,27 +216,34 @@ class MemoryStore:
 
     def _evict(self, size_bytes: int, *, spare: tuple[AppId, RddId] | None = None, partial: bool = False) -> bool:
         """Give up least recently used blocks worth ``size_bytes``; nothing at all when that many are not there, unless ``partial``."""
-        with self._changed:
-            chosen: list[BlockKey] = []
-            found = 0
-            for key, block in self._blocks.items():
-                if found >= size_bytes:
-                    break
-                if (key.app, key.rdd) != spare:
-                    chosen.append(key)
-                    found += block.memory_bytes
-            if found < size_bytes and not partial:
-                return False
-            for key in chosen:
-                del self._blocks[key]
-            self._eviction_count += len(chosen)
-        self._unreserve(found)
-        if self._on_evicted is not None:
-            by_app: dict[AppId, list[tuple[RddId, PartitionIndex]]] = {}
-            for key in chosen:
-                by_app.setdefault(key.app, []).append((key.rdd, key.partition))
-            for app, blocks in by_app.items():
-                self._on_evicted(app, blocks)
+        freed = StorageGrant()
+        gone: list[BlockKey] = []
+        try:
+            with self._changed:
+                chosen: list[BlockKey] = []
+                found = 0
+                for key, block in self._blocks.items():
+                    if found >= size_bytes:
+                        break
+                    if (key.app, key.rdd) != spare:
+                        chosen.append(key)
+                        found += block.memory_bytes
+                if found < size_bytes and not partial:
+                    return False
+                for key in chosen:
+                    held = self._blocks[key].memory_bytes
+                    del self._blocks[key]
+                    freed.size_bytes += held
+                    gone += (key,)
+                    self._eviction_count += 1
+        finally:
+            self._unreserve(freed.size_bytes, freed)
+            if gone and self._on_evicted is not None:
+                by_app: dict[AppId, list[tuple[RddId, PartitionIndex]]] = {}
+                for key in gone:
+                    by_app.setdefault(key.app, []).append((key.rdd, key.partition))
+                for app, blocks in by_app.items():
+                    self._on_evicted(app, blocks)
         return True
 
     # -- dropping and looking
@@ -261,7 +263,8 @@ class MemoryStore:
                 del self._blocks[key]
             for key in filter(chosen, self._computing):
                 self._computing[key] = False
-        self._unreserve(sum(block.memory_bytes for block in dropped.values()))
+        freed = StorageGrant(sum(block.memory_bytes for block in dropped.values()))
+        self._unreserve(freed.size_bytes, freed)
         return list(dropped)
 
     def blocks(self) -> dict[AppId, list[BlockInfo]]:

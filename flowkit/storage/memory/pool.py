@@ -18,6 +18,17 @@ STORAGE_REGION_FRACTION = 0.5
 
 
 @dataclass(slots=True)
+class StorageGrant:
+    """What somebody holds of the storage side.
+
+    Changed together with the pool, with no call in between: a killed task's exception can arrive at any call, and whoever
+    cleans up after it must know what is held.
+    """
+
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
 class MemoryPool:
     """The account. All sizes in bytes.
 
@@ -84,18 +95,20 @@ class MemoryPool:
         self.by_task[task] = held - size_bytes
         self.execution_bytes -= size_bytes
 
-    def grant_storage(self, size_bytes: int) -> bool:
-        """Give cached blocks the whole of ``size_bytes``, or nothing."""
+    def grant_storage(self, size_bytes: int, grant: StorageGrant) -> bool:
+        """Give cached blocks the whole of ``size_bytes`` more, or nothing."""
         if size_bytes > self.free_bytes:
             return False
         self.storage_bytes += size_bytes
+        grant.size_bytes += size_bytes
         return True
 
-    def release_storage(self, size_bytes: int) -> None:
-        """Blocks are gone."""
-        if not 0 <= size_bytes <= self.storage_bytes:
-            raise InternalError(f"cached blocks release {size_bytes} bytes of the {self.storage_bytes} they hold")
+    def release_storage(self, size_bytes: int, grant: StorageGrant) -> None:
+        """Take back part of what a grant holds."""
+        if not 0 <= size_bytes <= grant.size_bytes <= self.storage_bytes:
+            raise InternalError(f"cached blocks release {size_bytes} of {grant.size_bytes} bytes, of {self.storage_bytes} in all")
         self.storage_bytes -= size_bytes
+        grant.size_bytes -= size_bytes
 
     def check(self) -> None:
         """Assert every invariant."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flowkit.errors import ConfigError
 from flowkit.model.ids import AttemptId
-from flowkit.storage.memory.pool import MemoryPool
+from flowkit.storage.memory.pool import MemoryPool, StorageGrant
 
 #: kept free of all budgets: what Python, Arrow and the messages of a busy executor take between two looks
 MARGIN_BYTES = 64 << 20
@@ -107,15 +107,15 @@ class ExecutorMemory:
         with self._mutex:
             return self._pool.close_task(task)
 
-    def acquire_storage(self, size_bytes: int) -> bool:
-        """Grant cached blocks all of ``size_bytes``, or nothing."""
+    def acquire_storage(self, size_bytes: int, grant: StorageGrant) -> bool:
+        """Grant cached blocks all of ``size_bytes`` more, or nothing."""
         with self._mutex:
-            return self._pool.grant_storage(size_bytes)
+            return self._pool.grant_storage(size_bytes, grant)
 
-    def release_storage(self, size_bytes: int) -> None:
-        """Blocks are gone."""
+    def release_storage(self, size_bytes: int, grant: StorageGrant) -> None:
+        """Take back part of what a grant holds."""
         with self._mutex:
-            self._pool.release_storage(size_bytes)
+            self._pool.release_storage(size_bytes, grant)
 
     def free_bytes(self) -> int:
         """Held by nobody now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from operator import add
 
 import pytest
@@ -20,7 +22,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.map_status import MapStatus, ShuffleSources
-from flowkit.model.task import FetchFailure, MapOutput, TaskLaunch
+from flowkit.model.task import FetchFailure, KilledFailure, MapOutput, TaskFailed, TaskLaunch, TaskSucceeded
 
 MAPS, REDUCERS = 4, 3
 
@@ -98,3 +100,32 @@ def test_dropping_what_never_was_makes_no_directory(bench):
     bench.executor.drop_shuffle("app-other", 5)
     bench.executor.close()
     assert not (bench.host_directory.base / "app-other").exists()
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_neither_memory_nor_claims_behind(bench):
+    numbers = Step(0, IntegerRange(0, 20_000, 1, MAPS), (), MAPS, "range", "test.py:1", cached=True)
+    pairs = Step(1, Map(lambda n: (n % 500, n)), (StepInput(0, 0, MAPS),), MAPS, "map", "test.py:2")
+    program = StageProgram((numbers, pairs), ShuffleWrite(5, HashPartitioner(REDUCERS), SUM))
+    bench.define_program(program, num_partitions=MAPS, shuffle=5, num_reducers=REDUCERS)
+    rng = random.Random(7)
+    killed = 0
+    for first in range(0, 400, 2):
+        attempts = (first, first + 1)
+        # The same partition twice, mostly: one computes what both want to cache.
+        bench.executor.launch([TaskLaunch(attempt, "app-test", 0, 0, rng.choice((0, 0, 1)), 0) for attempt in attempts])
+        until = time.perf_counter() + rng.random() * 0.006
+        while time.perf_counter() < until:
+            pass
+        bench.executor.kill(attempts, "at any moment")
+        for attempt in attempts:
+            ending = bench.ending(attempt)
+            assert isinstance(ending, TaskSucceeded) or ending.failure == KilledFailure("at any moment")
+            killed += isinstance(ending, TaskFailed) and ending.started_at > 0
+        bench.wait_until_idle()
+        bench.executor.drop_rdd("app-test", 0)
+        memory = bench.executor.statistics().memory
+        assert (memory.task_count, memory.execution_bytes, memory.storage_bytes) == (0, 0, 0)
+    assert killed > 20, "hardly a kill met a running task: this test shows nothing"
+    bench.launch(1_000)
+    assert isinstance(bench.ending(1_000), TaskSucceeded), "nobody else's claim on the cached partition is left"

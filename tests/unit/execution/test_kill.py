@@ -9,7 +9,7 @@ import time
 import pytest
 
 from flowkit.errors import TaskKilled
-from flowkit.execution.kill import Interrupted, KillSwitch, Phase, Reaper
+from flowkit.execution.kill import Interrupted, KillSwitch, Phase, Reaper, _set_async_exception
 
 
 def spin_until(flag: threading.Event) -> None:
@@ -187,9 +187,11 @@ def test_an_exception_that_arrives_while_leaving_ends_there():
         assert inside.wait(10)
         with switch._lock:
             go.set()
-            while sys._current_frames()[thread.ident].f_code.co_name != "_leave":
+            while sys._current_frames()[thread.ident].f_code.co_name != "_take_back":
                 pass
-            switch._inject()
+            # What a killer does who looked at the phase just before it changed.
+            switch._injections += 1
+            _set_async_exception(thread.ident, Interrupted)
         thread.join(10)
         assert outcome == [42]
         assert escaped == []
