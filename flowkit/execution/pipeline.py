@@ -19,7 +19,7 @@ from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import who_leaked
 from flowkit.execution.join import join
 from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, where
-from flowkit.execution.records import in_batches
+from flowkit.execution.records import as_chunks, in_batches, in_chunks
 from flowkit.execution.sort import sort_pairs
 from flowkit.execution.sources import read_collection, read_range, read_text, read_whole_files
 from flowkit.lineage.kernels import (
@@ -111,7 +111,7 @@ def _leaking_end(program: StageProgram) -> tuple[str, str]:
 
 def _write(pairs: Iterator[Any], output: ShuffleWrite, step: Step, environment: TaskEnvironment) -> MapStatus:
     if output.aggregator is not None and output.aggregator.map_side:
-        pairs = combine_map_side(in_batches(pairs, environment.check_killed), output.aggregator, environment, where(step))
+        pairs = combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, where(step))
     return write_shuffle(
         pairs,
         files=environment.shuffle_files,
@@ -239,16 +239,17 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
         case MapPartitions() as kernel:
             return apply_map_partitions(inputs[0], step, kernel, partition)
         case Union():
-            if len(inputs) != 1:
-                raise InternalError(f"partition {partition} of {where(step)} lies in {len(inputs)} of its inputs")
-            return inputs[0]
+            # One input as a rule; several where all are partitioned alike and each partition is the union of theirs.
+            return inputs[0] if len(inputs) == 1 else Stream(chain.from_iterable(each.closed() for each in inputs))
         case ShuffleRead() as read:
             return Stream(_read_reduced(read, step, partition, environment))
         case Aggregate(aggregator):
-            batches = in_batches(inputs[0].closed(), environment.check_killed)
-            return Stream(merge_reduce_side(batches, aggregator, environment, where(step), combined=False))
+            chunks = in_chunks(inputs[0].closed(), environment.check_killed)
+            return Stream(merge_reduce_side(chunks, aggregator, environment, where(step), combined=False))
         case CoGroup(shuffles):
-            return Stream(cogroup(_sides(shuffles, inputs, partition, environment), environment, where(step)))
+            return Stream(
+                cogroup(list(map(as_chunks, _sides(shuffles, inputs, partition, environment))), environment, where(step))
+            )
         case Join(kind, shuffles):
             left, right = _sides(shuffles, inputs, partition, environment)
             return Stream(join(kind, left, right, environment, where(step)))
@@ -259,7 +260,9 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
 def _read_reduced(read: ShuffleRead, step: Step, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
     batches = _read_batches(read.shuffle, partition, environment)
     if read.aggregator is not None:
-        pairs = merge_reduce_side(batches, read.aggregator, environment, where(step), combined=read.aggregator.map_side)
+        pairs = merge_reduce_side(
+            as_chunks(batches), read.aggregator, environment, where(step), combined=read.aggregator.map_side
+        )
         if read.order is None:
             return pairs
         batches = in_batches(pairs, environment.check_killed)

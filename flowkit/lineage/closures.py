@@ -1,0 +1,164 @@
+"""Functions that travel: pickled by value where executors could not import them, refused by name where they cannot be pickled.
+
+Runs on the driver, at the action's call. The culprit is looked for only after pickling failed.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import cloudpickle
+
+from flowkit.errors import ClosureError
+from flowkit.lineage.call_site import short_call_site
+from flowkit.lineage.kernels import Result, StageProgram
+
+#: How far the walk goes: deep enough for any sane closure, bounded on any other.
+_MAX_DEPTH = 12
+_MAX_VISITS = 5_000
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
+
+
+def dumps(program: StageProgram) -> bytes:
+    """Pickle a stage program.
+
+    Raises
+    ------
+    errors.ClosureError
+        It captures something that can't be pickled; names the operation, the call site and the path to it.
+    """
+    try:
+        return cloudpickle.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise _explain(program, error) from error
+
+
+def _explain(program: StageProgram, error: Exception) -> ClosureError:
+    for value, operation, call_site in _functions(program):
+        found = find_unpicklable(value)
+        if found is None:
+            continue
+        path, culprit, reason = found
+        where = f"{operation} at {short_call_site(call_site)}" if call_site else operation
+        hint = reason.message if isinstance(reason, ClosureError) else f"a {_type_name(culprit)} can't be pickled ({reason})"
+        return ClosureError(
+            f"{where}: the function can't be sent to executors: {' -> '.join(path)}: {hint}",
+            path=" -> ".join(path),
+            operation=operation,
+            call_site=call_site,
+        )
+    return ClosureError(f"a stage can't be pickled: {type(error).__name__}: {error}", path="")
+
+
+def _functions(program: StageProgram) -> Iterator[tuple[Any, str, str]]:
+    for step in program.steps:
+        for name in getattr(step.kernel, "__slots__", ()):
+            yield getattr(step.kernel, name), step.operation, step.call_site
+    last = program.steps[-1]
+    if isinstance(program.output, Result):
+        yield program.output.fn, program.output.operation, program.output.call_site
+    else:
+        yield program.output.aggregator, last.operation, last.call_site
+        yield program.output.partitioner, last.operation, last.call_site
+
+
+def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:
+    """The way from a value to what makes it unpicklable: names, the culprit, its error; None when it can be pickled.
+
+    >>> import threading
+    >>> lock = threading.Lock()
+    >>> def clean(row):
+    ...     with lock:
+    ...         return row
+    >>> find_unpicklable(clean)[0]
+    ['clean', 'lock']
+    """
+    error = _error_of(value)
+    if error is None:
+        return None
+    path = [_name_of(value)]
+    seen = {id(value)}
+    visits = 0
+    for _ in range(_MAX_DEPTH):
+        for name, part in _parts(value):
+            visits += 1
+            if visits > _MAX_VISITS:
+                return path, value, error
+            if id(part) in seen or isinstance(part, _PLAIN):
+                continue
+            deeper = _error_of(part)
+            if deeper is not None:
+                seen.add(id(part))
+                path.append(name)
+                value, error = part, deeper
+                break
+        else:
+            break
+    return path, value, error
+
+
+def _error_of(value: Any) -> Exception | None:
+    try:
+        cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        return error
+    return None
+
+
+def _name_of(value: Any) -> str:
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else _type_name(value)
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What pickling a value would pickle with it, by name."""
+    if isinstance(value, MethodType):
+        yield "self", value.__self__
+        return
+    if isinstance(value, FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            try:
+                yield name, cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+        for name in _global_names(value):
+            if name in value.__globals__:
+                yield name, value.__globals__[name]
+        for index, default in enumerate(value.__defaults__ or ()):
+            yield f"default argument {index}", default
+        for name, default in (value.__kwdefaults__ or {}).items():
+            yield f"default of {name}", default
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"[{key!r}]"[:40], item
+        return
+    if isinstance(value, list | tuple | set | frozenset):
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+        return
+    for attribute in ("func", "args", "keywords"):  # functools.partial
+        if type(value).__name__ == "partial" and hasattr(value, attribute):
+            yield attribute, getattr(value, attribute)
+    for name, item in getattr(value, "__dict__", {}).items():
+        yield name, item
+    for kind in type(value).__mro__:
+        for name in getattr(kind, "__slots__", ()):
+            if name not in {"__weakref__", "__dict__"} and hasattr(value, name):
+                yield name, getattr(value, name)
+
+
+def _global_names(fn: FunctionType) -> Iterator[str]:
+    """Global names a function uses, those of functions nested in it included."""
+    codes = [fn.__code__]
+    for code in codes:
+        yield from code.co_names
+        codes.extend(constant for constant in code.co_consts if hasattr(constant, "co_names"))

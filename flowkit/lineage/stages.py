@@ -1,0 +1,225 @@
+"""The cut: lineage becomes stages at its shuffles. Whatever is narrow runs together, without recursion.
+
+Runs on the driver. One ``Planner`` per application remembers which stage writes which shuffle and the pickled program of each,
+so that a later job over the same shuffle names the same stage, and the scheduler can skip it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from flowkit.errors import ClosureTooLarge
+from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput
+from flowkit.lineage.nodes import Node, Shuffle, ancestors
+from flowkit.model.ids import AppId, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StageCut:
+    """One stage before it is pickled: the nodes it pipelines, the shuffles it reads, what it ends with."""
+
+    root: Node
+    nodes: tuple[Node, ...]
+    reads: tuple[Shuffle, ...]
+    #: the shuffle it writes; None for the stage of the result
+    writes: Shuffle | None
+
+
+def cut(node: Node) -> list[StageCut]:
+    """The stages that computing ``node`` takes, parents first, the result's last.
+
+    A shuffle that several nodes read is written by one stage.
+    """
+    found: dict[ShuffleId | None, StageCut] = {}
+    order: list[StageCut] = []
+    stack: list[tuple[Node, Shuffle | None, bool]] = [(node, None, False)]
+    while stack:
+        root, writes, entered = stack.pop()
+        key = writes.id if writes is not None else None
+        if entered:
+            order.append(found[key])
+            continue
+        if key in found:
+            continue
+        nodes = tuple(ancestors(root, across_shuffles=False))
+        reads: dict[ShuffleId, Shuffle] = {}
+        for each in nodes:
+            for dependency in each.dependencies:
+                if isinstance(dependency, Shuffle):
+                    reads.setdefault(dependency.id, dependency)
+        found[key] = StageCut(root, nodes, tuple(reads.values()), writes)
+        stack.append((root, writes, True))
+        for shuffle in reversed(reads.values()):
+            stack.append((shuffle.parent, shuffle, False))
+    return order
+
+
+def program_of(stage: StageCut, result: Result | None) -> StageProgram:
+    """What executors run: the stage's nodes as a flat list, each with the places of its inputs."""
+    places = {node.id: place for place, node in enumerate(stage.nodes)}
+    steps = tuple(
+        Step(
+            rdd=node.id,
+            kernel=node.kernel,
+            inputs=tuple(
+                StepInput(places[each.parent.id], each.first, each.parent.num_partitions)
+                for each in node.dependencies
+                if not isinstance(each, Shuffle)
+            ),
+            num_partitions=node.num_partitions,
+            operation=node.operation,
+            call_site=node.call_site,
+            cached=node.cached,
+        )
+        for node in stage.nodes
+    )
+    if stage.writes is not None:
+        return StageProgram(steps, ShuffleWrite(stage.writes.id, stage.writes.partitioner, stage.writes.aggregator))
+    assert result is not None
+    return StageProgram(steps, result)
+
+
+def cached_inputs(stage: StageCut) -> tuple[CachedInput, ...]:
+    """Cached RDDs of a stage, and which of its partitions use which of theirs."""
+    firsts: dict[RddId, set[int]] = {stage.root.id: {0}}
+    inputs: list[CachedInput] = []
+    for node in reversed(stage.nodes):
+        for first in sorted(firsts.get(node.id, ())):
+            if node.cached:
+                inputs.append(CachedInput(node.id, first, node.num_partitions))
+            for dependency in node.dependencies:
+                if not isinstance(dependency, Shuffle):
+                    firsts.setdefault(dependency.parent.id, set()).add(first + dependency.first)
+    return tuple(inputs)
+
+
+def parent_shuffles(stage: StageCut) -> tuple[ParentShuffle, ...]:
+    """Shuffles a stage reads, with the cached RDDs that lie on *every* way from there to the stage's end."""
+    on_every_way: dict[RddId, frozenset[RddId]] = {}
+    guards: dict[ShuffleId, frozenset[RddId]] = {}
+    for node in reversed(stage.nodes):  # users before what they use
+        own = on_every_way.get(node.id, frozenset()) | ({node.id} if node.cached else frozenset())
+        for dependency in node.dependencies:
+            if isinstance(dependency, Shuffle):
+                guards[dependency.id] = guards[dependency.id] & own if dependency.id in guards else own
+            else:
+                parent = dependency.parent.id
+                on_every_way[parent] = on_every_way[parent] & own if parent in on_every_way else own
+    return tuple(ParentShuffle(shuffle.id, tuple(sorted(guards[shuffle.id]))) for shuffle in stage.reads)
+
+
+class Planner:
+    """Makes job specs for one application.
+
+    Parameters
+    ----------
+    app
+        The application.
+    dumps
+        Pickles a program, or raises ``errors.ClosureError``.
+    put
+        Makes bytes readable by executors.
+    max_closure_bytes
+        Limit of one pickled program.
+    """
+
+    def __init__(
+        self, app: AppId, *, dumps: Callable[[StageProgram], bytes], put: Callable[[bytes], Content], max_closure_bytes: int
+    ) -> None:
+        self._app = app
+        self._dumps = dumps
+        self._put = put
+        self._max_closure_bytes = max_closure_bytes
+        self._stage_ids = count()
+        self._job_ids = count()
+        self._stage_of: dict[ShuffleId, StageId] = {}
+        #: pickled programs of map stages, with the cached RDDs they were pickled for
+        self._programs: dict[ShuffleId, tuple[tuple[RddId, ...], Content]] = {}
+
+    def plan(
+        self,
+        node: Node,
+        result: Result,
+        partitions: Sequence[int],
+        *,
+        name: str,
+        properties: dict[str, str],
+        max_result_bytes: int,
+    ) -> JobSpec:
+        """Cut, pickle and describe a job. Reads nothing, runs nothing.
+
+        Raises
+        ------
+        errors.ClosureError
+            A function that can't travel, with the path to what it captured.
+        errors.ClosureTooLarge
+            A program larger than ``max_closure_bytes``.
+        """
+        return JobSpec(
+            app=self._app,
+            job=JobId(next(self._job_ids)),
+            name=name,
+            stages=tuple(self._stage(stage, result, partitions) for stage in cut(node)),
+            properties=properties,
+            max_result_bytes=max_result_bytes,
+        )
+
+    def forget(self, shuffle: ShuffleId) -> None:
+        """Nobody will read this shuffle again."""
+        self._programs.pop(shuffle, None)
+        self._stage_of.pop(shuffle, None)
+
+    def _stage(self, stage: StageCut, result: Result, partitions: Sequence[int]) -> StageSpec:
+        shuffle = stage.writes
+        total = stage.root.num_partitions
+        hosts = _preferred_hosts(stage)
+        return StageSpec(
+            stage=StageId(next(self._stage_ids)) if shuffle is None else self._stage_id(shuffle.id),
+            name=stage.root.label,
+            kind=StageKind.RESULT if shuffle is None else StageKind.MAP,
+            num_partitions=total,
+            partitions=tuple(PartitionIndex(p) for p in (partitions if shuffle is None else range(total))),
+            program=self._program(stage, result),
+            parents=parent_shuffles(stage),
+            shuffle=None if shuffle is None else shuffle.id,
+            num_reducers=0 if shuffle is None else shuffle.partitioner.num_partitions,
+            determinism=stage.root.determinism,
+            cached=cached_inputs(stage),
+            preferred_hosts=hosts,
+            attachments=tuple({each.id: each for node in stage.nodes for each in node.attachments}.values()),
+            operations=tuple(node.operation for node in stage.nodes[-50:]),
+        )
+
+    def _stage_id(self, shuffle: ShuffleId) -> StageId:
+        if shuffle not in self._stage_of:
+            self._stage_of[shuffle] = StageId(next(self._stage_ids))
+        return self._stage_of[shuffle]
+
+    def _program(self, stage: StageCut, result: Result) -> Content:
+        cached = tuple(node.id for node in stage.nodes if node.cached)
+        if stage.writes is not None and self._programs.get(stage.writes.id, (None,))[0] == cached:
+            return self._programs[stage.writes.id][1]
+        data = self._dumps(program_of(stage, result))
+        if len(data) > self._max_closure_bytes:
+            raise ClosureTooLarge(
+                f"the pickled functions of the stage of {stage.root.label} are {len(data):,} bytes, more than "
+                f"max_closure_bytes = {self._max_closure_bytes:,}: do they capture data? Put it into an RDD and join, or raise "
+                "the setting",
+                setting="max_closure_bytes",
+                limit=self._max_closure_bytes,
+                actual=len(data),
+            )
+        content = self._put(data)
+        if stage.writes is not None:
+            self._programs[stage.writes.id] = cached, content
+        return content
+
+
+def _preferred_hosts(stage: StageCut) -> dict[PartitionIndex, tuple[str, ...]]:
+    for node in stage.nodes:
+        if node.hosts and node.num_partitions == stage.root.num_partitions:
+            return {PartitionIndex(partition): hosts for partition, hosts in node.hosts.items()}
+    return {}
