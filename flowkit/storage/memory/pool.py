@@ -34,7 +34,7 @@ class MemoryPool:
 
     >>> pool = MemoryPool(100)
     >>> pool.open_task(AttemptId(1))
-    ... pool.open_task(AttemptId(2))
+    >>> pool.open_task(AttemptId(2))
     >>> pool.grant(AttemptId(1), 80)
     50
     """
