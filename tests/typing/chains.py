@@ -39,4 +39,4 @@ def pairs(names: fk.RDD[tuple[int, str]], sizes: fk.RDD[tuple[int, float]]) -> N
 
 
 def only_pairs_have_keys(words: fk.RDD[str]) -> None:
-    words.reduce_by_key(add)  # type: ignore[misc]  # pyright: ignore
+    words.reduce_by_key(add)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
