@@ -15,8 +15,8 @@ from sys import getsizeof
 from typing import Any, TypeVar, assert_never
 
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.records import explain_bad_pairs
-from flowkit.execution.spill import CountRows, Estimate, MergeInto, Reservation, Runs, SpilledTable
+from flowkit.execution.records import Chunk, explain_bad_pairs
+from flowkit.execution.spill import CountRows, Estimate, Reservation, Runs, SpilledTable
 from flowkit.lineage.kernels import AggregationKind, Aggregator
 from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
 
@@ -25,7 +25,8 @@ from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
 TRIAL_ROWS, FEWEST_SAVED = 100_000, 0.9
 
 Table = dict[Any, Any]
-Load = Callable[[Table, list[tuple[Any, Any]]], None]
+#: brings pairs into a table; a pair is called ``row``, for ``records.explain_bad_pairs``
+Load = Callable[[Table, Iterable[tuple[Any, Any]]], None]
 _MISSING = object()
 _T = TypeVar("_T")
 
@@ -36,8 +37,8 @@ class Loops:
 
     new_table: Callable[[], Table]
     load_values: Load
-    load_combiners: MergeInto
-    #: rows in a batch of combiners
+    load_combiners: Load
+    #: rows in a list of combiners
     count_combined: CountRows
     estimate: Estimate
 
@@ -49,10 +50,9 @@ def loops_of(aggregator: Aggregator) -> Loops:
             reduce = _reducing(aggregator.merge_value)
             return Loops(dict, reduce, reduce, len, _estimate_table)
         case AggregationKind.GROUP:
-            return Loops(lambda: defaultdict(list), _group, _group_lists, _count_in_lists, estimate_lists)
+            return Loops(lambda: defaultdict(list), append_values, _group_lists, _count_in_lists, estimate_lists)
         case AggregationKind.DISTINCT:
-            # Keeps the first of equal keys; values are None.
-            return Loops(dict, dict.update, dict.update, len, _estimate_table)
+            return Loops(dict, _distinct, _distinct, len, _estimate_table)
         case AggregationKind.GENERAL:
             values = _combining(aggregator.create, aggregator.merge_value)
             return Loops(dict, values, _reducing(aggregator.merge_combiners), len, _estimate_table)
@@ -61,10 +61,11 @@ def loops_of(aggregator: Aggregator) -> Loops:
 
 
 def _reducing(merge: Callable[[Any, Any], Any]) -> Load:
-    def load(table: Table, batch: list[tuple[Any, Any]]) -> None:
+    def load(table: Table, rows: Iterable[tuple[Any, Any]]) -> None:
         # One look-up that finds or misses beats `in` and an exception (measured: 0.27, 0.36 and 0.30 s a million).
         get, missing = table.get, _MISSING
-        for key, value in batch:
+        for row in rows:
+            key, value = row
             old = get(key, missing)
             table[key] = value if old is missing else merge(old, value)
 
@@ -72,24 +73,28 @@ def _reducing(merge: Callable[[Any, Any], Any]) -> Load:
 
 
 def _combining(create: Callable[[Any], Any], merge: Callable[[Any, Any], Any]) -> Load:
-    def load(table: Table, batch: list[tuple[Any, Any]]) -> None:
+    def load(table: Table, rows: Iterable[tuple[Any, Any]]) -> None:
         get, missing = table.get, _MISSING
-        for key, value in batch:
+        for row in rows:
+            key, value = row
             old = get(key, missing)
             table[key] = create(value) if old is missing else merge(old, value)
 
     return load
 
 
-def _group(table: Table, batch: list[tuple[Any, Any]]) -> None:
-    for key, value in batch:
+def append_values(table: Table, rows: Iterable[tuple[Any, Any]]) -> None:
+    """Bring values into a table that makes a list for each new key."""
+    for row in rows:
+        key, value = row
         table[key].append(value)
 
 
-def _group_lists(table: Table, batch: list[tuple[Any, Any]]) -> None:
+def _group_lists(table: Table, rows: Iterable[tuple[Any, list[Any]]]) -> None:
     # Copies the first list as well: it may belong to a cached partition.
     get = table.get
-    for key, values in batch:
+    for row in rows:
+        key, values = row
         known = get(key)
         if known is None:
             table[key] = list(values)
@@ -97,7 +102,19 @@ def _group_lists(table: Table, batch: list[tuple[Any, Any]]) -> None:
             known += values
 
 
-def _count_in_lists(batch: list[tuple[Any, list[Any]]]) -> int:
+def _distinct(table: Table, rows: Iterable[tuple[Any, Any]]) -> None:
+    # Keeps the first of equal keys; values are None.
+    batch = rows if isinstance(rows, list) else list(rows)
+    try:
+        table.update(batch)
+    except (TypeError, ValueError):
+        for row in batch:  # again, so that the row at fault is known where it fails
+            key, _ = row
+            hash(key)
+        raise
+
+
+def _count_in_lists(batch: Iterable[tuple[Any, list[Any]]]) -> int:
     return sum(len(values) for _, values in batch)
 
 
@@ -119,40 +136,40 @@ def _mean_bytes(sample: list[Any]) -> int:
     return (estimate_batch(sample) - getsizeof(sample)) // len(sample) if sample else 0
 
 
-def load_checked(load: Callable[[_T, list[Any]], None], table: _T, batch: list[Any], place: str) -> None:
-    """Bring a batch into a table; what is wrong with a row is said clearly.
+def load_checked(load: Callable[[_T, Any], None], table: _T, rows: Iterable[Any], place: str) -> None:
+    """Bring rows into a table; what is wrong with a row is said clearly.
 
     A ``StopIteration`` of the user's functions passes through.
     """
     try:
-        load(table, batch)
+        load(table, rows)
     except (TypeError, ValueError) as error:
-        explain_bad_pairs(batch, error, place)
+        explain_bad_pairs(rows, error, place)
         raise
 
 
 def combine_map_side(
-    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str
+    chunks: Iterable[Chunk], aggregator: Aggregator, environment: TaskEnvironment, place: str
 ) -> Iterator[tuple[Any, Any]]:
     """Pairs of key and combiner, a key as seldom as memory allows; never spills: a full table is simply passed on.
 
     Gives up combining when hardly any two rows share a key.
     """
-    return chain.from_iterable(_combined_tables(batches, aggregator, environment, place))
+    return chain.from_iterable(_combined_tables(chunks, aggregator, environment, place))
 
 
 def _combined_tables(
-    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str
+    chunks: Iterable[Chunk], aggregator: Aggregator, environment: TaskEnvironment, place: str
 ) -> Iterator[Iterable[tuple[Any, Any]]]:
     loops = loops_of(aggregator)
     table = loops.new_table()
     row_count = 0
     on_trial = True
-    remaining = iter(batches)
+    remaining = iter(chunks)
     with Reservation(environment.memory) as reservation:
-        for batch in remaining:
-            load_checked(loops.load_values, table, batch, place)
-            row_count += len(batch)
+        for count, rows in remaining:
+            load_checked(loops.load_values, table, rows, place)
+            row_count += count
             useless = on_trial and row_count >= TRIAL_ROWS and len(table) > FEWEST_SAVED * row_count
             on_trial = on_trial and row_count < TRIAL_ROWS
             if useless or not reservation.fits(row_count, loops.estimate, table):
@@ -163,42 +180,41 @@ def _combined_tables(
             if useless:
                 break
         yield table.items()
-    for batch in remaining:
+    for _, rows in remaining:
         table = loops.new_table()
-        load_checked(loops.load_values, table, batch, place)
+        load_checked(loops.load_values, table, rows, place)
         yield table.items()
 
 
 def merge_reduce_side(
-    batches: Iterable[list[Any]], aggregator: Aggregator, environment: TaskEnvironment, place: str, *, combined: bool
+    chunks: Iterable[Chunk], aggregator: Aggregator, environment: TaskEnvironment, place: str, *, combined: bool
 ) -> Iterator[tuple[Any, Any]]:
     """Pairs of key and final combiner, each key once, in the order in which keys were first seen.
 
     Parameters
     ----------
     combined
-        Whether the rows hold combiners already, else values.
+        Whether the rows hold combiners already, else values. Chunks of combiners are lists.
     """
     loops = loops_of(aggregator)
-    load = loops.load_combiners if combined else loops.load_values
-    return chain.from_iterable(_merged_tables(batches, loops, load, environment, place))
+    return chain.from_iterable(_merged_tables(chunks, loops, environment, place, combined=combined))
 
 
 _KEY_AND_COMBINER = itemgetter(1, 2)
 
 
 def _merged_tables(
-    batches: Iterable[list[Any]], loops: Loops, load: Load, environment: TaskEnvironment, place: str
+    chunks: Iterable[Chunk], loops: Loops, environment: TaskEnvironment, place: str, *, combined: bool
 ) -> Iterator[Iterable[tuple[Any, Any]]]:
     table = loops.new_table()
-    count_rows = loops.count_combined if load is loops.load_combiners else len
+    load = loops.load_combiners if combined else loops.load_values
     row_count = 0
     with Runs(environment) as runs:
         spilled: SpilledTable | None = None
         with Reservation(environment.memory) as reservation:
-            for batch in batches:
-                load_checked(load, table, batch, place)
-                row_count += count_rows(batch)
+            for count, rows in chunks:
+                load_checked(load, table, rows, place)
+                row_count += loops.count_combined(rows) if combined else count
                 if not reservation.fits(row_count, loops.estimate, table):
                     if spilled is None:
                         spilled = SpilledTable(runs, environment, loops.load_combiners, loops.count_combined, loops.estimate)

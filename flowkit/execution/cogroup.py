@@ -6,13 +6,14 @@ Runs on slot threads. Keys come out in the order in which they were first seen, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
-from flowkit.execution.aggregate import estimate_lists, load_checked
+from flowkit.execution.aggregate import append_values, estimate_lists, load_checked
 from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.records import Chunk
 from flowkit.execution.spill import Reservation, Runs, SpilledTable
 
 _KEY_AND_GROUPS = itemgetter(1, 2)
@@ -20,24 +21,24 @@ Side = dict[Any, list[Any]]
 
 
 def cogroup(
-    sides: list[Iterator[list[Any]]], environment: TaskEnvironment, place: str
+    sides: Sequence[Iterable[Chunk]], environment: TaskEnvironment, place: str
 ) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
-    """Group the batches of each side by key."""
+    """Group the pairs of each side by key."""
     return chain.from_iterable(_grouped(sides, environment, place))
 
 
 def _grouped(
-    sides: list[Iterator[list[Any]]], environment: TaskEnvironment, place: str
+    sides: Sequence[Iterable[Chunk]], environment: TaskEnvironment, place: str
 ) -> Iterator[Iterable[tuple[Any, tuple[list[Any], ...]]]]:
     tables = _new_tables(len(sides))
     row_count = 0
     with Runs(environment) as runs:
         spilled: SpilledTable | None = None
         with Reservation(environment.memory) as reservation:
-            for number, batches in enumerate(sides):
-                for batch in batches:
-                    load_checked(_append, tables[number], batch, place)
-                    row_count += len(batch)
+            for number, chunks in enumerate(sides):
+                for count, rows in chunks:
+                    load_checked(append_values, tables[number], rows, place)
+                    row_count += count
                     if not reservation.fits(row_count, _estimate_sides, tables):
                         if spilled is None:
                             spilled = SpilledTable(runs, environment, _merge_groups, _count_in_groups, _estimate_groups)
@@ -57,11 +58,6 @@ def _new_tables(count: int) -> list[Side]:
     return [defaultdict(list) for _ in range(count)]
 
 
-def _append(table: Side, batch: list[tuple[Any, Any]]) -> None:
-    for key, value in batch:
-        table[key].append(value)
-
-
 def _joined(tables: list[Side]) -> Iterator[tuple[Any, tuple[list[Any], ...]]]:
     # Looking a key up in a table that misses it makes its empty list: no Python code a key.
     keys = dict.fromkeys(chain.from_iterable(tables))
@@ -73,7 +69,7 @@ def _estimate_sides(tables: list[Side], row_count: int) -> int:
     return sum(estimate_lists(table, 0) for table in tables) + max(estimate_lists(table, row_count) for table in tables)
 
 
-def _merge_groups(table: dict[Any, Any], batch: list[tuple[Any, tuple[list[Any], ...]]]) -> None:
+def _merge_groups(table: dict[Any, Any], batch: Iterable[tuple[Any, tuple[list[Any], ...]]]) -> None:
     for key, groups in batch:
         known = table.get(key)
         if known is None:

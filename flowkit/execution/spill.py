@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.records import BATCH_ROWS, in_batches
+from flowkit.execution.records import in_batches
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.runs import Run, RunWriter
 
@@ -27,6 +27,10 @@ FANOUT = 16
 DEPTH_LIMIT = 6
 #: A table below this is never spilled: runs of a few rows would cost more than the memory they free.
 SMALLEST_TABLE_BYTES = 256 << 10
+#: Rows written, or split into parts, at once: a part of fewer than some hundred would not pay.
+_WRITTEN_ROWS = 4096
+#: Rows after which a table is looked at, however large it is.
+_LOOK_ROWS = 1 << 16
 #: Memory is asked for in steps of at least this.
 _STEP_BYTES = 1 << 20
 
@@ -51,7 +55,7 @@ class Reservation:
         """Whether a table made of ``row_count`` rows may stay; looked at whenever it has grown by a quarter."""
         if row_count < self._next_look:
             return True
-        self._next_look = row_count + max(1, min(row_count // 4, 16 * BATCH_ROWS))
+        self._next_look = row_count + max(1, min(row_count // 4, _LOOK_ROWS))
         needed = estimate(table, row_count)
         if needed > self.held_bytes:
             self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES))
@@ -97,7 +101,7 @@ class Runs:
     def write(self, kind: str, rows: Iterable[Any]) -> Run:
         """A run of all the rows."""
         writer = self.open(kind)
-        for batch in in_batches(rows, self._environment.check_killed):
+        for batch in in_batches(rows, self._environment.check_killed, _WRITTEN_ROWS):
             writer.write(batch)
         return self.close(writer)
 
@@ -166,11 +170,11 @@ def run_rows(run: Run) -> Iterator[Any]:
 
 
 #: brings ``[(key, combiner), ...]`` into a table of combiners
-MergeInto = Callable[[dict[Any, Any], list[tuple[Any, Any]]], None]
+MergeInto = Callable[[dict[Any, Any], Iterable[tuple[Any, Any]]], None]
 #: bytes of a table that holds a number of rows
 Estimate = Callable[[dict[Any, Any], int], int]
 #: how many rows the combiners of a batch hold
-CountRows = Callable[[list[tuple[Any, Any]]], int]
+CountRows = Callable[[Any], int]
 
 
 class SpilledTable:
@@ -207,7 +211,7 @@ class SpilledTable:
         self._add((place, key, combiner) for place, (key, combiner) in zip(self._places, items, strict=False))
 
     def _add(self, rows: Iterable[tuple[int, Any, Any]]) -> None:
-        for batch in in_batches(rows, self._environment.check_killed):
+        for batch in in_batches(rows, self._environment.check_killed, _WRITTEN_ROWS):
             self._split.add(batch)
 
     def merged(self) -> Iterator[tuple[int, Any, Any]]:

@@ -15,8 +15,8 @@ from flowkit.lineage.kernels import FileSplit
 
 #: First block of a split, so that ``take(1)`` reads little; each is twice the one before.
 _FIRST_BLOCK_BYTES = 64 * 1024
-#: Largest block: the lines of one are in memory at once (some 5 MB); larger ones are no faster (measured).
-_BLOCK_BYTES = 1 << 20
+#: Largest block. Its bytes, text and lines stay in the CPU's cache; blocks of 1 MB take twice as long a line (measured).
+_BLOCK_BYTES = 128 * 1024
 
 
 def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[list[str], int]]:

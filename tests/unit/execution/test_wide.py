@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit.execution import aggregate, spill
+from flowkit.execution.records import as_chunks
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
@@ -144,7 +145,7 @@ def two_partitions(program: StageProgram) -> StageProgram:
 
 def combine(surroundings: Surroundings, pairs: list[tuple[Any, Any]], aggregator: Aggregator) -> list[tuple[Any, Any]]:
     batches = (pairs[i : i + 500] for i in range(0, len(pairs), 500))
-    return list(aggregate.combine_map_side(batches, aggregator, surroundings.environment(), "here"))
+    return list(aggregate.combine_map_side(as_chunks(batches), aggregator, surroundings.environment(), "here"))
 
 
 def test_combining_gives_up_where_keys_hardly_repeat(surroundings: Surroundings, monkeypatch) -> None:
