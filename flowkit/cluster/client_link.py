@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, assert_never
+from typing import Any, Self, assert_never
 
 from distributed import Client
 from distributed.comm import Comm
@@ -211,6 +211,12 @@ class ClientLink:
                 self._host_directory.close()
             if self._own_client:
                 self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     # -- connection ------------------------------------------------------------------------------------------------
 

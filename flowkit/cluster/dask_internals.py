@@ -92,14 +92,21 @@ def worker_plugin_names(scheduler: Scheduler) -> set[str]:
 
 
 async def install_on_workers(scheduler: Scheduler, name: str, worker_plugin: bytes, nanny_plugin: bytes) -> dict[str, str]:
-    """Give all workers, now and later, a plugin, and their nannies theirs; why it failed, by worker address."""
-    answers = await scheduler.register_worker_plugin(None, worker_plugin, name, idempotent=True)
-    await scheduler.register_nanny_plugin(None, nanny_plugin, name, idempotent=True)
+    """Give all workers, now and later, a plugin, and their nannies theirs; why it failed, by worker address.
+
+    ``Scheduler.register_worker_plugin`` would do, but it gives up on all workers when one cannot even load the plugin.
+    """
+    scheduler.nanny_plugins[name] = nanny_plugin
+    scheduler.worker_plugins[name] = worker_plugin
+    to_workers, _ = await asyncio.gather(
+        scheduler.broadcast(msg={"op": "plugin-add", "plugin": worker_plugin, "name": name}, on_error="return"),
+        scheduler.broadcast(msg={"op": "plugin_add", "plugin": nanny_plugin, "name": name}, nanny=True, on_error="return"),
+    )
     problems = {}
-    for address, answer in answers.items():
-        if answer.get("status") == "error":
-            error = answer.get("exception")
-            error = getattr(error, "data", error)
+    for address, answer in to_workers.items():
+        error = answer.get("exception") if isinstance(answer, dict) and answer.get("status") == "error" else answer
+        error = getattr(error, "data", error)
+        if isinstance(error, BaseException):
             problems[address] = f"{type(error).__name__}: {error}"
     return problems
 
@@ -120,9 +127,11 @@ def tell_exits(nanny: Nanny, topic: str) -> None:
 
     def on_exit(exitcode: int) -> None:
         process = nanny.process
-        nanny.log_event(
-            topic, {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
-        )
+        # One that is closing says nothing: nobody asks, and the scheduler may be gone.
+        if nanny.status == Status.running:
+            nanny.log_event(
+                topic, {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
+            )
         original(exitcode)
 
     # Given to each process at its start; the running one has the original already.

@@ -84,8 +84,9 @@ class TaskSet:
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
         self.tries: dict[PartitionIndex, int] = {}
-        #: executors where a partition failed, kept away from while there are others
-        self.avoided: dict[PartitionIndex, set[ExecutorId]] = {}
+        #: where a partition failed last, kept away from while there are others; only the last: one that failed
+        #: everywhere still has tries left
+        self.avoided: dict[PartitionIndex, ExecutorId] = {}
         #: told whether a task was kept back for a nearer executor in this round of offers
         self.kept_back = False
         #: from when on tasks go anywhere
@@ -168,7 +169,7 @@ class TaskSet:
             partition = queue.popleft()
             if partition not in self.pending:
                 continue  # launched from another queue, or withdrawn
-            if others and executor.id in self.avoided.get(partition, ()):
+            if others and executor.id == self.avoided.get(partition):
                 avoiding.append(partition)
             else:
                 found = partition
@@ -186,7 +187,7 @@ class TaskSet:
         """Note an ending; return how many failures count for its partition by now."""
         if counted:
             self.failures[attempt.partition] = self.failures.get(attempt.partition, 0) + 1
-            self.avoided.setdefault(attempt.partition, set()).add(attempt.executor.id)
+            self.avoided[attempt.partition] = attempt.executor.id
         else:
             self.note_uncounted(attempt.partition)
         return self.failures.get(attempt.partition, 0)

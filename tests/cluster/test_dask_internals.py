@@ -74,9 +74,19 @@ def test_status_changes_and_closings_pass_the_log_of_events():
     class Hear(SchedulerPlugin):
         def __init__(self):
             self.heard = []
+            self.news = asyncio.Event()
 
         def log_event(self, topic, msg):
             self.heard.append((topic, msg))
+            self.news.set()
+
+        async def wait_for(self, topic, action, **fields):
+            wanted = {"action": action, **fields}.items()
+            while not any(
+                t == topic and wanted <= {k: v for k, v in m.items() if k in ("action", *fields)}.items() for t, m in self.heard
+            ):
+                self.news.clear()
+                await asyncio.wait_for(self.news.wait(), 5)
 
     async def check():
         scheduler, worker = await _pair()
@@ -89,8 +99,7 @@ def test_status_changes_and_closings_pass_the_log_of_events():
         ):
             await asyncio.sleep(0.01)
         await worker.close(reason="enough")
-        while not any(m.get("action") == "closing-worker" and m["reason"] == "enough" for t, m in plugin.heard if t == address):
-            await asyncio.sleep(0.01)
+        await plugin.wait_for(address, "closing-worker", reason="enough")
         await scheduler.close()
 
     run(check)

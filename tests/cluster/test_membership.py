@@ -12,6 +12,7 @@ from distributed import Nanny, Scheduler, SpecCluster
 
 from flowkit.cluster.client_link import ClientLink
 from flowkit.cluster.embedded import EmbeddedCluster
+from flowkit.errors import JobCancelled
 from flowkit.model import events as ev
 from flowkit.model.ids import executor_address
 from tests.cluster.conftest import Heard, map_job
@@ -31,6 +32,13 @@ def own_link(own_cluster, config):
     link = ClientLink.connect(own_cluster.cluster, config=config)
     yield link
     link.close()
+
+
+def wait_until(condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
 
 
 def gate(directory: Path):
@@ -92,6 +100,42 @@ def test_a_process_that_ends_itself_is_said_so(own_link, tmp_path):
     assert "exit code 7" in heard.wait_for(ev.ExecutorRemoved)[0].reason
 
 
+def test_a_task_that_cannot_be_killed_goes_with_its_process_and_nobody_is_blamed(own_link):
+    heard = Heard(own_link)
+    stuck = map_job(own_link, 1, lambda i: __import__("time").sleep(100))
+    heard.wait_for(ev.TaskStart)
+    stuck.handle.cancel("enough")
+    with pytest.raises(JobCancelled):
+        stuck.wait()
+    (removed,) = heard.wait_for(ev.ExecutorRemoved)
+    assert "replaces its process" in removed.reason
+    heard.wait_for(ev.ExecutorAdded)
+    assert own_link.slots == 2
+    assert map_job(own_link, 4, lambda i: i).wait() == [[i] for i in range(4)]
+
+
+def test_a_worker_killed_for_memory_is_said_so(config, tmp_path):
+    with EmbeddedCluster(2, memory_limit="400MiB", config=config) as cluster:
+        marker = str(tmp_path / "hungry")
+
+        def eat_once(i):
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return i
+            held = []
+            while True:
+                held.append(bytearray(os.urandom(1)) * 1_000_000)
+                __import__("time").sleep(0.001)
+
+        with ClientLink.connect(cluster.cluster, config=config) as link:
+            heard = Heard(link)
+            assert map_job(link, 1, eat_once).wait() == [[0]]
+            (removed,) = heard.wait_for(ev.ExecutorRemoved)
+            assert "killed for memory" in removed.reason
+            assert "of 400 MiB" in removed.reason
+
+
 def test_a_retired_worker_finishes_what_it_runs(own_cluster, own_link, tmp_path):
     heard = Heard(own_link)
     job = map_job(own_link, 2, gate(tmp_path))
@@ -113,17 +157,19 @@ def test_nothing_is_launched_on_a_paused_worker(own_cluster, own_link):
     def set_status(dask_worker, name):
         from distributed.core import Status
 
+        dask_worker.memory_manager.memory_pause_fraction = False  # which would resume it at once
         dask_worker.status = Status.lookup[name]
 
-    addresses = sorted(own_link.client.scheduler_info()["workers"])
-    pid = own_link.client.run(os.getpid, workers=[addresses[0]])[addresses[0]]
-    own_link.client.run(set_status, name="paused", workers=[addresses[0]])
-    for _ in range(3):
-        assert pid not in {result[0] for result in map_job(own_link, 20, lambda i: os.getpid()).wait()}
-    own_link.client.run(set_status, name="running", workers=[addresses[0]])
-    deadline = time.monotonic() + 10
-    while pid not in {result[0] for result in map_job(own_link, 20, lambda i: os.getpid()).wait()}:
-        assert time.monotonic() < deadline, "the worker is not used again"
+    def pids():
+        return {result[0] for result in map_job(own_link, 20, lambda i: os.getpid()).wait()}
+
+    scheduler = own_cluster.cluster.scheduler
+    address, other = sorted(own_link.client.scheduler_info()["workers"])
+    pid = own_link.client.run(os.getpid, workers=[address])[address]
+    for name, expected in (("paused", False), ("running", True)):
+        own_link.client.run(set_status, name=name, workers=[address])
+        wait_until(lambda: scheduler.workers[address].status.name == name)
+        assert all((pid in pids()) is expected for _ in range(3))
 
 
 def test_downscaling_spares_workers_that_run_tasks(own_cluster, own_link, tmp_path):
@@ -161,13 +207,11 @@ def two_hosts(tmp_path):
 
 
 def test_content_put_on_one_host_reaches_the_other(two_hosts, config):
-    link = ClientLink.connect(two_hosts, config=config)
-    heard = Heard(link)
-    ballast = bytes(6_000_000)
-    results = map_job(link, 10, lambda i: (__import__("time").sleep(0.02), len(ballast), os.getpid())[1:]).wait()
-    assert len({pid for ((_, pid),) in results}) == 2
-    assert len({executor.host for executor in link._executors.values()}) == 2
-    link.close()
+    with ClientLink.connect(two_hosts, config=config) as link:
+        ballast = bytes(6_000_000)
+        results = map_job(link, 10, lambda i: (__import__("time").sleep(0.02), len(ballast), os.getpid())[1:]).wait()
+        assert len({pid for ((_, pid),) in results}) == 2
+        assert len({executor.host for executor in link._executors.values()}) == 2
 
 
 def test_an_unguarded_script_is_told_what_it_lacks(tmp_path):
@@ -200,7 +244,6 @@ def test_a_closed_cluster_leaves_no_process(config):
 
 def test_threads_alone_will_do(config):
     with EmbeddedCluster(2, processes=False, config=config) as cluster:
-        link = ClientLink.connect(cluster.cluster, config=config)
-        assert link.slots == 2
-        assert map_job(link, 10, lambda i: os.getpid()).wait() == [[os.getpid()]] * 10
-        link.close()
+        with ClientLink.connect(cluster.cluster, config=config) as link:
+            assert link.slots == 2
+            assert map_job(link, 10, lambda i: os.getpid()).wait() == [[os.getpid()]] * 10
