@@ -53,6 +53,7 @@ from flowkit.model.ids import (
     ShuffleId,
 )
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
+from flowkit.model.task import InlineResult
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.content import ContentStore, content_id
@@ -67,6 +68,8 @@ FAREWELL_LIMIT_S = 2.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.05, 2.0
 BACKLOG_BYTES = 64 << 20
 """A driver whose submissions the scheduler has not taken in waits before it submits more."""
+
+_OWN_EVENTS = frozenset({ExecutorAdded, ExecutorRemoved, RddUnpersisted})
 
 
 class ClientLink:
@@ -344,12 +347,20 @@ class ClientLink:
     # -- hearing (event loop) --------------------------------------------------------------------------------------
 
     def _hear(self, body: bytes) -> None:
+        #: results small enough to have come along, handed on together: one wake-up of the other thread, not one each
+        small: list[act.DeliverResult] = []
         for message in decode_to_driver(body):
+            if type(message) is act.DeliverResult and type(message.result) is InlineResult:
+                small.append(message)
+                continue
+            if small:
+                self._deliveries.take_small(small)
+                small = []
             match message:
                 case EventsPublished():
                     self._hear_events(message)
                 case act.DeliverResult():
-                    self._deliveries.take(message)
+                    self._deliveries.take_large(message)
                 case act.JobSucceeded():
                     self._deliveries.succeeded(message)
                 case act.JobFailed():
@@ -360,11 +371,16 @@ class ClientLink:
                     self._lose(message.reason)
                 case _:
                     assert_never(message)
+        if small:
+            self._deliveries.take_small(small)
 
     def _hear_events(self, batch: EventsPublished) -> None:
         if batch.dropped:
             logger.warning("this driver lags behind: %d events were lost", batch.dropped)
         for event in batch.events:
+            # Nearly all are about tasks: passed on without a look.
+            if type(event) not in _OWN_EVENTS:
+                continue
             match event:
                 case ExecutorAdded():
                     with self._condition:

@@ -75,13 +75,14 @@ class Deliveries:
         for task in self._fetching.values():
             task.cancel()
 
-    def take(self, message: act.DeliverResult) -> None:
-        """A result, or where it lies."""
+    def take_small(self, messages: list[act.DeliverResult]) -> None:
+        """Results that came along."""
+        self._work.put(lambda: self._hand_over_all(messages))
+
+    def take_large(self, message: act.DeliverResult) -> None:
+        """A result that lies with its executor."""
         job = self._jobs.get(message.job)
         match message.result:
-            case InlineResult(data=data):
-                if job is not None:
-                    self._work.put(lambda: self._hand_over(job, message, data))
             case StoredResult(size_bytes=size):
                 if job is None or not job.wants(message.partition):
                     self._note_fetched(message.attempt)
@@ -89,6 +90,8 @@ class Deliveries:
                     task = self._loop.create_task(self._fetch(job, message, size))
                     self._fetching[message.attempt] = task
                     task.add_done_callback(lambda _: self._fetching.pop(message.attempt, None))
+            case InlineResult():
+                self.take_small([message])
             case MapOutput():
                 logger.error("the scheduler delivered a map output as a result: %r", message)
             case _:
@@ -135,6 +138,12 @@ class Deliveries:
                 work()
             except Exception:
                 logger.exception("a result could not be handed over")
+
+    def _hand_over_all(self, messages: list[act.DeliverResult]) -> None:
+        for message in messages:
+            job = self._jobs.get(message.job)
+            if job is not None and isinstance(message.result, InlineResult):
+                self._hand_over(job, message, message.result.data)
 
     def _hand_over(self, job: SubmittedJob, message: act.DeliverResult, data: bytes) -> None:
         self._settle(job, lambda: job.hand_over(message.partition, data))

@@ -55,6 +55,8 @@ logger = logging.getLogger("flowkit.cluster")
 INSTALL_LIMIT_S = 15.0
 """A worker that does not take the plugin within this time does not keep a driver from starting."""
 
+_JOB_EVENTS = frozenset({JobStart, JobEnd})
+
 
 class FlowkitSchedulerPlugin(SchedulerPlugin):
     """The plugin of one protocol version; a second one of the same version finds the first and stays passive.
@@ -356,34 +358,36 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         driver = self._drivers.get(action.app)
         if driver is not None:
             driver.tell(action)
-            if urgent or driver.is_full:
+            if urgent:
                 self._urgent.add(action.app)
 
     def _publish(self, action: act.Publish) -> None:
         event = action.event
-        if isinstance(event, JobStart):
-            self._running_jobs.add((event.app, event.job))
-            self._stay_awake()
-        elif isinstance(event, JobEnd):
-            self._running_jobs.discard((event.app, event.job))
+        if type(event) in _JOB_EVENTS:  # nearly all are about tasks
+            if isinstance(event, JobStart):
+                self._running_jobs.add((event.app, event.job))
+                self._stay_awake()
+            elif isinstance(event, JobEnd):
+                self._running_jobs.discard((event.app, event.job))
         if action.app is None:
             for each in self._drivers.values():
                 each.publish(event)
         elif (driver := self._drivers.get(action.app)) is not None:
             driver.publish(event)
-            if driver.is_full:
-                self._urgent.add(action.app)
 
     def _settled(self) -> None:
         """After each slice: what was said in it goes out."""
         for executor in self._spoken_to:
             executor.flush()
         self._spoken_to.clear()
-        for app in self._urgent:
-            if (driver := self._drivers.get(app)) is not None:
+        wait = False
+        for driver in self._drivers.values():
+            if driver.app in self._urgent or driver.is_full:
                 driver.flush()
+            elif driver.has_waiting:
+                wait = True
         self._urgent.clear()
-        if self._flush_timer is None and any(driver.has_waiting for driver in self._drivers.values()):
+        if wait and self._flush_timer is None:
             self._flush_timer = self._loop.call_later(EVENT_BATCH_S, self._flush_drivers)
 
     def _flush_drivers(self) -> None:
