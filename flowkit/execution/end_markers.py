@@ -9,6 +9,7 @@ The price is one C call an element and one Python call a partition (measured: 3 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -16,12 +17,20 @@ from flowkit.errors import StopIterationInTask
 
 
 def function_name(fn: Any) -> str:
-    """What a person would call a function: its qualified name where it has one.
+    """What a person would call a function: its qualified name, or that of what it wraps, or that of its class.
 
-    >>> function_name(str.split), function_name(len)
-    ('str.split', 'len')
+    >>> function_name(str.split), function_name(len), function_name(partial(int, base=2))
+    ('str.split', 'len', 'int')
     """
-    return getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None) or repr(fn)
+    if isinstance(fn, partial):
+        return function_name(fn.func)
+    name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None)
+    if name:
+        return str(name)
+    inner = getattr(fn, "fn", None)  # of our own small wrappers, such as key_by's
+    if callable(inner) and type(fn).__module__.startswith("flowkit."):
+        return function_name(inner)
+    return type(fn).__qualname__
 
 
 def leaked_stop_iteration(function: str, operation: str) -> StopIterationInTask:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from flowkit.errors import InvalidArgument, JobFailed, StopIterationInTask
+from flowkit.execution.elements import Keyed
 from flowkit.execution.failure import RemoteTraceback, describe, raise_at_driver
 from flowkit.lineage.kernels import (
     Aggregate,
@@ -158,6 +159,13 @@ def test_the_innermost_step_is_named_when_functions_lie_in_one_another(surroundi
     told = element_in(surroundings, Map(lambda x: (x, x)), MapValues(lambda v: 1 // (v - 3)))
     assert "mapvalues at here.py:2" in told
     assert told.endswith("for the element 3")
+
+
+def test_functions_in_our_own_wrappers_are_called_by_their_name(surroundings: Surroundings) -> None:
+    assert "(function fails_at_seven)" in element_in(surroundings, Map(Keyed(fails_at_seven)))
+    assert element_in(surroundings, Map(Keyed(fails_at_seven))).endswith("for the element 7")
+    assert "(function Adder)" in element_in(surroundings, Map(Adder(2)))
+    assert "(function bad_at)" in element_in(surroundings, Map(partial(bad_at, 6)))
 
 
 def test_a_partition_function_names_no_element(surroundings: Surroundings) -> None:
