@@ -15,7 +15,7 @@ import flowkit as fk
 def main() -> None:
     """Count, and print the first twenty."""
     with fk.Context() as fc:
-        lines = fc.union([fc.text_file(path) for path in sys.argv[1:] or ["README.md"]])
+        lines = fc.text_file(sys.argv[1] if len(sys.argv) > 1 else "README.md")
         words = lines.flat_map(lambda line: re.findall(r"[^\W\d_]+", line.lower()))
         counts = words.map(lambda word: (word, 1)).reduce_by_key(add)
         for word, count in counts.top(20, key=itemgetter(1)):
