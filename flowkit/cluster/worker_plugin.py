@@ -143,6 +143,7 @@ class ExecutorRuntime:
         self._late_wake_pending = False
         self._heartbeat_timer: asyncio.TimerHandle | None = None
         self._slots_timer: asyncio.TimerHandle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
         self._draining = False
         self._drained = asyncio.Event()
         self._closing = False
@@ -157,6 +158,7 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, READ_CONTENT, self._server.read_content)
         dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
+        self._sweep()
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(
             [asyncio.create_task(self._first_connection.wait()), self._life],
@@ -183,7 +185,23 @@ class ExecutorRuntime:
             self._life.cancel()
         self._end_incarnation()
         self._server.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
         self._host_directory.close()
+        # Applications that ended while this process still held their locks.
+        await self._loop.run_in_executor(None, self._sweep_now)
+
+    def _sweep(self) -> None:
+        """Look for files that nobody holds, now and once a lease."""
+        self._sweep_timer = self._loop.call_later(self._config.lease_s, self._sweep)
+        self._loop.run_in_executor(None, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        try:
+            for app in self._host_directory.sweep(lease_s=self._config.lease_s):
+                logger.info("removed what %s left in %s", app, self._host_directory.base)
+        except OSError:
+            logger.exception("%s could not be swept", self._host_directory.base)
 
     # -- connection ------------------------------------------------------------------------------------------------
 

@@ -136,6 +136,10 @@ class HostDirectory:
             lock = self._try_exclusive_lock(app)
             if lock is None:
                 continue
+            if not (self.base / app).exists() and not any(self.base.glob(f"{app}{_DROPPED}-*")):
+                # Dropped while somebody else, since gone, still held the lock: nothing is left to come back for.
+                self._forget(app, lock)
+                continue
             mark = self.base / f"{app}{_ABANDONED}"
             with suppress(FileExistsError):
                 mark.touch(exist_ok=False)
