@@ -132,21 +132,30 @@ def find_user_call(error: BaseException, program: StageProgram) -> UserCall | No
         found: UserCall | None = None
         for frame, _ in traceback.walk_tb(each.__traceback__):
             known = by_code.get(frame.f_code)
-            if known is not None:
+            if known is None:
+                continue
+            if known.role is _Role.ENCLOSES:
+                # What it calls is not known beforehand, such as the function given to reduce: the innermost frame tells.
+                found = UserCall(_innermost_function(each) or function_name(known.fn), known.where, None, encloses=True)
+            else:
                 element = _first_argument(frame, known.fn) if known.role is _Role.TAKES_ELEMENT else None
-                found = UserCall(function_name(known.fn), known.where, element, known.role is _Role.ENCLOSES)
+                found = UserCall(function_name(known.fn), known.where, element)
         if found is not None:
             return found
     return None
 
 
-def who_leaked(error: StopIteration, program: StageProgram) -> tuple[str, str]:
+def _innermost_function(error: BaseException) -> str | None:
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_own(frame.f_code.co_filename)]
+    return codes[-1].co_qualname if codes else None
+
+
+def who_leaked(error: BaseException, program: StageProgram) -> tuple[str, str]:
     """Name of the function that let a ``StopIteration`` out, and of the operation that called it as far as that is known."""
     call = find_user_call(error, program)
     if call is not None:
         return call.function, call.where
-    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_own(frame.f_code.co_filename)]
-    return frames[-1].co_qualname if frames else "a function", _operations(program, set())
+    return _innermost_function(error) or "a function", _operations(program, set())
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

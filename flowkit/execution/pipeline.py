@@ -14,7 +14,7 @@ from typing import Any
 from flowkit.errors import InternalError, StopIterationInTask
 from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
 from flowkit.execution.cogroup import cogroup
-from flowkit.execution.end_markers import function_name, leaked_stop_iteration
+from flowkit.execution.end_markers import leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import who_leaked
 from flowkit.execution.join import join
@@ -93,20 +93,12 @@ def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutp
             case ShuffleWrite() as output:
                 return _write(stream.closed(), output, program.steps[-1], environment)
     except StopIteration as error:
-        raise leaked_stop_iteration(*_leaking_end(program)) from error
+        raise leaked_stop_iteration(*who_leaked(error, program)) from error
     except RuntimeError as error:
         # A generator (ours or the user's) turns a StopIteration that passes through it into this (PEP 479).
         if isinstance(error, StopIterationInTask) or not isinstance(error.__cause__, StopIteration):
             raise
         raise leaked_stop_iteration(*who_leaked(error.__cause__, program)) from error.__cause__
-
-
-def _leaking_end(program: StageProgram) -> tuple[str, str]:
-    match program.output:
-        case Result(fn, operation, call_site):
-            return function_name(fn), f"{operation} at {call_site}" if call_site else operation
-        case ShuffleWrite():
-            return "a function", where(program.steps[-1])
 
 
 def _write(pairs: Iterator[Any], output: ShuffleWrite, step: Step, environment: TaskEnvironment) -> MapStatus:

@@ -10,7 +10,6 @@ import random
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,7 +109,8 @@ class FunctionPartitioner:
 
     def partition_all(self, keys: Sequence[Any]) -> Sequence[int]:
         """The partitions of many keys."""
-        return list(map(self.partition_of, keys))
+        # Not map: a StopIteration of the user's function would end it early, and rows would be lost.
+        return [self.partition_of(key) for key in keys]
 
 
 class RangePartitioner:
@@ -188,7 +188,7 @@ class RangePartitioner:
     def partition_all(self, keys: Sequence[Any]) -> Sequence[int]:
         """The partitions of many keys, by numpy where keys and bounds are all ints or all floats."""
         bounds = self.bounds
-        compared = keys if self.key is None else list(map(self.key, keys))
+        compared = keys if self.key is None else _all_of(self.key, keys)
         if (
             self._numeric is not None
             and (numbers := _exact_numbers(compared)) is not None
@@ -198,8 +198,13 @@ class RangePartitioner:
             if not self.ascending:
                 found = len(bounds) - found
             return found.astype(_narrowest(self.num_partitions))  # type: ignore[return-value]
-        places = list(map(partial(bisect_left, bounds), compared))
+        places = [bisect_left(bounds, value) for value in compared]
         return places if self.ascending else [len(bounds) - place for place in places]
+
+
+def _all_of(fn: Callable[[Any], Any], keys: Sequence[Any]) -> list[Any]:
+    # Not map: a StopIteration of the user's function would end it early, and rows would be lost.
+    return [fn(key) for key in keys]
 
 
 def _exact_numbers(values: Sequence[Any]) -> NDArray[Any] | None:

@@ -146,6 +146,8 @@ def _distribute(rows: list[Any], partitioner: Partitioner, output: _MapOutput) -
     else:
         places = partitioner.partition_all(keys)
     found = np.asarray(places)
+    if len(found) != len(rows):
+        raise InternalError(f"{partitioner!r} placed {len(found)} of {len(rows)} keys")
     if int(found.min()) < 0 or int(found.max()) >= reducers:
         raise ValueError(f"{partitioner!r} put a key outside its {reducers} partitions")
     if reducers <= 1 << 16 and found.dtype.itemsize > 2:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit.errors import StopIterationInTask
+from flowkit.execution.actions import ReduceRows
 from flowkit.execution.narrow import BLOCK_ELEMENTS, NESTED_STEPS
 from flowkit.lineage.kernels import (
     Aggregate,
@@ -31,7 +32,7 @@ from flowkit.lineage.kernels import (
     StepInput,
     Union,
 )
-from flowkit.lineage.partitioners import HashPartitioner
+from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, RangePartitioner
 from flowkit.model.ids import ShuffleId
 from tests.unit.execution.surroundings import Surroundings, cached, chain_of, collect
 
@@ -222,6 +223,29 @@ def test_a_reducer_that_leaks_fails_the_task(surroundings: Surroundings) -> None
         write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), aggregator)
         with pytest.raises(StopIterationInTask, match="reducer"):
             surroundings.run(chain_of(source(10), Map(lambda x: (1, x)), output=write))
+
+
+def leak_at_seven(key: int) -> int:
+    if key == 7:
+        raise StopIteration
+    return key
+
+
+def test_a_partitioner_that_leaks_fails_the_task(surroundings: Surroundings) -> None:
+    by_range = RangePartitioner(None, key=leak_at_seven, num_partitions=3)
+    by_range.resolve([2, 5])
+    for partitioner in (FunctionPartitioner(3, leak_at_seven), by_range):
+        write = ShuffleWrite(ShuffleId(1), partitioner)
+        with pytest.raises(StopIterationInTask, match="leak_at_seven, called by the shuffle after map at here.py:1"):
+            surroundings.run(chain_of(source(10), Map(lambda x: (x, x)), output=write))
+
+
+def test_the_function_inside_an_action_is_the_one_named(surroundings: Surroundings) -> None:
+    def reducer(a: int, b: int) -> int:
+        raise StopIteration
+
+    with pytest.raises(StopIterationInTask, match=r"locals>.reducer, called by collect at here.py:99"):
+        surroundings.run(chain_of(source(10), fn=ReduceRows(reducer)))
 
 
 def test_a_leak_never_becomes_a_committed_shuffle_file(surroundings: Surroundings) -> None:
