@@ -101,8 +101,8 @@ class Application:
         self.lease_s = lease_s
         self.lease_until = now + lease_s
         self.jobs: dict[JobId, Job] = {}
-        #: highest job number so far: a submission that arrives twice is one
-        self.last_job = -1
+        #: every job ever submitted: one that arrives twice is one, and a driver's threads need not submit in the order of numbers
+        self.seen_jobs: set[JobId] = set()
         self.stages: dict[StageId, Stage] = {}
         #: the map stage of each shuffle
         self.map_stages: dict[ShuffleId, Stage] = {}

@@ -237,10 +237,10 @@ class SchedulerCore:
 
     def _job_submitted(self, application: Application, spec: JobSpec) -> None:
         books = self._books
-        if spec.job in application.jobs or spec.job <= application.last_job:
+        if spec.job in application.seen_jobs:
             books.stale_count += 1
             return
-        application.last_job = spec.job
+        application.seen_jobs.add(spec.job)
         job = Job(spec, books.next_order)
         books.next_order += 1
         parents: dict[StageId, tuple[StageId, ...]] = {}
