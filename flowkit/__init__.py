@@ -1,1 +1,41 @@
-"""flowkit: lazy RDDs, cut into stages, run by a scheduler of its own on Dask workers."""
+"""flowkit: lazy RDDs, cut into stages, run by a scheduler of its own on Dask workers.
+
+Names are resolved when they are first used, so that importing flowkit costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from flowkit.config import Config
+    from flowkit.context import Context
+    from flowkit.errors import FlowkitError
+    from flowkit.execution.task_context import TaskContext
+    from flowkit.rdd.rdd import RDD
+
+__all__ = ["RDD", "Config", "Context", "FlowkitError", "TaskContext", "__version__"]
+
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
+    _HOMES = {
+        "RDD": "flowkit.rdd.rdd",
+        "Config": "flowkit.config",
+        "Context": "flowkit.context",
+        "FlowkitError": "flowkit.errors",
+        "TaskContext": "flowkit.execution.task_context",
+    }
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'flowkit' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -30,6 +30,7 @@ from flowkit.cluster.wire import (
     PLUGIN_NAME,
     RELAY,
     RELAYED,
+    SHUTDOWN_TOPIC,
     ExecutorSummary,
     Farewell,
     ProcessReplaced,
@@ -115,11 +116,9 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
     async def before_close(self) -> None:
         """Tell drivers, so that they need not wait for a scheduler that does not come back."""
         if self._active and self._drivers:
-            drivers = list(self._drivers.values())
-            for driver in drivers:
-                driver.tell(act.ApplicationExpired(driver.app, "the scheduler closed"))
-                driver.flush()
-            await asyncio.wait([asyncio.ensure_future(driver.link.wait_acknowledged(LINGER_S)) for driver in drivers])
+            links = [driver.link for driver in self._drivers.values()]
+            self._end_sessions("the scheduler closed")
+            await asyncio.gather(*(link.wait_acknowledged(LINGER_S) for link in links))
 
     async def close(self) -> None:
         """Stop with the scheduler."""
@@ -205,6 +204,14 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
             self._core_loop.submit(message)
             if isinstance(message, sti.ApplicationClosed):
                 self._end_session(driver)
+
+    def _end_sessions(self, reason: str) -> None:
+        """Everybody hears that it is over; executors are told to drop what applications left."""
+        for driver in list(self._drivers.values()):
+            driver.tell(act.ApplicationExpired(driver.app, reason))
+            driver.flush()
+            self._core_loop.submit(sti.ApplicationClosed(driver.app, reason))
+            self._end_session(driver)
 
     def _end_session(self, driver: DriverPeer) -> None:
         self._drivers.pop(driver.app, None)
@@ -308,6 +315,8 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         """Dask logged an event."""
         if self._active and isinstance(msg, dict):
             try:
+                if topic == SHUTDOWN_TOPIC:
+                    self._end_sessions("the cluster closed")
                 self._executors.hear_event(topic, msg)
             except Exception:
                 logger.exception("an event of Dask's could not be understood: %r", msg)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 
 _OWN = __file__.replace("\\", "/").rpartition("/lineage/")[0] + "/"
 
 
 def find_call_site() -> str:
     """``<full path>:<line>`` of the caller outside flowkit; empty when there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_OWN) or "<" in name:
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def short_call_site(call_site: str) -> str:

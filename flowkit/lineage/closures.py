@@ -31,9 +31,10 @@ def dumps(program: StageProgram) -> bytes:
         It captures something that can't be pickled; names the operation, the call site and the path to it.
     """
     try:
-        return cloudpickle.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
+        data: bytes = cloudpickle.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise _explain(program, error) from error
+    return data
 
 
 def _explain(program: StageProgram, error: Exception) -> ClosureError:
@@ -162,3 +163,26 @@ def _global_names(fn: FunctionType) -> Iterator[str]:
     for code in codes:
         yield from code.co_names
         codes.extend(constant for constant in code.co_consts if hasattr(constant, "co_names"))
+
+
+def dumps_rows(rows: list[Any]) -> bytes:
+    """Pickle one partition of a collection; plain pickle where it will do, since it is several times as fast.
+
+    Raises
+    ------
+    errors.ClosureError
+        An element can't be pickled; names its place.
+    """
+    try:
+        data = pickle.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
+        if b"__main__" not in data:  # executors have another __main__: by value then
+            return data
+    except Exception:  # noqa: S110 - cloudpickle may know better, and says what is wrong otherwise
+        pass
+    try:
+        by_value: bytes = cloudpickle.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        found = find_unpicklable(rows)
+        path = " -> ".join(found[0][1:]) if found is not None else "?"
+        raise ClosureError(f"an element of the collection can't be sent to executors: {path}: {error}", path=path) from error
+    return by_value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Aggregator, Kernel
@@ -126,7 +126,7 @@ class Node:
         self.preparation = preparation
         self.attachments = attachments
         self.hosts = hosts or {}
-        self.determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
+        self.determinism: Determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
         self.cached = False
         self.name: str | None = None
         #: see ``lineage.fingerprint``; None until asked for
@@ -161,7 +161,7 @@ def ancestors(node: Node, *, across_shuffles: bool = True) -> Iterator[Node]:
         stack.append((each, True))
         for dependency in reversed(each.dependencies):
             if across_shuffles or isinstance(dependency, Narrow):
-                stack.append((dependency.parent, False))
+                stack.append((dependency.parent, False))  # noqa: PERF401 (reads as the rule it is)
     return iter(order)
 
 
@@ -172,9 +172,3 @@ def shuffle_of(dependency: Dependency) -> ShuffleId | None:
     True
     """
     return dependency.id if isinstance(dependency, Shuffle) else None
-
-
-def describe_value(value: Any) -> str:
-    """A short repr for messages."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

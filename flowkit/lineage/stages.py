@@ -53,7 +53,7 @@ def cut(node: Node) -> list[StageCut]:
         found[key] = StageCut(root, nodes, tuple(reads.values()), writes)
         stack.append((root, writes, True))
         for shuffle in reversed(reads.values()):
-            stack.append((shuffle.parent, shuffle, False))
+            stack.append((shuffle.parent, shuffle, False))  # noqa: PERF401 (reads as the rule it is)
     return order
 
 

@@ -1,0 +1,560 @@
+"""The Context: where a driver begins. Life cycle, sources, submission; the rest sits on collaborators.
+
+Runs on the driver; any thread may use it, several at once. The one place that joins the DSL to a cluster.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from flowkit.abc import ClusterLink, JobRunner, Listener
+from flowkit.config import Config
+from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
+from flowkit.lineage import closures
+from flowkit.lineage.call_site import find_call_site, short_call_site
+from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
+from flowkit.lineage.nodes import Node, Shuffle, ancestors
+from flowkit.lineage.stages import Planner
+from flowkit.model.ids import AppId, JobId, RddId, ShuffleId
+from flowkit.model.job_spec import Content
+from flowkit.observe.bus import ListenerBus
+from flowkit.observe.status import StatusStore
+from flowkit.rdd.checks import check_int, check_on_driver
+from flowkit.rdd.narrow import union_all
+from flowkit.rdd.rdd import RDD
+from flowkit.storage.objects.local import list_files, pack_files, plan_splits
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from distributed import Client
+    from distributed.deploy import Cluster
+
+    from flowkit.abc import JobHandle
+
+T = TypeVar("T")
+_CANCEL_WAIT_S = 1.0
+"""How long Ctrl-C waits for the cluster to confirm before it hands the terminal back."""
+
+
+class Context(JobRunner):
+    """A driver's session on a cluster.
+
+    Parameters
+    ----------
+    cluster
+        None: a cluster of its own in this machine's cores. Else the address of a Dask scheduler, a Dask ``Client`` or ``Cluster``,
+        or any ``abc.ClusterLink``.
+    workers, threads_per_worker, processes, memory_limit
+        Of the cluster of its own only: worker processes (None: one per core), tasks at once in each, whether they are
+        processes at all, and the memory of each (bytes, or ``"2GiB"``).
+    name
+        For people; None: the script's name.
+    config
+        Settings; None: defaults with ``FLOWKIT_*`` environment variables.
+    **settings
+        Single settings over ``config``'s.
+
+    Notes
+    -----
+    Use it as a context manager, or ``close`` it; at interpreter exit it is closed anyway. Several may live in one process.
+
+    Raises
+    ------
+    errors.ConfigError, errors.InvalidArgument
+        A setting or an argument is wrong.
+    errors.StartupError, errors.ClusterError, errors.VersionMismatch
+        No cluster came up, none answered, or it speaks another version.
+
+    Examples
+    --------
+    >>> import flowkit as fk
+    >>> with fk.Context(workers=2) as fc:  # doctest: +SKIP
+    ...     fc.range(1_000).map(lambda x: x * x).sum()
+    332833500
+    """
+
+    def __init__(
+        self,
+        cluster: str | Client | Cluster | ClusterLink | None = None,
+        *,
+        workers: int | None = None,
+        threads_per_worker: int = 1,
+        processes: bool = True,
+        memory_limit: int | str | None = None,
+        name: str | None = None,
+        config: Config | None = None,
+        **settings: Any,
+    ) -> None:
+        check_on_driver("Context()")
+        self._config = (config or Config.from_environment(os.environ)).with_settings(**settings)
+        self.name = name or _script_name()
+        self._rdd_ids = count()
+        self._shuffle_ids = count()
+        self._closed = False
+        self._closing = threading.Lock()
+        self._embedded: Any = None
+        if cluster is not None and (workers is not None or not processes or memory_limit is not None):
+            raise InvalidArgument(
+                "workers, processes and memory_limit describe a cluster of the Context's own; this one was given a cluster",
+                name="workers",
+                value=workers,
+                allowed="None",
+            )
+        self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
+        self._planner = Planner(
+            self._link.app, dumps=closures.dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
+        )
+        self._shuffles: weakref.WeakSet[Shuffle] = weakref.WeakSet()
+        #: everything that happened, added up
+        self.status = StatusStore(self._link.app)
+        #: jobs under way
+        self.jobs = Jobs()
+        self._bus = ListenerBus(self._config.listener_queue_capacity)
+        self._bus.add_listener(self.status, queue="status")
+        self._progress = self._terminal_progress()
+        self._bus.start()
+        self._link.subscribe(self._bus.post)
+        atexit.register(self.close)
+
+    def _connect(
+        self,
+        cluster: str | Client | Cluster | ClusterLink | None,
+        workers: int | None,
+        threads_per_worker: int,
+        processes: bool,
+        memory_limit: int | str | None,
+    ) -> ClusterLink:
+        if cluster is not None and hasattr(cluster, "put_content"):
+            return cluster  # type: ignore[return-value]
+        from flowkit.cluster.client_link import ClientLink
+
+        if cluster is None:
+            from flowkit.cluster.embedded import EmbeddedCluster
+
+            self._embedded = EmbeddedCluster(
+                workers,
+                threads_per_worker=threads_per_worker,
+                processes=processes,
+                memory_limit=memory_limit,
+                config=self._config,
+            ).start()
+            cluster = self._embedded.cluster
+        try:
+            return ClientLink.connect(cluster, name=self.name, config=self._config)  # type: ignore[arg-type]
+        except BaseException:
+            if self._embedded is not None:
+                self._embedded.close()
+            raise
+
+    def _terminal_progress(self) -> Any:
+        if self._config.progress == "off":
+            return None
+        import sys
+
+        from flowkit.observe.terminal import TerminalProgress, wants_terminal
+
+        if not wants_terminal(self._config, sys.stderr):
+            return None
+        progress = TerminalProgress(self.status)
+        self._bus.add_listener(progress, queue="status")
+        return progress
+
+    # -- life
+
+    @property
+    def app(self) -> AppId:
+        """The session's id."""
+        return self._link.app
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        return self._config
+
+    @property
+    def default_parallelism(self) -> int:
+        """Partitions where none are given: the setting, else the cluster's task slots."""
+        return self._config.default_parallelism or max(1, self._link.slots)
+
+    @property
+    def client(self) -> Client:
+        """The Dask client it speaks through, for what Dask does better."""
+        return self._link.client  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """End the session: its jobs are cancelled, its files and blocks go, its own cluster stops. Idempotent."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        atexit.unregister(self.close)
+        try:
+            self._link.close()
+        finally:
+            if self._embedded is not None:
+                self._embedded.close()
+            if self._progress is not None:
+                self._progress.close()
+            self._bus.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._link!r}"
+        return f"<Context {self.name!r}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise ClosureError("a Context can't be used inside a function that runs on executors; it exists on the driver only")
+
+    # -- sources
+
+    def parallelize(self, elements: Iterable[T], num_partitions: int | None = None) -> RDD[T]:
+        """Make an RDD of a collection.
+
+        Parameters
+        ----------
+        elements
+            Any iterable; one that is not a sequence is listed first. A ``range`` stays one.
+        num_partitions
+            1 or more; None: ``default_parallelism``. Partition ``i`` of ``n`` holds ``elements[i * len // n : (i + 1) * len // n]``.
+
+        Notes
+        -----
+        Cost: pickles the elements now, and puts them on one host when they are larger than 32 kB; no job.
+
+        Examples
+        --------
+        >>> fc.parallelize([1, 2, 3], 5).glom().collect()
+        [[], [1], [], [2], [3]]
+        """
+        parts = self._partitions(num_partitions)
+        if isinstance(elements, range):
+            return self._source(IntegerRange(elements.start, elements.stop, elements.step, parts), parts, "parallelize")
+        if isinstance(elements, RDD):
+            raise InvalidArgument(
+                "elements is an RDD already", name="elements", value=elements, allowed="an iterable of plain values"
+            )
+        rows: Sequence[T] = elements if isinstance(elements, list | tuple) else list(elements)
+        size = len(rows)
+        spans: list[tuple[int, int]] = []
+        pieces: list[bytes] = []
+        offset = 0
+        for index in range(parts):
+            piece = closures.dumps_rows(list(rows[index * size // parts : (index + 1) * size // parts]))
+            pieces.append(piece)
+            spans.append((offset, len(piece)))
+            offset += len(piece)
+        content = self._link.put_content(b"".join(pieces))
+        return self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content,))
+
+    def range(self, start: int, stop: int | None = None, step: int = 1, *, num_partitions: int | None = None) -> RDD[int]:
+        """Integers as of the builtin ``range``, never listed.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            ``step`` is 0.
+
+        Notes
+        -----
+        Cost: nothing, no job.
+
+        Examples
+        --------
+        >>> fc.range(10, 0, -3).collect()
+        [10, 7, 4, 1]
+        """
+        first, last = (0, start) if stop is None else (start, stop)
+        for name, value in (("start", first), ("stop", last), ("step", step)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidArgument(f"{name} = {value!r}: must be a whole number", name=name, value=value, allowed="an int")
+        if step == 0:
+            raise InvalidArgument("step = 0: must not be zero", name="step", value=step, allowed="an int other than 0")
+        parts = self._partitions(num_partitions)
+        return self._source(IntegerRange(first, last, step, parts), parts, "range")
+
+    def text_file(
+        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+    ) -> RDD[str]:
+        r"""Lines of text files, without their ends.
+
+        Parameters
+        ----------
+        path
+            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or several with commas between.
+            Executors read them, so they must see them under the same name.
+        min_partitions
+            1 or more; None: ``default_parallelism``. Large files are split at line ends into about equal pieces of 1 to 64 MiB,
+            small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) can't be split.
+        encoding, errors
+            As of the builtin ``open``.
+
+        Raises
+        ------
+        FileNotFoundError
+            At the call, when nothing is there.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "poem.txt").write_text("roses\nviolets\n")
+        ...     fc.text_file(place).collect()
+        ['roses', 'violets']
+        """
+        files = list_files(_as_text("path", path))
+        splits = plan_splits(files, self._partitions(min_partitions, "min_partitions"))
+        return self._source(TextLines(splits, encoding, errors), len(splits), "text_file")
+
+    def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """``(path, content)`` of whole files.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``text_file``; no more partitions than files.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job. A task holds one file at a time.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "one.bin").write_bytes(b"abc")
+        ...     fc.binary_files(place).values().collect()
+        [b'abc']
+        """
+        files = list_files(_as_text("path", path))
+        paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
+        return self._source(WholeFiles(paths), len(paths), "binary_files")
+
+    def empty(self) -> RDD[Any]:
+        """An RDD without partitions.
+
+        Notes
+        -----
+        Cost: nothing.
+
+        Examples
+        --------
+        >>> fc.empty().collect()
+        []
+        """
+        return self._source(IntegerRange(0, 0, 1, 0), 0, "empty")
+
+    def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
+        """All elements of several RDDs, duplicates included.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            There are none.
+
+        Notes
+        -----
+        Cost: narrow, no job.
+
+        Examples
+        --------
+        >>> fc.union([fc.range(2), fc.range(2)]).collect()
+        [0, 1, 0, 1]
+        """
+        if not rdds:
+            raise InvalidArgument("rdds = []: must not be empty", name="rdds", value=rdds, allowed="one RDD or more")
+        first, *others = rdds
+        if not others:
+            return first
+        return union_all(first, [first._other("rdds", other) for other in others])
+
+    def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
+        return self.default_parallelism if given is None else check_int(name, given, least=1)
+
+    def _source(self, kernel: Kernel, parts: int, operation: str, attachments: tuple[Content, ...] = ()) -> RDD[Any]:
+        self._check_open()
+        large = tuple(each for each in attachments if each.inline is None)
+        node = Node(self.new_rdd_id(), kernel, (), parts, operation=operation, call_site=find_call_site(), attachments=large)
+        return RDD(node, self)
+
+    # -- what RDDs ask for
+
+    def new_rdd_id(self) -> int:
+        """The next RDD's number."""
+        return next(self._rdd_ids)
+
+    def new_shuffle_id(self) -> int:
+        """The next shuffle's number."""
+        return next(self._shuffle_ids)
+
+    def unpersist(self, rdd: int, *, blocking: bool) -> None:
+        """Drop an RDD's cached partitions."""
+        if not self._closed:
+            self._link.unpersist(RddId(rdd), blocking=blocking)
+
+    def run_job(
+        self,
+        node: Node,
+        fn: Callable[[int, Iterator[Any]], Any],
+        partitions: Sequence[int] | None = None,
+        *,
+        operation: str,
+        call_site: str,
+    ) -> list[Any]:
+        """Run ``fn(partition index, iterator)`` over partitions of a node; what every action does.
+
+        Notes
+        -----
+        Cost: one job, and before it those that the node's preparations take (bounds of a sort, counts for indices).
+        """
+        self._check_open()
+        chosen = range(node.num_partitions) if partitions is None else partitions
+        results: dict[int, Any] = {}
+        if not chosen:
+            return []
+        self._prepare(node)
+        name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
+        spec = self._planner.plan(
+            node,
+            Result(fn, operation, call_site),
+            chosen,
+            name=name,
+            properties={},
+            max_result_bytes=self._config.max_result_bytes,
+        )
+        handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
+        with self.jobs.running(handle):
+            try:
+                handle.wait()
+            except (KeyboardInterrupt, SystemExit):
+                handle.cancel("interrupted")
+                _wait_for_the_end(handle)
+                raise
+        return [results[partition] for partition in chosen]
+
+    def _prepare(self, node: Node) -> None:
+        for each in ancestors(node):
+            if each.num_partitions > self._config.max_partitions:
+                raise TooManyPartitions(
+                    f"{each.label} has {each.num_partitions:,} partitions, more than max_partitions = "
+                    f"{self._config.max_partitions:,}",
+                    setting="max_partitions",
+                    limit=self._config.max_partitions,
+                    actual=each.num_partitions,
+                )
+            if each.preparation is not None:
+                each.preparation.ensure(self)
+            for dependency in each.dependencies:
+                if isinstance(dependency, Shuffle) and dependency not in self._shuffles:
+                    self._shuffles.add(dependency)
+                    weakref.finalize(dependency, _release, weakref.ref(self), dependency.id).atexit = False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClusterError(f"the Context {self.name!r} is closed")
+
+    # -- looking on
+
+    def add_listener(self, listener: Listener, *, queue: str = "shared") -> None:
+        """Hand every event to ``listener.on_event``, on a thread of the named queue; what it raises is logged.
+
+        Listeners of one queue wait for one another; those of different queues do not.
+        """
+        self._bus.add_listener(listener, queue)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Hand it no more events."""
+        self._bus.remove_listener(listener)
+
+
+class Jobs:
+    """Jobs of one Context that are under way. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._handles: dict[JobId, JobHandle] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> tuple[JobId, ...]:
+        """Their numbers, oldest first."""
+        with self._lock:
+            return tuple(self._handles)
+
+    def cancel(self, job: int, reason: str = "cancelled by the user") -> None:
+        """Cancel one; its action raises ``errors.JobCancelled``. Harmless when it is over."""
+        with self._lock:
+            handle = self._handles.get(JobId(job))
+        if handle is not None:
+            handle.cancel(reason)
+
+    def cancel_all(self, reason: str = "cancelled by the user") -> None:
+        """Cancel every job of this Context."""
+        for job in self.active:
+            self.cancel(job, reason)
+
+    def running(self, handle: JobHandle) -> _Running:
+        """A context manager: the job is under way."""
+        return _Running(self, handle)
+
+    def __repr__(self) -> str:
+        return f"<Jobs: {len(self.active)} active>"
+
+
+class _Running:
+    def __init__(self, jobs: Jobs, handle: JobHandle) -> None:
+        self._jobs = jobs
+        self._handle = handle
+
+    def __enter__(self) -> None:
+        with self._jobs._lock:
+            self._jobs._handles[self._handle.job] = self._handle
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._jobs._lock:
+            self._jobs._handles.pop(self._handle.job, None)
+
+
+def _wait_for_the_end(handle: JobHandle) -> None:
+    """Let a cancelled job end, so that its slots are free when the prompt is back; not longer than a second."""
+    with contextlib.suppress(Exception):  # it was cancelled: that it says so is no news
+        handle.wait(_CANCEL_WAIT_S)
+
+
+def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:
+    """The driver's last reference to a shuffle is gone. Called by the garbage collector, on any thread."""
+    alive = context()
+    if alive is not None and not alive._closed:
+        alive._planner.forget(shuffle)
+        alive._link.release_shuffle(shuffle)
+
+
+def _as_text(name: str, value: str | Path) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
+    text = os.fspath(value)
+    # Executors have working directories of their own.
+    return ",".join(str(Path(part).absolute()) for part in text.split(",") if part) or text
+
+
+def _script_name() -> str:
+    import sys
+
+    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"

@@ -1,0 +1,170 @@
+"""What actions do with one partition: small picklable callables ``(partition index, iterator) -> partial result``.
+
+Run on slot threads; shipped with the last stage of a job. Each drains its iterator at C speed where the answer allows.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import count, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from flowkit.errors import InternalError
+from flowkit.execution.task_context import TaskContext
+from flowkit.lineage.partitioners import PartitionSample, sample_partition
+
+
+def collect_rows(_partition: int, rows: Iterator[Any]) -> list[Any]:
+    """All rows."""
+    return list(rows)
+
+
+def count_rows(_partition: int, rows: Iterator[Any]) -> int:
+    """How many rows.
+
+    >>> count_rows(0, iter("abc"))
+    3
+    """
+    counter = count()
+    deque(zip(rows, counter, strict=False), maxlen=0)
+    return next(counter)
+
+
+def sum_rows(_partition: int, rows: Iterator[Any]) -> Any:
+    """Their sum."""
+    return sum(rows)
+
+
+def drain_rows(_partition: int, rows: Iterator[Any]) -> None:
+    """Nothing; every row was looked at."""
+    deque(rows, maxlen=0)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRows:
+    """The first ``limit`` rows; no more are computed."""
+
+    limit: int
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        return list(islice(rows, self.limit))
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceRows:
+    """``[fn(fn(a, b), c)...]``, empty for a partition without rows."""
+
+    fn: Callable[[Any, Any], Any]
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        for first in rows:
+            return [reduce(self.fn, rows, first)]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRows:
+    """``fn(fn(zero, a), b)...`` from a copy of zero: two partitions never share a mutable one."""
+
+    zero: Any
+    fn: Callable[[Any, Any], Any]
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> Any:
+        return reduce(self.fn, rows, copy.deepcopy(self.zero))
+
+
+@dataclass(frozen=True, slots=True)
+class ExtremeRow:
+    """``[max(rows)]`` or ``[min(rows)]``, empty for a partition without rows."""
+
+    choose: Callable[..., Any]
+    key: Callable[[Any], Any] | None
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        for first in rows:
+            return [self.choose(_after(first, rows), key=self.key)]
+        return []
+
+
+def _after(first: Any, rows: Iterator[Any]) -> Iterator[Any]:
+    from itertools import chain
+
+    return chain((first,), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TopRows:
+    """The ``limit`` largest rows, largest first."""
+
+    limit: int
+    key: Callable[[Any], Any] | None
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        return heapq.nlargest(self.limit, rows, key=self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeachPartition:
+    """``fn(rows)``; what it returns is dropped."""
+
+    fn: Callable[[Iterator[Any]], object]
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> None:
+        self.fn(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKeys:
+    """How many pairs there are, and a uniform sample of their keys (of ``key(k)``)."""
+
+    size: int
+    key: Callable[[Any], Any] | None
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> PartitionSample:
+        sample = sample_partition(list(map(itemgetter(0), rows)), self.size, seed=partition)
+        return sample if self.key is None else PartitionSample(sample.count, [self.key(each) for each in sample.keys])
+
+
+@dataclass(slots=True)
+class NumberRows:
+    """``(row, index)``; where each partition begins is found out by a job before this travels."""
+
+    starts: list[int] | None = None
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> Iterable[tuple[Any, int]]:
+        if self.starts is None:
+            raise InternalError("rows were to be numbered before partitions were counted")
+        return zip(rows, count(self.starts[partition]), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteText:
+    """One line a row into ``part-00000``: written beside, then renamed when the scheduler says this attempt may."""
+
+    directory: str
+    encoding: str
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
+        context = TaskContext.get()
+        if context is None:
+            raise InternalError("text is written by tasks")
+        target = Path(self.directory) / f"part-{partition:05d}"
+        beside = Path(self.directory) / "_temporary" / f"{target.name}-{context.task_attempt_id}"
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("w", encoding=self.encoding, newline="\n") as file:
+                file.writelines(f"{row}\n" for row in rows)
+            context.acquire_commit()
+            size = beside.stat().st_size
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        context.metrics.output_bytes += size
+        return size

@@ -1,0 +1,79 @@
+"""What an action would run, as text. Runs on the driver; starts nothing."""
+
+from __future__ import annotations
+
+from flowkit.lineage.nodes import Node, Shuffle
+from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
+from flowkit.lineage.stages import StageCut, cut
+from flowkit.model.ids import ShuffleId
+
+#: More steps than this in a stage, and the middle is left out.
+_MOST_STEPS = 30
+
+
+class Explanation(str):
+    """Text that shows itself instead of its repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(node: Node) -> Explanation:
+    """The stages, last first; in each its steps, last first."""
+    stages = cut(node)
+    number = {stage.writes.id: index for index, stage in enumerate(stages) if stage.writes is not None}
+    users = {
+        dependency.id: each.label
+        for stage in stages
+        for each in stage.nodes
+        for dependency in each.dependencies
+        if isinstance(dependency, Shuffle)
+    }
+    lines: list[str] = []
+    for index in range(len(stages) - 1, -1, -1):
+        stage = stages[index]
+        lines.append(_heading(index, stage, users))
+        steps = [_step(each, number) for each in reversed(stage.nodes)]
+        if len(steps) > _MOST_STEPS:
+            left_out = len(steps) - _MOST_STEPS
+            half = _MOST_STEPS // 2
+            steps = [*steps[:half], f"... {left_out} more ...", *steps[-half:]]
+        lines += [f"    {step}" for step in steps]
+    return Explanation("\n".join(lines))
+
+
+def _heading(index: int, stage: StageCut, users: dict[ShuffleId, str]) -> str:
+    if stage.writes is None:
+        return f"stage {index}: result, {_partitions(stage.root.num_partitions)}"
+    combined = ", combined before" if stage.writes.aggregator is not None and stage.writes.aggregator.map_side else ""
+    return f"stage {index}: writes the shuffle of {users[stage.writes.id]}{combined}"
+
+
+def _step(node: Node, number: dict[ShuffleId, int]) -> str:
+    notes: list[str] = []
+    shuffles = [each for each in node.dependencies if isinstance(each, Shuffle)]
+    if shuffles:
+        stages = " and ".join(f"stage {number[each.id]}" for each in shuffles)
+        notes.append(f"<- {stages}, {_how(shuffles[0].partitioner)} into {node.num_partitions}")
+        if len(shuffles) < len(node.dependencies):
+            notes.append("(the other side lies so already: no shuffle)")
+    elif not node.dependencies:
+        notes.append(_partitions(node.num_partitions))
+    elif len(node.dependencies) > 1:
+        notes.append(f"of {len(node.dependencies)} RDDs, {_partitions(node.num_partitions)}")
+    if node.cached:
+        notes.append("[cached]")
+    name = f"{node.name!r} " if node.name else ""
+    return "   ".join([name + node.label, *notes])
+
+
+def _partitions(count: int) -> str:
+    return f"{count} partition{'' if count == 1 else 's'}"
+
+
+def _how(partitioner: Partitioner) -> str:
+    if isinstance(partitioner, HashPartitioner):
+        return "hash partitioned"
+    return "partitioned by a function" if isinstance(partitioner, FunctionPartitioner) else "range partitioned"

@@ -1,0 +1,366 @@
+"""Actions: what runs jobs and returns plain values. They block the calling thread; Ctrl-C cancels the job."""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flowkit.errors import EmptyRdd, InvalidArgument, OutputExists
+from flowkit.execution.actions import (
+    ExtremeRow,
+    FoldRows,
+    ForeachPartition,
+    ReduceRows,
+    TakeRows,
+    TopRows,
+    WriteText,
+    collect_rows,
+    count_rows,
+    drain_rows,
+    sum_rows,
+)
+from flowkit.lineage.kernels import Map
+from flowkit.rdd.base import Base
+from flowkit.rdd.checks import check_callable
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Actions(Base[T]):
+    """What starts jobs."""
+
+    __slots__ = ()
+
+    def collect(self) -> list[T]:
+        """All elements, in order.
+
+        Raises
+        ------
+        errors.ResultTooLarge
+            They are larger than ``max_result_bytes``.
+
+        Notes
+        -----
+        Cost: one job; everything in the driver's memory.
+
+        Examples
+        --------
+        >>> fc.range(3).collect()
+        [0, 1, 2]
+        """
+        return [row for part in self._run(collect_rows, "collect") for row in part]
+
+    def count(self) -> int:
+        """How many elements there are.
+
+        Notes
+        -----
+        Cost: one job; computes every element, holds none.
+
+        Examples
+        --------
+        >>> fc.range(1000).count()
+        1000
+        """
+        return sum(self._run(count_rows, "count"))
+
+    def take(self, num: int) -> list[T]:
+        """The first elements, in order; all of them when there are fewer.
+
+        Parameters
+        ----------
+        num
+            How many; 0 or less gives an empty list.
+
+        Notes
+        -----
+        Cost: one or more jobs: over the first partition, then over four times as many, or as many more as the number found so
+        far lets expect. Computes no more of a partition than it takes.
+
+        Examples
+        --------
+        >>> fc.range(100).take(3)
+        [0, 1, 2]
+        """
+        found: list[T] = []
+        scanned = 0
+        while len(found) < num and scanned < self.num_partitions:
+            more = _partitions_to_try(scanned, len(found), num)
+            chosen = range(scanned, min(scanned + more, self.num_partitions))
+            for part in self._run(TakeRows(num - len(found)), "take", chosen):
+                found += part
+            scanned += len(chosen)
+        return found[: max(0, num)]
+
+    def first(self) -> T:
+        """The first element.
+
+        Raises
+        ------
+        errors.EmptyRdd
+            There is none; also a ValueError.
+
+        Notes
+        -----
+        Cost: as ``take(1)``.
+
+        Examples
+        --------
+        >>> fc.parallelize(["a", "b"]).first()
+        'a'
+        """
+        for element in self.take(1):
+            return element
+        raise EmptyRdd("RDD is empty: there is no first element")
+
+    def is_empty(self) -> bool:
+        """Whether there is no element.
+
+        Notes
+        -----
+        Cost: as ``take(1)``.
+
+        Examples
+        --------
+        >>> fc.parallelize([]).is_empty()
+        True
+        """
+        return not self.take(1)
+
+    def reduce(self, fn: Callable[[T, T], T]) -> T:
+        """Merge all elements with a function, in order.
+
+        Parameters
+        ----------
+        fn
+            Associative. Called on executors and, for the partitions' results, on the driver.
+
+        Raises
+        ------
+        errors.EmptyRdd
+            There is nothing to reduce; also a ValueError.
+
+        Notes
+        -----
+        Cost: one job; holds one element a partition.
+
+        Examples
+        --------
+        >>> fc.range(5).reduce(lambda x, y: x + y)
+        10
+        """
+        check_callable("fn", fn)
+        parts = [value for part in self._run(ReduceRows(fn), "reduce") for value in part]
+        if not parts:
+            raise EmptyRdd("Can not reduce() empty RDD")
+        return reduce(fn, parts)
+
+    def fold(self, zero: T, fn: Callable[[T, T], T]) -> T:
+        """Merge all elements, beginning with ``zero``: once in every partition, and once more on the driver.
+
+        Parameters
+        ----------
+        zero
+            Copied deeply for each partition, so that it may be mutable.
+        fn
+            Associative; may change its first argument.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.parallelize([1, 2, 3], 3).fold(10, lambda x, y: x + y)
+        46
+        """
+        check_callable("fn", fn)
+        return reduce(fn, self._run(FoldRows(zero, fn), "fold"), deepcopy(zero))
+
+    def aggregate(self, zero: U, merge_element: Callable[[U, T], U], merge_results: Callable[[U, U], U]) -> U:
+        """Fold elements into a copy of ``zero`` in every partition, then the partitions' results into one more.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.range(4).aggregate((0, 0), lambda c, x: (c[0] + x, c[1] + 1), lambda c, d: (c[0] + d[0], c[1] + d[1]))
+        (6, 4)
+        """
+        check_callable("merge_element", merge_element)
+        check_callable("merge_results", merge_results)
+        return reduce(merge_results, self._run(FoldRows(zero, merge_element), "aggregate"), deepcopy(zero))
+
+    def sum(self) -> Any:
+        """The sum of all elements; 0 of none.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.range(101).sum()
+        5050
+        """
+        return sum(self._run(sum_rows, "sum"))
+
+    def max(self, key: Callable[[T], Any] | None = None) -> T:
+        """The largest element, by ``key(x)`` where given; of equal ones the first.
+
+        Raises
+        ------
+        errors.EmptyRdd
+            There is none; also a ValueError.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.parallelize(["a", "ccc", "bb"]).max(key=len)
+        'ccc'
+        """
+        return self._extreme(max, "max", key)
+
+    def min(self, key: Callable[[T], Any] | None = None) -> T:
+        """The smallest element, by ``key(x)`` where given; of equal ones the first.
+
+        Raises
+        ------
+        errors.EmptyRdd
+            There is none; also a ValueError.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.parallelize([3, 1, 2]).min()
+        1
+        """
+        return self._extreme(min, "min", key)
+
+    def _extreme(self, choose: Callable[..., Any], operation: str, key: Callable[[T], Any] | None) -> T:
+        if key is not None:
+            check_callable("key", key)
+        parts = [value for part in self._run(ExtremeRow(choose, key), operation) for value in part]
+        if not parts:
+            raise EmptyRdd(f"{operation}() of an empty RDD")
+        chosen: T = choose(parts, key=key)
+        return chosen
+
+    def top(self, num: int, key: Callable[[T], Any] | None = None) -> list[T]:
+        """The ``num`` largest elements, by ``key(x)`` where given, largest first.
+
+        Notes
+        -----
+        Cost: one job; holds ``num`` elements a partition.
+
+        Examples
+        --------
+        >>> fc.parallelize([2, 9, 4]).top(2)
+        [9, 4]
+        """
+        if key is not None:
+            check_callable("key", key)
+        limit = max(0, num)
+        return heapq.nlargest(limit, (row for part in self._run(TopRows(limit, key), "top") for row in part), key=key)
+
+    def foreach(self, fn: Callable[[T], object]) -> None:
+        """Call a function for every element, on executors, for its effect; what it returns is dropped.
+
+        Notes
+        -----
+        Cost: one job. A task that is retried calls ``fn`` again for elements it was called for before.
+
+        Examples
+        --------
+        >>> fc.range(3).foreach(print)
+        """
+        check_callable("fn", fn)
+        self._narrow(Map(fn), "foreach")._run(drain_rows, "foreach")
+
+    def foreach_partition(self, fn: Callable[[Iterator[T]], object]) -> None:
+        """Call a function once a partition with an iterator over it, for its effect.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> fc.range(3).foreach_partition(list)
+        """
+        check_callable("fn", fn)
+        self._run(ForeachPartition(fn), "foreach_partition")
+
+    def save_as_text(self, path: str | Path, *, encoding: str = "utf-8") -> None:
+        r"""Write one line an element (``str`` of it) into files ``part-00000`` and on in a new directory.
+
+        Parameters
+        ----------
+        path
+            A directory that does not exist yet, on a file system that driver and executors share.
+        encoding
+            Of the files.
+
+        Raises
+        ------
+        errors.OutputExists
+            At the call, when something is there; also a FileExistsError.
+
+        Notes
+        -----
+        Cost: one job. Of several attempts at a partition one becomes visible, by rename; ``_SUCCESS`` is written when all are
+        there. A job that fails leaves nothing.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.range(3, num_partitions=1).save_as_text(f"{place}/out")
+        ...     pathlib.Path(place, "out", "part-00000").read_text()
+        '0\n1\n2\n'
+        """
+        directory = Path(path).absolute()
+        if directory.exists():
+            raise OutputExists(f"{directory} exists already; remove it or choose another place", path=str(directory))
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise InvalidArgument(
+                f"encoding = {encoding!r}: unknown", name="encoding", value=encoding, allowed="an encoding Python knows"
+            ) from None
+        directory.mkdir(parents=True)
+        try:
+            self._run(WriteText(str(directory), encoding), "save_as_text")
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        shutil.rmtree(directory / "_temporary", ignore_errors=True)
+        (directory / "_SUCCESS").touch()
+
+
+def _partitions_to_try(scanned: int, found: int, wanted: int) -> int:
+    """How many partitions ``take`` looks at next, as PySpark's does: one, then four times as many, or by interpolation.
+
+    >>> _partitions_to_try(0, 0, 10), _partitions_to_try(1, 0, 10), _partitions_to_try(4, 2, 10)
+    (1, 4, 16)
+    """
+    if scanned == 0:
+        return 1
+    if found == 0:
+        return scanned * 4
+    expected = int(1.5 * wanted * scanned / found) - scanned
+    return min(max(expected, 1), scanned * 4)

@@ -1,0 +1,46 @@
+"""Complaints at the call: the argument's name, its value, what is allowed. Runs on the driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowkit.errors import InvalidArgument, NestedAction
+from flowkit.execution.task_context import inside_task
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what can't be called.
+
+    >>> check_callable("fn", 3)
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: fn = 3: must be callable, not int
+    """
+    if not callable(value):
+        raise InvalidArgument(
+            f"{name} = {value!r}: must be callable, not {type(value).__name__}", name=name, value=value, allowed="a callable"
+        )
+
+
+def check_int(name: str, value: Any, *, least: int) -> int:
+    """Refuse what isn't a whole number of ``least`` or more.
+
+    >>> check_int("num_partitions", 0, least=1)
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: num_partitions = 0: must be a whole number of 1 or more
+    """
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or value < least:
+        raise InvalidArgument(
+            f"{name} = {value!r}: must be a whole number of {least} or more", name=name, value=value, allowed=f">= {least}"
+        )
+    return int(value.__index__())
+
+
+def check_on_driver(what: str) -> None:
+    """Refuse to run jobs from inside a task."""
+    if inside_task():
+        raise NestedAction(
+            f"{what} was called inside a task; actions, RDDs and Contexts exist on the driver only. Join the RDDs, or collect "
+            "the smaller one first and use the values"
+        )

@@ -1,0 +1,113 @@
+"""Files of this machine: what a path names, and how files are cut into partitions.
+
+Runs on the driver; reads directories and sizes, no contents.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowkit.lineage.kernels import FileSplit
+
+#: A split is not made smaller than this: opening a file costs about as much as reading this much of it.
+SMALLEST_SPLIT_BYTES = 1 << 20
+#: Nor larger, so that a task's time stays short however few partitions were asked for.
+LARGEST_SPLIT_BYTES = 64 << 20
+
+_CODECS = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file and its size."""
+
+    path: str
+    size_bytes: int
+
+    @property
+    def codec(self) -> str | None:
+        """Its compression, by suffix; a compressed file can't be split."""
+        return _CODECS.get(Path(self.path).suffix)
+
+
+def list_files(path: str) -> list[LocalFile]:
+    """Every file that a path names: a file, a directory's files, a glob, or several of these with commas between.
+
+    Names that begin with ``_`` or ``.`` are left out where a directory or a glob names them, as users of Hadoop expect.
+
+    Raises
+    ------
+    FileNotFoundError
+        Something is not there, or a glob matches nothing.
+    """
+    found: list[LocalFile] = []
+    for part in [part for part in path.split(",") if part]:
+        named = Path(part)
+        if named.is_file():
+            found.append(LocalFile(str(named), named.stat().st_size))
+            continue
+        matches = sorted(named.iterdir()) if named.is_dir() else [Path(match) for match in sorted(glob.glob(part, recursive=True))]  # noqa: PTH207 (absolute patterns)
+        files = [match for match in matches if match.is_file() and not match.name.startswith(("_", "."))]
+        for directory in [match for match in matches if match.is_dir() and not named.is_dir()]:
+            files += [each for each in sorted(directory.iterdir()) if each.is_file() and not each.name.startswith(("_", "."))]
+        if not files and not named.is_dir():
+            raise FileNotFoundError(f"no file matches {part!r}")
+        found += [LocalFile(str(file), file.stat().st_size) for file in files]
+    if not path.strip(","):
+        raise FileNotFoundError("an empty path names no file")
+    return found
+
+
+def plan_splits(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[FileSplit, ...], ...]:
+    """Cut large files, pack small ones: at least ``partitions`` partitions of about equal size where sizes allow.
+
+    >>> [[split.start for split in each] for each in plan_splits([LocalFile("a", 4 << 20)], 2)]
+    [[0], [2097152]]
+    """
+    total = sum(file.size_bytes for file in files)
+    target = min(LARGEST_SPLIT_BYTES, max(SMALLEST_SPLIT_BYTES, -(-total // max(1, partitions))))
+    packed: list[tuple[FileSplit, ...]] = []
+    open_pack: list[FileSplit] = []
+    open_bytes = 0
+    for file in files:
+        for split, size in _splits_of(file, target):
+            if open_pack and open_bytes + size > target:
+                packed.append(tuple(open_pack))
+                open_pack, open_bytes = [], 0
+            open_pack.append(split)
+            open_bytes += size
+    if open_pack:
+        packed.append(tuple(open_pack))
+    return tuple(packed)
+
+
+def _splits_of(file: LocalFile, target: int) -> list[tuple[FileSplit, int]]:
+    if file.codec is not None or file.size_bytes <= target * 1.1:  # a tail of a tenth is not worth a task
+        return [(FileSplit(file.path, 0, None, file.codec), file.size_bytes)]
+    splits = []
+    start = 0
+    while start < file.size_bytes:
+        left = file.size_bytes - start
+        length = left if left <= target * 1.1 else target
+        splits.append((FileSplit(file.path, start, length, None), length))
+        start += length
+    return splits
+
+
+def pack_files(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[str, ...], ...]:
+    """Whole files in at most ``partitions`` partitions of about equal size, in order.
+
+    >>> pack_files([LocalFile("a", 1), LocalFile("b", 1), LocalFile("c", 2)], 2)
+    (('a', 'b'), ('c',))
+    """
+    total = sum(file.size_bytes for file in files) or 1
+    groups: list[list[str]] = [[] for _ in range(max(1, min(partitions, len(files))))]
+    before = 0
+    for file in files:
+        middle = before + file.size_bytes / 2
+        groups[min(len(groups) - 1, int(middle * len(groups) / total))].append(file.path)
+        before += file.size_bytes
+    return tuple(tuple(group) for group in groups if group)

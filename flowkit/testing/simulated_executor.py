@@ -1,0 +1,336 @@
+"""An executor that keeps to the protocol and computes nothing: a queue, slots, files that are numbers.
+
+Runs inside ``SimulatedCluster``, on its clock. What a real executor promises holds here too: a recalled or killed attempt never
+starts, a launch that comes twice is one, an attempt is reported before it is forgotten.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+import msgspec
+
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.map_status import MapStatus, encode_size
+from flowkit.model.metrics import TaskMetrics
+from flowkit.model.task import (
+    BlockInfo,
+    CommitDeniedFailure,
+    ContentMissing,
+    FetchFailure,
+    InlineResult,
+    KilledFailure,
+    MapOutput,
+    StageDefinition,
+    StoredResult,
+    TaskFailed,
+    TaskFailure,
+    TaskLaunch,
+    TaskRecalled,
+    TaskReport,
+    TaskResult,
+    TaskStarted,
+    TaskSucceeded,
+)
+from flowkit.scheduling import actions as act
+from flowkit.scheduling.stimuli import CommitRequested, Heartbeat, Stimulus, TasksReported
+from flowkit.testing.simulated_jobs import SimulatedProgram, Value, computed
+
+STORED_RESULT_BYTES = 100_000
+_OUTPUT_BYTES = 1_000
+_COMMIT_RESEND_S = 1.0
+_REMEMBERED = 20_000
+
+FileName = tuple[AppId, ShuffleId, PartitionIndex, AttemptId]
+
+
+@dataclass(slots=True)
+class SimulatedHost:
+    """A directory that several executors share, and that outlives them."""
+
+    token: HostToken
+    files: dict[FileName, Value] = field(default_factory=dict)
+    executors: dict[ExecutorId, SimulatedExecutor] = field(default_factory=dict)
+
+
+class World(Protocol):
+    """What an executor needs of the cluster around it."""
+
+    @property
+    def now(self) -> float: ...
+    def host(self, token: HostToken) -> SimulatedHost: ...
+    def later(self, delay_s: float, call: Callable[[], None]) -> None: ...
+    def send(self, executor: SimulatedExecutor, stimulus: Stimulus) -> None: ...
+    def task_s(self, launch: TaskLaunch) -> float: ...
+    def planned_failure(self, launch: TaskLaunch) -> TaskFailure | None: ...
+    def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None: ...
+
+
+class _Failed(Exception):
+    def __init__(self, failure: TaskFailure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class SimulatedExecutor:
+    """``slots`` tasks at a time, first in, first out."""
+
+    def __init__(self, executor: ExecutorId, host: SimulatedHost, slots: int, world: World, report_batch_s: float) -> None:
+        self.id = executor
+        self.host = host
+        self.slots = slots
+        self.alive = True
+        #: stopped: it does nothing and hears nothing until it is continued
+        self.silent = False
+        self.queue: OrderedDict[AttemptId, TaskLaunch] = OrderedDict()
+        self.running: dict[AttemptId, tuple[TaskLaunch, float]] = {}
+        self.cache: dict[tuple[AppId, RddId, PartitionIndex], Value] = {}
+        self.results: dict[AttemptId, Value] = {}
+        #: highest number of tasks that ran at once
+        self.most_running = 0
+        self._world = world
+        self._past: OrderedDict[AttemptId, str | None] = OrderedDict()
+        self._stages: dict[tuple[AppId, StageId, int], StageDefinition] = {}
+        self._programs: dict[bytes, SimulatedProgram] = {}
+        self._reports: deque[TaskReport] = deque()
+        self._report_batch_s = report_batch_s
+        self._flushing = False
+
+    # -- what it is told
+
+    def perform(self, action: act.ExecutorAction) -> None:
+        """A message arrived."""
+        match action:
+            case act.DefineStage(definition=new):
+                known = self._stages.get((new.app, new.stage, new.stage_attempt))
+                if known is None or new.version > known.version:
+                    self._stages[new.app, new.stage, new.stage_attempt] = new
+            case act.ForgetStage(app=app, stage=stage):
+                for key in [key for key in self._stages if key[:2] == (app, stage)]:
+                    del self._stages[key]
+            case act.Launch(tasks=tasks):
+                self._launch(tasks)
+            case act.Recall(attempts=attempts):
+                for attempt in attempts:
+                    if attempt not in self.running and attempt not in self._past:
+                        self.queue.pop(attempt, None)
+                        self._remember(attempt, None)
+                        self.report(TaskRecalled(attempt))
+            case act.Kill(attempts=attempts, reason=reason):
+                self._kill(attempts, reason)
+            case act.AnswerCommit(attempt=attempt, granted=granted):
+                if attempt in self.running:
+                    if granted:
+                        self._finish(attempt)
+                    else:
+                        self._end(attempt, CommitDeniedFailure())
+            case act.ReleaseResults(attempts=attempts):
+                for attempt in attempts:
+                    self.results.pop(attempt, None)
+            case act.DropRdd(app=app, rdd=rdd):
+                for block in [block for block in self.cache if block[:2] == (app, rdd)]:
+                    del self.cache[block]
+            case act.DropShuffle(app=app, shuffle=shuffle):
+                for name in [name for name in self.host.files if name[:2] == (app, shuffle)]:
+                    del self.host.files[name]
+            case act.DropApplication(app=app):
+                self._drop_application(app)
+            case _:
+                assert_never(action)
+
+    def heartbeat(self) -> Heartbeat:
+        """What it would say of itself now."""
+        return Heartbeat(self.id, (*self.queue, *self.running))
+
+    def _launch(self, tasks: tuple[TaskLaunch, ...]) -> None:
+        for task in tasks:
+            if task.attempt in self.queue or task.attempt in self.running:
+                continue
+            if task.attempt in self._past:
+                reason = self._past[task.attempt]
+                if reason is not None:
+                    self._past[task.attempt] = None
+                    self._never_ran(task.attempt, reason)
+            elif (task.app, task.stage, task.stage_attempt) not in self._stages:
+                self._never_ran(task.attempt, f"stage {task.stage}.{task.stage_attempt} is unknown on {self.id}")
+            else:
+                self.queue[task.attempt] = task
+        self._fill()
+
+    def _kill(self, attempts: tuple[AttemptId, ...], reason: str) -> None:
+        for attempt in attempts:
+            if attempt in self.running:
+                self._end(attempt, KilledFailure(reason))
+            elif self.queue.pop(attempt, None) is not None:
+                self._remember(attempt, None)
+                self._never_ran(attempt, reason)
+            elif attempt not in self._past:
+                self._remember(attempt, reason)
+
+    def _drop_application(self, app: AppId) -> None:
+        mine = [launch.attempt for launch in self.queue.values() if launch.app == app]
+        mine += [attempt for attempt, (launch, _) in self.running.items() if launch.app == app]
+        self._kill(tuple(mine), "the application is over")
+        for key in [key for key in self._stages if key[0] == app]:
+            del self._stages[key]
+        for block in [block for block in self.cache if block[0] == app]:
+            del self.cache[block]
+        for name in [name for name in self.host.files if name[0] == app]:
+            del self.host.files[name]
+
+    def _remember(self, attempt: AttemptId, killed: str | None) -> None:
+        self._past[attempt] = killed
+        if len(self._past) > _REMEMBERED:
+            self._past.popitem(last=False)
+
+    def _never_ran(self, attempt: AttemptId, reason: str) -> None:
+        self._remember(attempt, None)
+        self.report(TaskFailed(attempt, 0.0, self._world.now, KilledFailure(reason), TaskMetrics()))
+
+    # -- running
+
+    def _fill(self) -> None:
+        while self.queue and len(self.running) < self.slots:
+            attempt, launch = self.queue.popitem(last=False)
+            self.running[attempt] = launch, self._world.now
+            self.most_running = max(self.most_running, len(self.running))
+            self.report(TaskStarted(attempt, self._world.now))
+            self._world.later(self._world.task_s(launch), lambda attempt=attempt: self._time_is_up(attempt))  # type: ignore[misc]
+
+    def _time_is_up(self, attempt: AttemptId) -> None:
+        if not self.alive or attempt not in self.running:
+            return
+        if self.silent:
+            self._world.later(1.0, lambda: self._time_is_up(attempt))
+            return
+        launch, _ = self.running[attempt]
+        planned = self._world.planned_failure(launch)
+        if planned is not None:
+            self._end(attempt, planned)
+        elif self._program(launch).commits:
+            self._ask_to_commit(attempt)
+        else:
+            self._finish(attempt)
+
+    def _ask_to_commit(self, attempt: AttemptId) -> None:
+        if self.alive and attempt in self.running:
+            if not self.silent:
+                self._world.send(self, CommitRequested(self.id, attempt))
+            self._world.later(_COMMIT_RESEND_S, lambda: self._ask_to_commit(attempt))
+
+    def _finish(self, attempt: AttemptId) -> None:
+        launch, started_at = self.running[attempt]
+        definition, program = self._definition(launch), self._program(launch)
+        newly_cached: list[BlockInfo] = []
+        try:
+            value = self._compute(launch, definition, program, newly_cached)
+        except _Failed as failed:
+            self._end(attempt, failed.failure)
+            return
+        result: TaskResult
+        if definition.shuffle is not None:
+            self.host.files[launch.app, definition.shuffle, launch.partition, attempt] = value
+            sizes = zlib.compress(bytes([encode_size(_OUTPUT_BYTES)] * definition.num_reducers))
+            result = MapOutput(MapStatus(launch.partition, attempt, self.host.token, sizes, _OUTPUT_BYTES, 1))
+        elif program.stores_result:
+            self.results[attempt] = value
+            result = StoredResult(STORED_RESULT_BYTES)
+        else:
+            result = InlineResult(pickle.dumps(value))
+        self._world.was_computed(launch, definition.shuffle)
+        self.report(TaskSucceeded(attempt, started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached)))
+        self._forget(attempt)
+
+    def _end(self, attempt: AttemptId, failure: TaskFailure) -> None:
+        _, started_at = self.running[attempt]
+        self.report(TaskFailed(attempt, started_at, self._world.now, failure, TaskMetrics()))
+        self._forget(attempt)
+
+    def _forget(self, attempt: AttemptId) -> None:
+        del self.running[attempt]
+        self._remember(attempt, None)
+        self._fill()
+
+    def _definition(self, launch: TaskLaunch) -> StageDefinition:
+        return self._stages.get((launch.app, launch.stage, launch.stage_attempt)) or self._last_known[launch.app, launch.stage]
+
+    @property
+    def _last_known(self) -> dict[tuple[AppId, StageId], StageDefinition]:
+        return {key[:2]: definition for key, definition in self._stages.items()}
+
+    def _program(self, launch: TaskLaunch) -> SimulatedProgram:
+        content = self._definition(launch).program
+        if content.inline is None:
+            return SimulatedProgram(launch.stage)
+        program = self._programs.get(content.inline)
+        if program is None:
+            program = self._programs[content.inline] = msgspec.json.decode(content.inline, type=SimulatedProgram)
+        return program
+
+    def _compute(
+        self, launch: TaskLaunch, definition: StageDefinition, program: SimulatedProgram, newly_cached: list[BlockInfo]
+    ) -> Value:
+        for content in (definition.program, *definition.attachments):
+            if content.inline is None and not definition.content_addresses.get(content.id):
+                raise _Failed(ContentMissing((content.id,)))
+        for rdd in program.cached:
+            block = self.cache.get((launch.app, rdd, launch.partition))
+            if block is not None:
+                return block
+        origin = None
+        if program.indeterminate and definition.shuffle is not None:
+            origin = (definition.shuffle, launch.partition, launch.attempt)
+        inputs = [value for shuffle in program.parents for value in self._read(launch.app, definition, shuffle)]
+        value = computed(program.key, launch.partition, inputs, origin)
+        for rdd in program.cached:
+            self.cache[launch.app, rdd, launch.partition] = value
+            newly_cached.append(BlockInfo(rdd, launch.partition, _OUTPUT_BYTES))
+        return value
+
+    def _read(self, app: AppId, definition: StageDefinition, shuffle: ShuffleId) -> list[Value]:
+        sources = next((each for each in definition.sources if each.shuffle == shuffle), None)
+        if sources is None:
+            raise _Failed(FetchFailure(shuffle, None, None, HostToken(""), "missing", "its sources were not sent"))
+        values = []
+        for status in sources.outputs:
+            host = self._world.host(status.host)
+            near = host is self.host
+            if not near and not any(each.alive and not each.silent for each in host.executors.values()):
+                failure = FetchFailure(shuffle, None, None, status.host, "unreachable", "nobody answers", sources.epoch)
+                raise _Failed(failure)
+            value = host.files.get((app, shuffle, status.map_partition, status.attempt))
+            if value is None:
+                failure = FetchFailure(
+                    shuffle, status.map_partition, status.attempt, status.host, "missing", "no such file", sources.epoch
+                )
+                raise _Failed(failure)
+            values.append(value)
+        return values
+
+    # -- reporting
+
+    def report(self, report: TaskReport) -> None:
+        """Tell the core, with whatever else happens within the batching time."""
+        self._reports.append(report)
+        if not self._flushing:
+            self._flushing = True
+            self._world.later(self._report_batch_s, self.flush)
+
+    def flush(self) -> None:
+        """Send what waits; a start whose ending is here too is left out."""
+        self._flushing = False
+        if not self.alive or not self._reports:
+            return
+        if self.silent:
+            self._flushing = True
+            self._world.later(1.0, self.flush)
+            return
+        reports, self._reports = self._reports, deque()
+        ended = {report.attempt for report in reports if not isinstance(report, TaskStarted)}
+        kept = tuple(report for report in reports if not (isinstance(report, TaskStarted) and report.attempt in ended))
+        self._world.send(self, TasksReported(self.id, kept))
