@@ -208,10 +208,13 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
     def _end_sessions(self, reason: str) -> None:
         """Everybody hears that it is over; executors are told to drop what applications left."""
         for driver in list(self._drivers.values()):
-            driver.tell(act.ApplicationExpired(driver.app, reason))
-            driver.flush()
-            self._core_loop.submit(sti.ApplicationClosed(driver.app, reason))
-            self._end_session(driver)
+            self._expel(driver, reason)
+
+    def _expel(self, driver: DriverPeer, reason: str) -> None:
+        driver.tell(act.ApplicationExpired(driver.app, reason))
+        driver.flush()
+        self._core_loop.submit(sti.ApplicationClosed(driver.app, reason))
+        self._end_session(driver)
 
     def _end_session(self, driver: DriverPeer) -> None:
         self._drivers.pop(driver.app, None)
@@ -257,8 +260,13 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
             return Refused("ClusterError", f"no worker at {address} is registered"), None
         here = f"the executor at {address}"
         complaint = version_complaint(here, request.versions, "the scheduler", own_versions(), programs=False)
-        for driver in self._drivers.values():
-            complaint = complaint or version_complaint(here, request.versions, f"the driver {driver.name}", driver.versions)
+        for driver in list(self._drivers.values()):
+            mismatch = version_complaint(here, request.versions, "the driver", driver.versions)
+            if mismatch is not None and len(self._executors):
+                complaint = complaint or mismatch
+            elif mismatch is not None:
+                # The first executor since the driver came: the cluster is not what that driver needs.
+                self._expel(driver, mismatch)
         if complaint is not None:
             self._problems[address] = complaint
             return Refused("VersionMismatch", complaint), None

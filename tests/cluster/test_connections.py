@@ -88,7 +88,7 @@ def test_an_executor_whose_connection_breaks_comes_back_with_its_tasks(link):
 def test_a_driver_the_scheduler_forgot_learns_it_and_its_jobs_end(cluster, config):
     link = ClientLink.connect(cluster.cluster, config=config)
     heard = Heard(link)
-    job = map_job(link, 2, lambda i: __import__("time").sleep(3))
+    job = map_job(link, 2, lambda i: [__import__("time").sleep(0.01) for _ in range(300)])
     heard.wait_for(ev.TaskStart)
     plugin = cluster.cluster.scheduler.plugins[PLUGIN_NAME]
 
@@ -133,6 +133,22 @@ def test_another_python_on_an_executor_is_refused_and_named(cluster, config, lin
     monkeypatch.setattr(client_link, "own_versions", lambda: wire.Versions(mine.flowkit, "3.99", mine.cloudpickle))
     with pytest.raises(VersionMismatch, match=r"Python 3\.99, the executor at tcp://.* has Python"):
         ClientLink.connect(cluster.cluster, config=config)
+
+
+def test_a_driver_that_came_before_any_executor_and_fits_none_learns_why(config, monkeypatch):
+    from distributed import LocalCluster
+
+    from flowkit.cluster import client_link, wire
+
+    mine = wire.own_versions()
+    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        with monkeypatch.context() as patched:
+            patched.setattr(client_link, "own_versions", lambda: wire.Versions(mine.flowkit, "3.99", mine.cloudpickle))
+            link = ClientLink.connect(cluster, config=config)
+        cluster.scale(1)
+        with pytest.raises(ApplicationLost, match=r"the driver has Python 3\.99"):
+            link.slots
+        link.close()
 
 
 _WITHOUT_FLOWKIT = """

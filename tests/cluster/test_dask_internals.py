@@ -94,10 +94,7 @@ def test_status_changes_and_closings_pass_the_log_of_events():
         scheduler.add_plugin(plugin, name="hear")
         address = worker.address
         worker.status = Status.paused
-        while not any(
-            m.get("action") == "worker-status-change" and m["status"] == "paused" for t, m in plugin.heard if t == address
-        ):
-            await asyncio.sleep(0.01)
+        await plugin.wait_for(address, "worker-status-change", status="paused")
         await worker.close(reason="enough")
         await plugin.wait_for(address, "closing-worker", reason="enough")
         await scheduler.close()

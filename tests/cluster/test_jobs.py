@@ -190,3 +190,16 @@ def test_an_asynchronous_client_is_refused(cluster):
                 ClientLink.connect(client)
 
     asyncio.run(connect())
+
+
+def test_jobs_submitted_out_of_the_order_of_their_numbers_all_run(link):
+    from tests.cluster import conftest
+
+    later = next(conftest._numbers), next(conftest._numbers)
+    numbers = iter(reversed(later))
+    before, conftest._numbers = conftest._numbers, numbers
+    try:
+        jobs = [map_job(link, 2, lambda i: i) for _ in later]
+    finally:
+        conftest._numbers = before
+    assert [job.wait(10) for job in jobs] == [[[0], [1]]] * 2
