@@ -11,6 +11,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, assert_never
 
 import msgspec
@@ -71,6 +72,20 @@ class World(Protocol):
     def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None: ...
 
 
+@dataclass(slots=True)
+class _Stage:
+    """One attempt at a stage; tasks keep theirs, whatever is forgotten meanwhile."""
+
+    definition: StageDefinition
+
+
+@dataclass(slots=True)
+class _Task:
+    launch: TaskLaunch
+    stage: _Stage
+    started_at: float = 0.0
+
+
 class _Failed(Exception):
     def __init__(self, failure: TaskFailure) -> None:
         super().__init__(str(failure))
@@ -87,15 +102,15 @@ class SimulatedExecutor:
         self.alive = True
         #: stopped: it does nothing and hears nothing until it is continued
         self.silent = False
-        self.queue: OrderedDict[AttemptId, TaskLaunch] = OrderedDict()
-        self.running: dict[AttemptId, tuple[TaskLaunch, float]] = {}
+        self.queue: OrderedDict[AttemptId, _Task] = OrderedDict()
+        self.running: dict[AttemptId, _Task] = {}
         self.cache: dict[tuple[AppId, RddId, PartitionIndex], Value] = {}
         self.results: dict[AttemptId, Value] = {}
         #: highest number of tasks that ran at once
         self.most_running = 0
         self._world = world
         self._past: OrderedDict[AttemptId, str | None] = OrderedDict()
-        self._stages: dict[tuple[AppId, StageId, int], StageDefinition] = {}
+        self._stages: dict[tuple[AppId, StageId, int], _Stage] = {}
         self._programs: dict[bytes, SimulatedProgram] = {}
         self._reports: deque[TaskReport] = deque()
         self._report_batch_s = report_batch_s
@@ -108,8 +123,10 @@ class SimulatedExecutor:
         match action:
             case act.DefineStage(definition=new):
                 known = self._stages.get((new.app, new.stage, new.stage_attempt))
-                if known is None or new.version > known.version:
-                    self._stages[new.app, new.stage, new.stage_attempt] = new
+                if known is None:
+                    self._stages[new.app, new.stage, new.stage_attempt] = _Stage(new)
+                elif new.version > known.definition.version:
+                    known.definition = new
             case act.ForgetStage(app=app, stage=stage):
                 for key in [key for key in self._stages if key[:2] == (app, stage)]:
                     del self._stages[key]
@@ -147,6 +164,11 @@ class SimulatedExecutor:
         """What it would say of itself now."""
         return Heartbeat(self.id, (*self.queue, *self.running))
 
+    def unreported(self) -> list[FileName]:
+        """Files nobody has heard of yet."""
+        attempts = {report.attempt for report in self._reports if isinstance(report, TaskSucceeded)}
+        return [name for name in self.host.files if name[3] in attempts]
+
     def _launch(self, tasks: tuple[TaskLaunch, ...]) -> None:
         for task in tasks:
             if task.attempt in self.queue or task.attempt in self.running:
@@ -156,10 +178,10 @@ class SimulatedExecutor:
                 if reason is not None:
                     self._past[task.attempt] = None
                     self._never_ran(task.attempt, reason)
-            elif (task.app, task.stage, task.stage_attempt) not in self._stages:
+            elif (stage := self._stages.get((task.app, task.stage, task.stage_attempt))) is None:
                 self._never_ran(task.attempt, f"stage {task.stage}.{task.stage_attempt} is unknown on {self.id}")
             else:
-                self.queue[task.attempt] = task
+                self.queue[task.attempt] = _Task(task, stage)
         self._fill()
 
     def _kill(self, attempts: tuple[AttemptId, ...], reason: str) -> None:
@@ -173,9 +195,8 @@ class SimulatedExecutor:
                 self._remember(attempt, reason)
 
     def _drop_application(self, app: AppId) -> None:
-        mine = [launch.attempt for launch in self.queue.values() if launch.app == app]
-        mine += [attempt for attempt, (launch, _) in self.running.items() if launch.app == app]
-        self._kill(tuple(mine), "the application is over")
+        known = [*self.queue.values(), *self.running.values()]
+        self._kill(tuple(task.launch.attempt for task in known if task.launch.app == app), "the application is over")
         for key in [key for key in self._stages if key[0] == app]:
             del self._stages[key]
         for block in [block for block in self.cache if block[0] == app]:
@@ -196,11 +217,12 @@ class SimulatedExecutor:
 
     def _fill(self) -> None:
         while self.queue and len(self.running) < self.slots:
-            attempt, launch = self.queue.popitem(last=False)
-            self.running[attempt] = launch, self._world.now
+            attempt, task = self.queue.popitem(last=False)
+            task.started_at = self._world.now
+            self.running[attempt] = task
             self.most_running = max(self.most_running, len(self.running))
             self.report(TaskStarted(attempt, self._world.now))
-            self._world.later(self._world.task_s(launch), lambda attempt=attempt: self._time_is_up(attempt))  # type: ignore[misc]
+            self._world.later(self._world.task_s(task.launch), partial(self._time_is_up, attempt))
 
     def _time_is_up(self, attempt: AttemptId) -> None:
         if not self.alive or attempt not in self.running:
@@ -208,11 +230,11 @@ class SimulatedExecutor:
         if self.silent:
             self._world.later(1.0, lambda: self._time_is_up(attempt))
             return
-        launch, _ = self.running[attempt]
-        planned = self._world.planned_failure(launch)
+        task = self.running[attempt]
+        planned = self._world.planned_failure(task.launch)
         if planned is not None:
             self._end(attempt, planned)
-        elif self._program(launch).commits:
+        elif self._program(task).commits:
             self._ask_to_commit(attempt)
         else:
             self._finish(attempt)
@@ -224,8 +246,8 @@ class SimulatedExecutor:
             self._world.later(_COMMIT_RESEND_S, lambda: self._ask_to_commit(attempt))
 
     def _finish(self, attempt: AttemptId) -> None:
-        launch, started_at = self.running[attempt]
-        definition, program = self._definition(launch), self._program(launch)
+        task = self.running[attempt]
+        launch, definition, program = task.launch, task.stage.definition, self._program(task)
         newly_cached: list[BlockInfo] = []
         try:
             value = self._compute(launch, definition, program, newly_cached)
@@ -243,11 +265,11 @@ class SimulatedExecutor:
         else:
             result = InlineResult(pickle.dumps(value))
         self._world.was_computed(launch, definition.shuffle)
-        self.report(TaskSucceeded(attempt, started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached)))
+        self.report(TaskSucceeded(attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached)))
         self._forget(attempt)
 
     def _end(self, attempt: AttemptId, failure: TaskFailure) -> None:
-        _, started_at = self.running[attempt]
+        started_at = self.running[attempt].started_at
         self.report(TaskFailed(attempt, started_at, self._world.now, failure, TaskMetrics()))
         self._forget(attempt)
 
@@ -256,17 +278,10 @@ class SimulatedExecutor:
         self._remember(attempt, None)
         self._fill()
 
-    def _definition(self, launch: TaskLaunch) -> StageDefinition:
-        return self._stages.get((launch.app, launch.stage, launch.stage_attempt)) or self._last_known[launch.app, launch.stage]
-
-    @property
-    def _last_known(self) -> dict[tuple[AppId, StageId], StageDefinition]:
-        return {key[:2]: definition for key, definition in self._stages.items()}
-
-    def _program(self, launch: TaskLaunch) -> SimulatedProgram:
-        content = self._definition(launch).program
+    def _program(self, task: _Task) -> SimulatedProgram:
+        content = task.stage.definition.program
         if content.inline is None:
-            return SimulatedProgram(launch.stage)
+            return SimulatedProgram(task.launch.stage)
         program = self._programs.get(content.inline)
         if program is None:
             program = self._programs[content.inline] = msgspec.json.decode(content.inline, type=SimulatedProgram)

@@ -1,0 +1,423 @@
+"""A whole cluster in one thread: the real scheduler core, executors that compute nothing, a clock that is only a number.
+
+Runs in tests, one call at a time. 10,000 executors fit; a second of cluster time costs what the core and the queues cost.
+
+Every message takes a moment on its way, and may be doubled, dropped or overtaken if ``Network`` says so. Between two ends order
+is kept otherwise, as the real channels keep it. Faults are calls: ``kill_executor``, ``stop_executor``, ``delete_output`` and so
+on. What was computed and what was lost is counted, so that a test can compare.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
+from random import Random
+from typing import assert_never
+
+from flowkit.config import Config
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
+from flowkit.model.job_spec import JobSpec
+from flowkit.model.task import InlineResult, StoredResult, TaskFailure, TaskLaunch
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.core import SchedulerCore
+from flowkit.testing.simulated_executor import FileName, SimulatedExecutor, SimulatedHost
+from flowkit.testing.simulated_jobs import Value
+
+Partition = tuple[AppId, StageId, PartitionIndex]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How messages fare between the scheduler and executors. Those of drivers are late, never lost."""
+
+    delay_s: tuple[float, float] = (0.001, 0.002)
+    #: probability that a message comes twice
+    duplicate: float = 0.0
+    #: probability that it never comes
+    drop: float = 0.0
+    #: later messages may overtake earlier ones
+    reorder: bool = False
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether each message comes once and in order, as over the real channels."""
+        return not (self.duplicate or self.drop or self.reorder)
+
+
+@dataclass(slots=True)
+class SimulatedJob:
+    """A job as its driver sees it."""
+
+    spec: JobSpec
+    values: dict[PartitionIndex, Value] = field(default_factory=dict)
+    ended: bool = False
+    #: None when it succeeded
+    failed: act.JobFailed | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is over, and well."""
+        return self.ended and self.failed is None
+
+    @property
+    def numbers(self) -> dict[PartitionIndex, int]:
+        """The results, to be compared with ``simulated_jobs.expected``."""
+        return {partition: value.number for partition, value in self.values.items()}
+
+
+class SimulatedCluster:
+    """Scheduler core, executors and drivers.
+
+    Parameters
+    ----------
+    config
+        For the core.
+    seed
+        Of the core's ties and of the network.
+    task_s
+        Seconds a task takes, or a function of its launch.
+    network
+        What happens to messages.
+    report_batch_s
+        How long executors gather reports before they send them.
+
+    Examples
+    --------
+    >>> from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
+    >>> cluster = SimulatedCluster()
+    >>> for number in range(3):
+    ...     _ = cluster.add_executor()
+    >>> app = cluster.open_application("a")
+    >>> pairs = map_stage(0, 8)
+    >>> done = cluster.submit(job(app, 0, pairs, result_stage(1, 4, [pairs])))
+    >>> cluster.run()
+    >>> done.numbers == expected(done.spec)
+    True
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        seed: int = 0,
+        task_s: float | Callable[[TaskLaunch], float] = 0.01,
+        network: Network | None = None,
+        report_batch_s: float = 0.0,
+    ) -> None:
+        self.config = config or Config(validate=True)
+        self.core = SchedulerCore(self.config, seed=seed)
+        self.now = 0.0
+        self.network = network or Network()
+        self.executors: dict[ExecutorId, SimulatedExecutor] = {}
+        self.hosts: dict[HostToken, SimulatedHost] = {}
+        self.jobs: dict[tuple[AppId, JobId], SimulatedJob] = {}
+        self.events: list[Event] = []
+        #: every action of the core, when ``keep_actions`` is set
+        self.actions: list[act.Action] = []
+        self.keep_actions = False
+        #: how often a map partition was computed to its end
+        self.computed: Counter[Partition] = Counter()
+        #: how often what was computed went away, or never became known
+        self.lost: Counter[Partition] = Counter()
+        #: failures that the next attempts at a task will report
+        self.failures: dict[Partition, deque[TaskFailure]] = defaultdict(deque)
+        #: contents drivers put again when asked
+        self.puts_content_again = True
+        self._task_s = task_s
+        self._report_batch_s = report_batch_s
+        self._rng = Random(seed)
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._inbox: list[sti.Stimulus] = []
+        self._arrivals: dict[tuple[str, str], float] = {}
+        self._drivers: set[AppId] = set()
+        self._made = 0
+        self._numbers = 0
+
+    # -- what a test does
+
+    def add_executor(self, host: str = "host", slots: int = 2, names: tuple[str, ...] = ()) -> ExecutorId:
+        """A new process on a host, which may have files already."""
+        self._made += 1
+        executor = SimulatedExecutor(
+            ExecutorId(f"tcp://{host}:{self._made}#1"), self.host(HostToken(host)), slots, self, self._report_batch_s
+        )
+        self.executors[executor.id] = executor
+        executor.host.executors[executor.id] = executor
+        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names))
+        self._beat(executor)
+        return executor.id
+
+    def kill_executor(self, executor: ExecutorId, *, task_caused: bool = False, reason: str = "killed by a test") -> None:
+        """The process ends; Dask notices. Its host's files stay."""
+        self._end(self.executors[executor])
+        self._to_core(sti.ExecutorLost(executor, reason, task_caused), channel=("executor", executor), reliable=True)
+
+    def stop_executor(self, executor: ExecutorId) -> None:
+        """It falls silent; nobody is told."""
+        stopped = self.executors[executor]
+        stopped.silent = True
+        if all(each.silent for each in stopped.host.executors.values()):
+            self._count_lost(list(stopped.host.files))
+
+    def continue_executor(self, executor: ExecutorId) -> None:
+        """It goes on where it was."""
+        self.executors[executor].silent = False
+
+    def tell(self, stimulus: sti.Stimulus) -> None:
+        """News that comes from the cluster itself: pauses, drains, slots, evictions."""
+        channel = ("executor", getattr(stimulus, "executor", ""))
+        self._to_core(stimulus, channel=channel, reliable=True)
+
+    def delete_output(self, app: AppId, shuffle: int, partition: int) -> int:
+        """Files of one map output vanish from every host; returns how many."""
+        gone = 0
+        for host in self.hosts.values():
+            for name in [name for name in host.files if name[:3] == (app, shuffle, partition)]:
+                del host.files[name]
+                gone += 1
+        self.lost[app, StageId(shuffle), PartitionIndex(partition)] += gone
+        return gone
+
+    def delete_host(self, token: str) -> None:
+        """The machine is gone with its disk."""
+        host = self.hosts[HostToken(token)]
+        for executor in list(host.executors):
+            self.kill_executor(executor, reason="the machine is gone")
+        host.files.clear()
+
+    def fail(self, app: AppId, stage: int, partition: int, *failures: TaskFailure) -> None:
+        """The next attempts at this task end so."""
+        self.failures[app, StageId(stage), PartitionIndex(partition)].extend(failures)
+
+    def open_application(self, name: str, lease_s: float = 60.0) -> AppId:
+        """A driver begins, and renews its lease until it is closed or lost."""
+        app = AppId(name)
+        self._drivers.add(app)
+        self._from_driver(app, sti.ApplicationOpened(app, name, "simulated", lease_s))
+        self._renew(app, lease_s / 3)
+        return app
+
+    def close_application(self, app: AppId) -> None:
+        """The driver says farewell."""
+        self._drivers.discard(app)
+        self._from_driver(app, sti.ApplicationClosed(app, "closed by a test"))
+
+    def lose_driver(self, app: AppId) -> None:
+        """It dies without a word."""
+        self._drivers.discard(app)
+
+    def submit(self, spec: JobSpec) -> SimulatedJob:
+        """Start a job."""
+        found = self.jobs[spec.app, spec.job] = SimulatedJob(spec)
+        self._from_driver(spec.app, sti.JobSubmitted(spec))
+        return found
+
+    def cancel(self, job: SimulatedJob) -> None:
+        """Ask for a job's end."""
+        self._from_driver(job.spec.app, sti.JobCancelRequested(job.spec.app, job.spec.job, "cancelled by a test"))
+
+    def driver_says(self, stimulus: sti.RddUnpersistRequested | sti.ShuffleReleased | sti.ResultLost) -> None:
+        """Something else a driver asks for."""
+        self._from_driver(stimulus.app, stimulus)
+
+    # -- time
+
+    def run(self, limit_s: float = 3_600.0) -> None:
+        """Go on until every job is over and quiet has returned; ``TimeoutError`` if that is not within the limit."""
+        until = self.now + limit_s
+        while not all(job.ended for job in self.jobs.values()):
+            if self.now >= until or not self._step(until):
+                waiting = [key for key, job in self.jobs.items() if not job.ended]
+                raise TimeoutError(f"jobs {waiting} are not over after {limit_s:g} s: {self.core.statistics()}")
+        self.advance(5 * self.config.heartbeat_s)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        until = self.now + seconds
+        while self._step(until):
+            pass
+        self.now = until
+
+    def _step(self, until: float) -> bool:
+        """Go to the next thing that happens, unless that is later; what happens at one time is one batch for the core."""
+        wakeup = self.core.next_wakeup()
+        due = min(self._calls[0][0] if self._calls else until + 1.0, until + 1.0 if wakeup is None else wakeup)
+        if due > until:
+            return False
+        self.now = max(self.now, due)
+        while self._calls and self._calls[0][0] <= self.now:
+            heappop(self._calls)[2]()
+        if wakeup is not None and wakeup <= self.now:
+            self._inbox.append(sti.Tick())
+        if self._inbox:
+            batch, self._inbox = self._inbox, []
+            for action in self.core.handle_all(batch, self.now):
+                self._perform(action)
+        return True
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call it then."""
+        self._numbers += 1
+        heappush(self._calls, (self.now + delay_s, self._numbers, call))
+
+    # -- what executors need
+
+    def host(self, token: HostToken) -> SimulatedHost:
+        """The host of this token, made at first use."""
+        return self.hosts.setdefault(token, SimulatedHost(token))
+
+    def send(self, executor: SimulatedExecutor, stimulus: sti.Stimulus) -> None:
+        """An executor's message sets out."""
+        self._to_core(stimulus, channel=("executor", executor.id), reliable=isinstance(stimulus, sti.ExecutorReady))
+
+    def task_s(self, launch: TaskLaunch) -> float:
+        """How long a task takes."""
+        return self._task_s(launch) if callable(self._task_s) else self._task_s
+
+    def planned_failure(self, launch: TaskLaunch) -> TaskFailure | None:
+        """How this attempt is to end, if a test said so."""
+        planned = self.failures.get((launch.app, launch.stage, launch.partition))
+        return planned.popleft() if planned else None
+
+    def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None:
+        """Count it."""
+        if shuffle is not None:
+            self.computed[launch.app, launch.stage, launch.partition] += 1
+
+    # -- messages
+
+    def _from_driver(self, app: AppId, stimulus: sti.Stimulus) -> None:
+        self._to_core(stimulus, channel=("driver", app), reliable=True)
+
+    def _to_core(self, stimulus: sti.Stimulus, *, channel: tuple[str, str], reliable: bool) -> None:
+        self._deliver(("in", *channel), partial(self._arrive, stimulus), reliable=reliable)
+
+    def _arrive(self, stimulus: sti.Stimulus) -> None:
+        self._inbox.append(stimulus)
+
+    def _deliver(self, channel: tuple[str, ...], call: Callable[[], None], *, reliable: bool) -> None:
+        network = self.network
+        if not reliable and network.drop and self._rng.random() < network.drop:
+            return
+        copies = 2 if not reliable and network.duplicate and self._rng.random() < network.duplicate else 1
+        for _ in range(copies):
+            at = self.now + self._rng.uniform(*network.delay_s)
+            if reliable or not network.reorder:
+                at = self._arrivals[channel] = max(at, self._arrivals.get(channel, 0.0))
+            self._numbers += 1
+            heappush(self._calls, (at, self._numbers, call))
+
+    def _perform(self, action: act.Action) -> None:
+        if self.keep_actions:
+            self.actions.append(action)
+        match action:
+            case act.Publish(event=event):
+                self.events.append(event)
+            case act.DeliverResult() | act.JobSucceeded() | act.JobFailed() | act.RequestContent() | act.ApplicationExpired():
+                if isinstance(action, act.JobFailed):
+                    # What its attempts report from now on is not wanted, so it may be computed again for another job.
+                    self._count_lost([name for host in self.hosts.values() for name in host.files if name[0] == action.app])
+                self._deliver(("out", "driver", action.app), partial(self._driver_hears, action), reliable=True)
+            case act.ExpireExecutor(executor=executor):
+                if executor in self.executors:
+                    self._end(self.executors[executor])
+            case (
+                act.Launch()
+                | act.DefineStage()
+                | act.ForgetStage()
+                | act.Recall()
+                | act.Kill()
+                | act.AnswerCommit()
+                | act.ReleaseResults()
+                | act.DropRdd()
+                | act.DropShuffle()
+                | act.DropApplication()
+            ):
+                self._deliver(("out", "executor", action.executor), partial(self._executor_hears, action), reliable=False)
+            case _:
+                assert_never(action)
+
+    def _executor_hears(self, action: act.ExecutorAction) -> None:
+        executor = self.executors.get(action.executor)
+        if executor is None:
+            return
+        if executor.silent:  # it lies in the socket until the process goes on
+            self.later(1.0, partial(self._executor_hears, action))
+            return
+        executor.perform(action)
+
+    # -- drivers
+
+    def _driver_hears(self, action: act.DriverAction) -> None:
+        if action.app not in self._drivers:
+            return
+        match action:
+            case act.DeliverResult(app=app, job=number, partition=partition, attempt=attempt, executor=holder, result=result):
+                found = self.jobs[app, number]
+                if isinstance(result, InlineResult):
+                    found.values[partition] = pickle.loads(result.data)
+                elif isinstance(result, StoredResult):
+                    self.later(0.001, partial(self._fetch, found, partition, attempt, holder))
+            case act.JobSucceeded(app=app, job=number):
+                self.jobs[app, number].ended = True
+            case act.JobFailed(app=app, job=number):
+                found = self.jobs[app, number]
+                found.ended, found.failed = True, action
+            case act.RequestContent(app=app, content=content):
+                if self.puts_content_again:
+                    self._put_content(app, content)
+            case act.ApplicationExpired(app=app, reason=reason):
+                self._drivers.discard(app)
+                for (owner, number), found in self.jobs.items():
+                    if owner == app and not found.ended:
+                        found.ended, found.failed = True, act.JobFailed(app, number, "ApplicationLost", reason)
+            case _:
+                assert_never(action)
+
+    def _fetch(self, job: SimulatedJob, partition: PartitionIndex, attempt: AttemptId, holder: ExecutorId) -> None:
+        executor = self.executors.get(holder)
+        app = job.spec.app
+        if job.ended or app not in self._drivers:
+            return
+        if executor is None or executor.silent or attempt not in executor.results:
+            self._from_driver(app, sti.ResultLost(app, job.spec.job, attempt))
+            return
+        job.values[partition] = executor.results[attempt]
+        self._from_driver(app, sti.ResultsFetched(app, (attempt,)))
+
+    def _put_content(self, app: AppId, content: ContentId) -> None:
+        hosts = sorted(host.token for host in self.hosts.values() if host.executors)
+        if hosts:
+            self._from_driver(app, sti.ContentPut(app, content, hosts[0]))
+        else:
+            self.later(1.0, partial(self._put_content, app, content))
+
+    def _renew(self, app: AppId, every_s: float) -> None:
+        if app in self._drivers:
+            self._from_driver(app, sti.LeaseRenewed(app))
+            self.later(every_s, partial(self._renew, app, every_s))
+
+    # -- executors' lives
+
+    def _beat(self, executor: SimulatedExecutor) -> None:
+        if executor.alive:
+            if not executor.silent:
+                self.send(executor, executor.heartbeat())
+            self.later(self.config.heartbeat_s, partial(self._beat, executor))
+
+    def _end(self, executor: SimulatedExecutor) -> None:
+        executor.alive = False
+        self.executors.pop(executor.id, None)
+        executor.host.executors.pop(executor.id, None)
+        gone = list(executor.host.files) if not executor.host.executors else executor.unreported()
+        self._count_lost(gone)
+
+    def _count_lost(self, files: list[FileName]) -> None:
+        for app, shuffle, partition, _attempt in files:
+            self.lost[app, StageId(shuffle), partition] += 1
