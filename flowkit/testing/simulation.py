@@ -111,7 +111,10 @@ class SimulatedCluster:
         report_batch_s: float = 0.0,
     ) -> None:
         self.config = config or Config(validate=True)
+        self.seed = seed
         self.core = SchedulerCore(self.config, seed=seed)
+        #: what the core was given and when, batch by batch, when it validates
+        self.batches: list[tuple[float, list[sti.Stimulus]]] = []
         self.now = 0.0
         self.network = network or Network()
         self.executors: dict[ExecutorId, SimulatedExecutor] = {}
@@ -134,7 +137,7 @@ class SimulatedCluster:
         self._rng = Random(seed)
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
         self._inbox: list[sti.Stimulus] = []
-        self._arrivals: dict[tuple[str, str], float] = {}
+        self._arrivals: dict[tuple[str, ...], float] = {}
         self._drivers: set[AppId] = set()
         self._made = 0
         self._numbers = 0
@@ -205,12 +208,13 @@ class SimulatedCluster:
 
     def close_application(self, app: AppId) -> None:
         """The driver says farewell."""
-        self._drivers.discard(app)
+        self.lose_driver(app)
         self._from_driver(app, sti.ApplicationClosed(app, "closed by a test"))
 
     def lose_driver(self, app: AppId) -> None:
-        """It dies without a word."""
+        """It dies without a word; nobody waits for its jobs any more."""
         self._drivers.discard(app)
+        self._end_jobs(app, "its driver is gone")
 
     def submit(self, spec: JobSpec) -> SimulatedJob:
         """Start a job."""
@@ -257,6 +261,8 @@ class SimulatedCluster:
             self._inbox.append(sti.Tick())
         if self._inbox:
             batch, self._inbox = self._inbox, []
+            if self.config.validate:
+                self.batches.append((self.now, batch))
             for action in self.core.handle_all(batch, self.now):
                 self._perform(action)
         return True
@@ -374,11 +380,14 @@ class SimulatedCluster:
                     self._put_content(app, content)
             case act.ApplicationExpired(app=app, reason=reason):
                 self._drivers.discard(app)
-                for (owner, number), found in self.jobs.items():
-                    if owner == app and not found.ended:
-                        found.ended, found.failed = True, act.JobFailed(app, number, "ApplicationLost", reason)
+                self._end_jobs(app, reason)
             case _:
                 assert_never(action)
+
+    def _end_jobs(self, app: AppId, reason: str) -> None:
+        for (owner, number), found in self.jobs.items():
+            if owner == app and not found.ended:
+                found.ended, found.failed = True, act.JobFailed(app, number, "ApplicationLost", reason)
 
     def _fetch(self, job: SimulatedJob, partition: PartitionIndex, attempt: AttemptId, holder: ExecutorId) -> None:
         executor = self.executors.get(holder)

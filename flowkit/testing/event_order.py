@@ -1,0 +1,74 @@
+"""Checks that events come in the order that ``model.events`` promises, and that nothing is counted twice.
+
+Runs wherever tests do; pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flowkit.model.events import (
+    Event,
+    ExecutorAdded,
+    ExecutorRemoved,
+    JobEnd,
+    JobStart,
+    StageCompleted,
+    StageSubmitted,
+    TaskEnd,
+    TaskStart,
+)
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, JobId, StageId
+
+
+def check_event_order(events: Iterable[Event], *, all_over: bool = True) -> None:
+    """Raise ``AssertionError`` for an event that comes twice, too early or too late.
+
+    Parameters
+    ----------
+    events
+        In the order of publication.
+    all_over
+        Every job, stage and task must have ended, too.
+    """
+    jobs: dict[tuple[AppId, JobId], bool] = {}
+    stages: dict[tuple[AppId, StageId, int], bool] = {}
+    tasks: dict[AttemptId, bool] = {}
+    executors: dict[ExecutorId, bool] = {}
+    last = 0.0
+    for event in events:
+        assert event.time >= last, f"time went back: {event}"
+        last = event.time
+        match event:
+            case JobStart(app=app, job=job):
+                assert (app, job) not in jobs, event
+                jobs[app, job] = True
+            case JobEnd(app=app, job=job):
+                assert jobs[app, job], f"it ended twice: {event}"
+                jobs[app, job] = False
+            case StageSubmitted(app=app, stage=stage, stage_attempt=attempt_number):
+                assert (app, stage, attempt_number) not in stages, event
+                assert event.task_count > 0, event
+                stages[app, stage, attempt_number] = True
+            case StageCompleted(app=app, stage=stage, stage_attempt=attempt_number):
+                assert stages[app, stage, attempt_number], f"it ended twice: {event}"
+                stages[app, stage, attempt_number] = False
+            case TaskStart():
+                assert event.attempt not in tasks, f"it started twice: {event}"
+                assert (event.app, event.stage, event.stage_attempt) in stages, event
+                tasks[event.attempt] = True
+            case TaskEnd():
+                assert tasks.get(event.attempt), f"it ended twice, or never started: {event}"
+                tasks[event.attempt] = False
+            case ExecutorAdded(executor=executor):
+                assert not executors.get(executor), event
+                executors[executor] = True
+            case ExecutorRemoved(executor=executor):
+                assert executors[executor], event
+                executors[executor] = False
+            case _:
+                pass
+    if all_over:
+        for kind, found in (("jobs", jobs), ("stages", stages), ("tasks", tasks)):
+            live = [key for key, lives in found.items() if lives]
+            assert not live, f"{kind} that never ended: {live}"

@@ -1,0 +1,289 @@
+"""The scheduler core against a naive model: random jobs, losses and messages that are late, doubled, dropped or overtaken.
+
+Real core, simulated executors. After each step the core checks its own invariants (``validate``); at the end everything is
+delivered, and then every job is over with the value a naive evaluation has, no more was computed again than was lost, and
+nothing is left. A failing example prints as a plain list of calls.
+"""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import note
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from flowkit.config import Config
+from flowkit.model.ids import AppId, RddId, ShuffleId
+from flowkit.model.job_spec import Determinism, StageSpec
+from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
+from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.core import SchedulerCore
+from flowkit.testing.event_order import check_event_order
+from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
+from flowkit.testing.simulation import Network, SimulatedCluster, SimulatedJob
+
+HOSTS = ("north", "south", "west")
+APPS = ("red", "blue")
+NETWORKS = (
+    Network(),
+    Network(delay_s=(0.0, 0.5)),
+    Network(delay_s=(0.0, 0.5), reorder=True, duplicate=0.3),
+    Network(delay_s=(0.0, 2.0), reorder=True, duplicate=0.2, drop=0.1),
+)
+#: Few enough steps make this many failures of one task; more would end jobs that are to succeed.
+FORGIVING = Config(validate=True, max_task_failures=1_000, max_stage_attempts=1_000, no_executor_timeout_s=600.0)
+OOPS = ExceptionFailure("ValueError", "no", "", None)
+
+app_names = st.sampled_from(APPS)
+places = st.integers(0, 30)
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Everything that can happen to a scheduler."""
+
+    @initialize(seed=st.integers(0, 5), network=st.sampled_from(NETWORKS), executors=st.integers(0, 3))
+    def start(self, seed: int, network: Network, executors: int) -> None:
+        task_s = (0.001, 0.02, 0.4)
+        self.cluster = SimulatedCluster(
+            FORGIVING, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
+        )
+        self.apps: dict[str, AppId] = {}
+        self.stages: dict[AppId, list[StageSpec]] = {}
+        self.stage_numbers = 0
+        self.job_numbers = 0
+        self.submitted: list[SimulatedJob] = []
+        self.cancelled: set[int] = set()
+        self.indeterminate: set[AppId] = set()
+        for number in range(executors):
+            self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3)
+
+    def _executor(self, place: int) -> str | None:
+        executors = sorted(self.cluster.executors)
+        return executors[place % len(executors)] if executors else None
+
+    def _app(self, name: str) -> AppId:
+        if name not in self.apps:
+            self.apps[name] = self.cluster.open_application(f"{name}-{len(self.stages)}")
+            self.stages[self.apps[name]] = []
+        return self.apps[name]
+
+    # -- jobs
+
+    @rule(
+        name=app_names,
+        partitions=st.integers(1, 6),
+        parents=st.lists(places, max_size=2),
+        kind=st.sampled_from([*[Determinism.DETERMINATE] * 5, Determinism.INDETERMINATE]),
+        cached=st.booleans(),
+    )
+    def make_shuffle(self, name: str, partitions: int, parents: list[int], kind: Determinism, cached: bool) -> None:
+        app = self._app(name)
+        read = self._parents(app, parents)
+        if any(parent.determinism is Determinism.INDETERMINATE for parent in read):
+            kind = Determinism.INDETERMINATE  # as the planner has it: what is made from such rows is such
+        if kind is Determinism.INDETERMINATE:
+            self.indeterminate.add(app)
+        number = self.stage_numbers
+        self.stage_numbers += 1
+        self.stages[app].append(
+            map_stage(number, partitions, read, determinism=kind, cached=100 + number if cached and read else None)
+        )
+
+    def _parents(self, app: AppId, places: list[int]) -> list[StageSpec]:
+        known = self.stages[app]
+        return list({known[place % len(known)].stage: known[place % len(known)] for place in places}.values()) if known else []
+
+    @rule(
+        name=app_names,
+        partitions=st.integers(0, 6),
+        parents=st.lists(places, max_size=2),
+        stores=st.booleans(),
+        commits=st.booleans(),
+    )
+    def submit(self, name: str, partitions: int, parents: list[int], stores: bool, commits: bool) -> None:
+        app = self._app(name)
+        read = self._parents(app, parents)
+        result = result_stage(
+            self.stage_numbers, max(1, partitions), read, wanted=range(partitions), stores_result=stores, commits=commits
+        )
+        self.stage_numbers += 1
+        by_shuffle = {stage.shuffle: stage for stage in self.stages[app]}
+        needed: dict[int, StageSpec] = {}
+        waiting = [result]
+        while waiting:
+            stage = waiting.pop()
+            needed[stage.stage] = stage
+            waiting += [by_shuffle[parent.shuffle] for parent in stage.parents]
+        self.submitted.append(
+            self.cluster.submit(job(app, self.job_numbers, *(needed[number] for number in sorted(needed))))
+        )
+        self.job_numbers += 1
+
+    @precondition(lambda self: self.submitted)
+    @rule(place=places)
+    def cancel(self, place: int) -> None:
+        chosen = self.submitted[place % len(self.submitted)]
+        self.cancelled.add(chosen.spec.job)
+        self.cluster.cancel(chosen)
+
+    @rule(name=app_names)
+    def close_application(self, name: str) -> None:
+        app = self.apps.pop(name, None)
+        if app is not None:
+            self.cancelled.update(each.spec.job for each in self.submitted if each.spec.app == app)
+            self.cluster.close_application(app)
+
+    @rule(name=app_names, place=places)
+    def unpersist(self, name: str, place: int) -> None:
+        app = self.apps.get(name)
+        if app is not None and self.stages[app]:
+            stage = self.stages[app][place % len(self.stages[app])]
+            for cached in stage.cached:
+                self.cluster.driver_says(sti.RddUnpersistRequested(app, RddId(cached.rdd)))
+
+    @rule(name=app_names, place=places)
+    def release_shuffle(self, name: str, place: int) -> None:
+        app = self.apps.get(name)
+        if app is None or not self.stages[app]:
+            return
+        stage = self.stages[app][place % len(self.stages[app])]
+        # The driver's garbage collector: nothing that could be submitted again refers to it.
+        if not any(stage.shuffle in {parent.shuffle for parent in each.parents} for each in self.stages[app]):
+            self.stages[app].remove(stage)
+            assert stage.shuffle is not None
+            self.cluster.driver_says(sti.ShuffleReleased(app, ShuffleId(stage.shuffle)))
+
+    # -- executors
+
+    @rule(host=st.sampled_from(HOSTS), slots=st.integers(1, 3))
+    def add_executor(self, host: str, slots: int) -> None:
+        if len(self.cluster.executors) < 6:
+            self.cluster.add_executor(host, slots)
+
+    @rule(place=places, task_caused=st.booleans())
+    def kill_executor(self, place: int, task_caused: bool) -> None:
+        executor = self._executor(place)
+        if executor is not None:
+            self.cluster.kill_executor(executor, task_caused=task_caused)
+
+    @rule(place=places)
+    def stop_executor(self, place: int) -> None:
+        executor = self._executor(place)
+        if executor is not None:
+            self.cluster.stop_executor(executor)
+
+    @rule(place=places)
+    def continue_executor(self, place: int) -> None:
+        executor = self._executor(place)
+        if executor is not None:
+            self.cluster.continue_executor(executor)
+
+    @rule(place=places, what=st.sampled_from(["pause", "resume", "drain", "slots"]), slots=st.integers(0, 3))
+    def change_executor(self, place: int, what: str, slots: int) -> None:
+        executor = self._executor(place)
+        if executor is None:
+            return
+        match what:
+            case "pause":
+                self.cluster.tell(sti.ExecutorPaused(executor))
+            case "resume":
+                self.cluster.tell(sti.ExecutorResumed(executor))
+            case "drain":
+                self.cluster.tell(sti.ExecutorDraining(executor))
+            case _:
+                self.cluster.tell(sti.SlotsChanged(executor, slots))
+
+    @rule(place=places)
+    def evict_blocks(self, place: int) -> None:
+        executor = self._executor(place)
+        if executor is not None:
+            cache = self.cluster.executors[executor].cache
+            for app, rdd, partition in list(cache)[::2]:
+                del cache[app, rdd, partition]
+                self.cluster.tell(sti.BlocksEvicted(executor, app, ((rdd, partition),)))
+
+    # -- faults of tasks and files
+
+    @precondition(lambda self: self.submitted)
+    @rule(place=places, stage=places, partition=st.integers(0, 5), times=st.integers(1, 3), memory=st.booleans())
+    def fail_task(self, place: int, stage: int, partition: int, times: int, memory: bool) -> None:
+        spec = self.submitted[place % len(self.submitted)].spec
+        failing = spec.stages[stage % len(spec.stages)].stage
+        self.cluster.fail(spec.app, failing, partition, *[MemoryFailure("no room") if memory else OOPS] * times)
+
+    @precondition(lambda self: self.submitted)
+    @rule(place=places, stage=places, partition=st.integers(0, 5))
+    def delete_output(self, place: int, stage: int, partition: int) -> None:
+        spec = self.submitted[place % len(self.submitted)].spec
+        self.cluster.delete_output(spec.app, spec.stages[stage % len(spec.stages)].stage, partition)
+
+    @precondition(lambda self: self.submitted)
+    @rule(place=places, partition=st.integers(0, 5), epoch=st.integers(0, 50))
+    def report_a_false_fetch_failure(self, place: int, partition: int, epoch: int) -> None:
+        spec = self.submitted[place % len(self.submitted)].spec
+        for stage in spec.stages:
+            for parent in stage.parents:
+                failure = FetchFailure(parent.shuffle, None, None, HostToken("north"), "unreachable", "?", epoch=0)
+                self.cluster.fail(spec.app, stage.stage, partition, failure)
+
+    # -- time
+
+    @rule(seconds=st.sampled_from([0.001, 0.01, 0.1, 1.0, 5.0, 20.0]))
+    def wait(self, seconds: float) -> None:
+        self.cluster.advance(seconds)
+
+    @invariant()
+    def slots_are_respected(self) -> None:
+        if hasattr(self, "cluster"):
+            for executor in self.cluster.executors.values():
+                assert len(executor.running) <= max(executor.slots, executor.most_running)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "cluster"):
+            return
+        cluster = self.cluster
+        for executor in list(cluster.executors):
+            cluster.continue_executor(executor)
+        cluster.failures.clear()
+        for number in range(2):
+            cluster.add_executor(HOSTS[number], slots=2)
+        cluster.run(limit_s=1_000.0)
+        for each in self.submitted:
+            note(f"{each.spec.name}: {each.failed}")
+            self.check_answer(each)
+        cluster.advance(60.0)
+        check_event_order(cluster.events)
+        if cluster.network.is_reliable:
+            self.check_recomputed()
+        cluster.core.assert_empty()
+        self.check_replay()
+
+    def check_answer(self, done: SimulatedJob) -> None:
+        assert done.ended
+        if done.failed is not None:
+            rolled_back = done.failed.kind == "ShuffleLost" and done.spec.app in self.indeterminate
+            assert rolled_back or done.spec.job in self.cancelled, done.failed
+            return
+        assert done.numbers == expected(done.spec)
+        attempts: dict[tuple[int, int], int] = {}
+        for value in done.values.values():
+            for shuffle, partition, attempt in value.made_of:
+                assert attempts.setdefault((shuffle, partition), attempt) == attempt, "results were made from different rows"
+
+    def check_recomputed(self) -> None:
+        cluster = self.cluster
+        for (app, stage, partition), times in cluster.computed.items():
+            if app not in self.indeterminate:
+                lost = cluster.lost[app, stage, partition]
+                assert times <= 1 + lost, f"{app} stage {stage} partition {partition} ran {times} times and was lost {lost} times"
+
+    def check_replay(self) -> None:
+        """The recorded stimuli lead to the same state."""
+        cluster = self.cluster
+        again = SchedulerCore(cluster.config, seed=cluster.seed)
+        for at, batch in cluster.batches:
+            again.handle_all(batch, at)
+            again.next_wakeup()
+        assert again.snapshot() == cluster.core.snapshot()
+
+
+TestCore = CoreMachine.TestCase
