@@ -34,8 +34,8 @@ class Stage:
         self.task_set: TaskSet | None = None
         #: how often it was submitted; the next attempt's number
         self.attempt_count = 0
-        #: resubmissions for lost input since its last success
-        self.consecutive_failures = 0
+        #: how often each map output was lost under its tasks, since its last success
+        self.lost_inputs: Counter[tuple[ShuffleId, PartitionIndex]] = Counter()
         #: submitted and not held up by its parents
         self.is_running = False
         #: RESULT only: partitions the driver was given

@@ -18,13 +18,11 @@ class Commits:
         """Grant to the first that asks, and to it again; deny all others."""
         return self._holders.setdefault((app, stage), {}).setdefault(partition, attempt) == attempt
 
-    def attempt_failed(self, app: AppId, stage: StageId, partition: PartitionIndex, attempt: AttemptId) -> None:
-        """A holder that failed leaves the place to the next attempt."""
+    def release(self, app: AppId, stage: StageId, partition: PartitionIndex) -> None:
+        """The task runs again: whatever its last attempt committed is lost, so the next one may."""
         stage_holders = self._holders.get((app, stage))
-        if stage_holders is not None and stage_holders.get(partition) == attempt:
-            del stage_holders[partition]
-            if not stage_holders:
-                del self._holders[app, stage]
+        if stage_holders is not None and stage_holders.pop(partition, None) is not None and not stage_holders:
+            del self._holders[app, stage]
 
     def forget(self, app: AppId, stage: StageId) -> None:
         """The stage is over."""

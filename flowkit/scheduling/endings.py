@@ -54,7 +54,7 @@ from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
-_UNCOUNTED_LIMIT = 50
+UNCOUNTED_LIMIT = 50
 #: How long a driver may take to put content again.
 CONTENT_WAIT_S = 30.0
 
@@ -94,6 +94,8 @@ def _started(books: Books, attempt: Attempt, at: float) -> None:
         return
     attempt.started_at = at
     attempt.seen_running_at = books.now
+    if attempt.is_void:
+        return
     task_set = attempt.task_set
     books.publish(
         task_set.app,
@@ -121,11 +123,12 @@ def _leave(books: Books, attempt: Attempt) -> None:
     books.executors.refresh(executor)
 
 
-def _publish_end(
-    books: Books, attempt: Attempt, ended_at: float, failure: TaskFailure | None, counted: bool, metrics: TaskMetrics
+def publish_end(
+    books: Books, attempt: Attempt, ended_at: float, failure: TaskFailure | None, *, counted: bool, metrics: TaskMetrics
 ) -> None:
-    if not attempt.started_at:
-        return  # it never ran: nobody heard of its start
+    """Tell listeners, unless they never heard of its start or have heard of its end: that of a void attempt is its job's."""
+    if not attempt.started_at or attempt.is_void:
+        return
     task_set = attempt.task_set
     books.publish(
         task_set.app,
@@ -164,7 +167,7 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     if attempt.is_void or application is None or stage is None or stage.task_set is not task_set:
         if isinstance(result, StoredResult):
             books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))
-        _publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
+        publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
         return
     task_set.depth.observe(report.ended_at - report.started_at)
     match result:
@@ -180,7 +183,7 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
             pass
         case _:
             assert_never(result)
-    _publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
+    publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
     if stage.outputs is None and not _deliver(books, application, stage, attempt, result):
         return
     finish_if_done(books, stage)
@@ -230,7 +233,7 @@ def finish_if_done(books: Books, stage: Stage) -> None:
         application.is_stale = True
         return
     stage.task_set = None
-    stage.consecutive_failures = 0
+    stage.lost_inputs.clear()
     books.active.pop((stage.app, stage.id), None)
     if stage.is_running:
         stage.is_running = False
@@ -260,11 +263,10 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
     stage = books.stage_of(task_set)
     application = books.applications.get(task_set.app)
     if attempt.is_void or stage is None or application is None or stage.task_set is not task_set:
-        _publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
+        publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
         return
     counted = counts_against_task(failure)
-    _publish_end(books, attempt, report.ended_at, failure, counted=counted, metrics=report.metrics)
-    books.commits.attempt_failed(stage.app, stage.id, attempt.partition, attempt.id)
+    publish_end(books, attempt, report.ended_at, failure, counted=counted, metrics=report.metrics)
     match failure:
         case FetchFailure():
             _fetch_failed(books, application, stage, attempt, failure)
@@ -292,7 +294,7 @@ def after_failure(
     task_set = attempt.task_set
     failures = task_set.count_failure(attempt, counted=counted)
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
-    if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= _UNCOUNTED_LIMIT:
+    if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {attempt.number + 1} times"
         where = _where(stage, attempt)
         abort_stage(
@@ -376,18 +378,19 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
                 reason=f"{failure.reason}: {failure.message}",
             ),
         )
-        stage.consecutive_failures += 1
     elif not failure.host:
         stage.reads_behind_cache = True
-    attempt.task_set.note_uncounted(attempt.partition)
+    stage.lost_inputs.update((failure.shuffle, partition) for partition in lost)
+    times = max((stage.lost_inputs[failure.shuffle, partition] for partition in lost), default=0)
+    in_vain = attempt.task_set.note_uncounted(attempt.partition)
     application.is_stale = True
-    if stage.consecutive_failures >= books.config.max_stage_attempts:
+    if times >= books.config.max_stage_attempts or in_vain >= UNCOUNTED_LIMIT:
         abort_stage(
             books,
             application,
             stage,
             "ShuffleLost",
-            f"stage {stage.id} ({stage.spec.name}) lost its input {stage.consecutive_failures} times in a row, last: "
+            f"stage {stage.id} ({stage.spec.name}) could not read its input {max(times, in_vain)} times in a row, last: "
             f"{failure.reason}: {failure.message}",
             failure,
             _where(stage, attempt),
@@ -399,7 +402,7 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
 def roll_back(books: Books, application: Application, stage: Stage) -> bool:
     """An indeterminate stage runs again: void its outputs and all that was made from them. False when that ended jobs."""
     assert stage.outputs is not None
-    stage.outputs.unregister_all()
+    _void_outputs(books, stage)
     void_shuffles = {stage.outputs.shuffle}
     alive = True
     for job in list(application.jobs.values()):
@@ -408,7 +411,7 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
                 continue
             stop_running(books, each, "its input is made again, with other rows")
             if each.outputs is not None:
-                each.outputs.unregister_all()
+                _void_outputs(books, each)
                 void_shuffles.add(each.outputs.shuffle)
             elif each.delivered:
                 fail_job(
@@ -422,6 +425,25 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
                 alive = False
                 break
     return alive and bool(stage.jobs)
+
+
+def _void_outputs(books: Books, stage: Stage) -> None:
+    assert stage.outputs is not None
+    stage.was_complete = False
+    there = tuple(status.map_partition for status in stage.outputs.statuses if status is not None)
+    stage.outputs.unregister_all()
+    if there:
+        books.publish(
+            stage.app,
+            ShuffleOutputsLost(
+                time=books.now,
+                app=stage.app,
+                shuffle=stage.outputs.shuffle,
+                stage=stage.id,
+                partitions=there,
+                reason="rows it was made from are made again, and are others each time",
+            ),
+        )
 
 
 # -- stages and jobs -----------------------------------------------------------------------------------------------
@@ -515,6 +537,7 @@ def stop_running(books: Books, stage: Stage, reason: str) -> None:
     stage.task_set = None
     kills: dict[ExecutorId, list[AttemptId]] = {}
     for attempt in task_set.running.values():
+        publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
         attempt.is_void = True
         kills.setdefault(attempt.executor.id, []).append(attempt.id)
     task_set.running.clear()

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import assert_never
 
 from flowkit.config import Config
-from flowkit.model.events import BlocksLost, ExecutorAdded, ExecutorRemoved, TaskEnd
+from flowkit.model.events import BlocksLost, ExecutorAdded, ExecutorRemoved
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings
-from flowkit.scheduling.actions import ExpireExecutor, Recall
+from flowkit.scheduling.actions import ExpireExecutor, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -101,28 +101,9 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
         task_set = attempt.task_set
         stage = books.stage_of(task_set)
         current = not attempt.is_void and stage is not None and stage.task_set is task_set
-        if attempt.started_at:
-            books.publish(
-                task_set.app,
-                TaskEnd(
-                    time=books.now,
-                    app=task_set.app,
-                    stage=task_set.stage,
-                    stage_attempt=attempt.stage_attempt,
-                    partition=attempt.partition,
-                    attempt=attempt.id,
-                    attempt_number=attempt.number,
-                    executor=executor_id,
-                    started_at=attempt.started_at,
-                    ended_at=books.now,
-                    failure=failure,
-                    counted=failure.counts and current,
-                    metrics=TaskMetrics(),
-                ),
-            )
+        endings.publish_end(books, attempt, books.now, failure, counted=failure.counts and current, metrics=TaskMetrics())
         if current:
             assert stage is not None
-            books.commits.attempt_failed(stage.app, stage.id, attempt.partition, attempt.id)
             endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=failure.counts)
 
 
@@ -158,6 +139,10 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
     if len(stimulus.attempts) == len(state.attempts):
         return  # the common case; a difference in kind shows in a later heartbeat
     known = set(stimulus.attempts)
+    unknown = tuple(attempt for attempt in stimulus.attempts if attempt not in state.attempts)
+    if unknown:
+        # Given up as lost, and came after all; or over, and its report overtook this, which does no harm.
+        books.emit(Kill(state.id, unknown, "it was launched again elsewhere"))
     before = books.now - _LOST_AFTER_HEARTBEATS * books.config.heartbeat_s
     for attempt in [each for each in state.attempts.values() if each.id not in known and each.launched_at < before]:
         del state.attempts[attempt.id]
@@ -166,6 +151,7 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
         stage = books.stage_of(attempt.task_set)
         if not attempt.is_void and stage is not None and stage.task_set is attempt.task_set:
             failure = ExecutorLostFailure(f"the launch never reached {state.id}", counts=False)
+            endings.publish_end(books, attempt, books.now, failure, counted=False, metrics=TaskMetrics())
             endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=False)
 
 
@@ -194,8 +180,9 @@ class Watch:
         else:
             self._starving_since = None
         for application in books.applications.values():
-            for stage in application.stages.values():
-                candidates += stage.missing_contents.values()
+            if application.jobs:
+                for stage in application.stages.values():
+                    candidates += stage.missing_contents.values()
         return min(candidates, default=None)
 
     def look(self, books: Books) -> list[tuple[AppId, str]]:

@@ -192,9 +192,10 @@ class TaskSet:
             self.note_uncounted(attempt.partition)
         return self.failures.get(attempt.partition, 0)
 
-    def note_uncounted(self, partition: PartitionIndex) -> None:
-        """An attempt ended through no fault of its own."""
-        self.uncounted[partition] = self.uncounted.get(partition, 0) + 1
+    def note_uncounted(self, partition: PartitionIndex) -> int:
+        """An attempt ended through no fault of its own; return how many did by now."""
+        self.uncounted[partition] = times = self.uncounted.get(partition, 0) + 1
+        return times
 
     def check(self) -> None:
         """Invariants."""
