@@ -71,7 +71,7 @@ class Channel:
 
     >>> here, there = Channel(), Channel()
     >>> here.send(b"one")
-    ... here.send(b"two")
+    >>> here.send(b"two")
     >>> first, second = here.take_packets(now=0.0)
     >>> there.receive(second, now=0.0)  # out of order: it waits
     []

@@ -1,9 +1,10 @@
 """Lines that drop, double and delay, connections that break, sessions that are forgotten, versions that do not fit."""
 
+import json
 import os
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 
@@ -172,41 +173,46 @@ def foreign_processes(tmp_path):
 
     def start(*arguments, flowkit):
         path = os.getcwd() if flowkit else str(tmp_path / "bare")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
-            env={**os.environ, "PYTHONPATH": path},
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+                env={**os.environ, "PYTHONPATH": path},
+                cwd=tmp_path,
+                stderr=subprocess.DEVNULL,
+            )
         )
-        started.append(process)
-        return process
 
     yield start
+    # Nothing to be kind to: a worker whose scheduler went first would wait for it.
     for process in started:
-        process.terminate()
-    for process in started:
-        process.wait(10)
-        process.stderr.close()
+        process.kill()
+        process.wait()
 
 
-def scheduler_address(process):
-    for line in process.stderr:
-        if "Scheduler at:" in line:
-            address = line.split()[-1]
-            threading.Thread(target=process.stderr.read, daemon=True, name="ThreadPoolExecutor-drain").start()
-            return address
-    raise AssertionError("the scheduler did not start")
+@pytest.fixture
+def foreign_scheduler(foreign_processes, tmp_path):
+    """Start a scheduler in a process of its own; returns its address."""
+
+    def start(*, flowkit):
+        file = tmp_path / "scheduler.json"
+        foreign_processes("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file), flowkit=flowkit)
+        deadline = time.monotonic() + 20
+        while not (file.exists() and file.read_text().endswith("}")):
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.02)
+        return json.loads(file.read_text())["address"]
+
+    return start
 
 
-def test_a_scheduler_without_flowkit_is_a_clear_error(foreign_processes, config):
-    address = scheduler_address(foreign_processes("scheduler", "--port", "0", "--no-dashboard", flowkit=False))
+def test_a_scheduler_without_flowkit_is_a_clear_error(foreign_scheduler, config):
+    address = foreign_scheduler(flowkit=False)
     with pytest.raises(ClusterError, match=r"no module 'flowkit'.*pip install flowkit"):
         ClientLink.connect(address, config=config)
 
 
-def test_workers_without_flowkit_are_a_clear_error(foreign_processes, config):
-    address = scheduler_address(foreign_processes("scheduler", "--port", "0", "--no-dashboard", flowkit=True))
+def test_workers_without_flowkit_are_a_clear_error(foreign_scheduler, foreign_processes, config):
+    address = foreign_scheduler(flowkit=True)
     foreign_processes("worker", address, "--no-nanny", "--no-dashboard", flowkit=False)
     from distributed import Client
 
