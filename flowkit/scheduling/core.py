@@ -21,7 +21,7 @@ from typing import Any, assert_never
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
-from flowkit.model.events import ApplicationEnd, ApplicationStart, JobStart, RddUnpersisted, StageInfo
+from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
 from flowkit.model.ids import AppId, StageId
 from flowkit.model.job_spec import JobSpec
 from flowkit.scheduling import endings, losses, readiness
@@ -224,6 +224,10 @@ class SchedulerCore:
             stimulus.app,
             ApplicationStart(time=books.now, app=stimulus.app, name=stimulus.name, flowkit_version=stimulus.flowkit_version),
         )
+        for executor in books.executors:  # it came before anybody of this application listened
+            books.publish(
+                stimulus.app, ExecutorAdded(time=books.now, executor=executor.id, host=executor.host, slots=executor.slots)
+            )
 
     def _end_application(self, app: AppId, reason: str) -> None:
         books = self._books

@@ -71,25 +71,26 @@ def hear(books: Books, executor: ExecutorState, report: TaskReport) -> None:
         return
     match report:
         case TaskStarted():
-            _started(books, attempt, report.at)
+            note_start(books, attempt, report.at)
         case TaskRecalled():
             _leave(books, attempt)
             if not attempt.is_void:
                 requeue(books, attempt)
         case TaskSucceeded():
-            _started(books, attempt, report.started_at)
+            note_start(books, attempt, report.started_at)
             _leave(books, attempt)
             _succeeded(books, attempt, report)
         case TaskFailed():
             if report.started_at:
-                _started(books, attempt, report.started_at)
+                note_start(books, attempt, report.started_at)
             _leave(books, attempt)
             _failed(books, attempt, report)
         case _:
             assert_never(report)
 
 
-def _started(books: Books, attempt: Attempt, at: float) -> None:
+def note_start(books: Books, attempt: Attempt, at: float) -> None:
+    """It runs since ``at`` on its executor's clock; heard once, however often it is told."""
     if attempt.started_at:
         return
     attempt.started_at = at

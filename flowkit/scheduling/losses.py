@@ -93,6 +93,9 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
             for attempt_id in [each for each, (holder, _) in job.unfetched.items() if holder == executor_id]:
                 result_lost(application, job, attempt_id)
     attempts = list(state.attempts.values())
+    for attempt in attempts[: state.slots]:
+        # First in, first out: these were running, though a process that dies of its task has no time left to say so.
+        endings.note_start(books, attempt, attempt.started_at or attempt.launched_at)
     state.attempts.clear()
     for attempt in attempts:
         attempt.task_set.running.pop(attempt.id, None)

@@ -21,16 +21,18 @@ DRIVER = """
     import os, sys, time
     import flowkit as fk
 
-    def slow(partition, rows):
-        open(sys.argv[2] + f"/started-{partition}", "w").close()
-        time.sleep(600)
-        return rows
-
     if __name__ == "__main__":
         fc = fk.Context(sys.argv[1], lease_s=2.0, progress="off")
         pairs = fc.range(1000, num_partitions=4).map(lambda i: (i % 10, i)).partition_by(2)
         assert pairs.count() == 1000
         print("ready", fc.app, flush=True)
+        place = sys.argv[2]
+
+        def slow(partition, rows):
+            open(f"{place}/started-{partition}", "w").close()
+            time.sleep(600)
+            return rows
+
         pairs.map_partitions_with_index(slow).count()
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.model import events as ev
+from tests.chaos.conftest import once
 
 pytestmark = pytest.mark.chaos
 
@@ -28,16 +29,25 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, cut, flip], ids=["deleted", "cut short", "corrupted"])
 def test_exactly_the_map_task_of_a_damaged_file_runs_again(start, story, tmp_path: Path, damage):
     directory = tmp_path / "files"
-    fc = start(workers=2, local_directory=str(directory))
-    pairs = fc.range(3_000, num_partitions=MAPS).map(lambda i: (i % 50, 1)).partition_by(REDUCERS)
-    assert pairs.count() == 3_000  # the shuffle is written, and stays for the next job
-    story.wait_until_jobs_ended(1)
-    (victim,) = directory.glob("*/shuffle-*/map-2-*")
-    damage(victim)
-    assert pairs.reduce_by_key(add).collect_as_map() == dict.fromkeys(range(50), 60)
-    story.wait_until_jobs_ended(2)
+    fc = start(workers=1, local_directory=str(directory))
+
+    def damage_before_reading(_partition, pairs):
+        # The pairs are read when they are first asked for: the first reduce task finds one file damaged.
+        if once(tmp_path / "damaged"):
+            (victim,) = directory.glob("*/shuffle-*/map-2-*")
+            damage(victim)
+        return pairs
+
+    counts = (
+        fc.range(3_000, num_partitions=MAPS)
+        .map(lambda i: (i % 50, 1))
+        .reduce_by_key(add, num_partitions=REDUCERS)
+        .map_partitions_with_index(damage_before_reading)
+    )
+    assert counts.collect_as_map() == dict.fromkeys(range(50), 60)
+    story.wait_until_jobs_ended()
     stage = story.map_stages()[0].stage
     assert story.successes(stage) == {partition: 2 if partition == 2 else 1 for partition in range(MAPS)}
-    lost = [event.partitions for event in story.of(ev.ShuffleOutputsLost)]
-    assert lost == [(2,)]
+    assert [event.partitions for event in story.of(ev.ShuffleOutputsLost)] == [(2,)]
+    assert story.successes(story.result_stage().stage) == dict.fromkeys(range(REDUCERS), 1)
     assert not any(end.counted for end in story.failures()), "a fetch failure is nobody's fault"
