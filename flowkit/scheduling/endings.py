@@ -293,7 +293,7 @@ def after_failure(
 ) -> None:
     """Try again, or give up."""
     task_set = attempt.task_set
-    failures = task_set.count_failure(attempt, counted=counted)
+    failures = task_set.count_failure(attempt, books.now, counted=counted)
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {attempt.number + 1} times"

@@ -64,16 +64,16 @@ class Offers:
         heapify(room)
         while room and task_set.pending:
             _, tie, executor = heappop(room)
-            taken = task_set.next_for(executor, books.now, others)
+            taken = task_set.next_for(executor, books.now, others, books.config.locality_wait_s)
             if taken is None:
                 continue
             partition, locality = taken
             _launch(books, application, stage, task_set, executor, partition, locality)
             if len(executor.attempts) < depth.of(executor.slots):
                 heappush(room, (len(executor.attempts) / executor.slots, tie, executor))
-        if task_set.kept_back:
-            self._wake(task_set.anywhere_at)
-        task_set.settle_wait(books.now, books.config.locality_wait_s)
+        until = task_set.settle_wait(books.now)
+        if until is not None:
+            self._wake(until)
 
     def _take_back(self, books: Books) -> None:
         """Recall queued tasks from behind a long one while somebody else is idle."""

@@ -132,7 +132,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
     stage.is_running = True
     books.active[stage.app, stage.id] = stage
     task_set.add(todo, _preference(books, application, stage))
-    task_set.anywhere_at = books.now + books.config.locality_wait_s
+    task_set.settle_wait(books.now)
     books.publish(
         stage.app,
         StageSubmitted(

@@ -14,8 +14,14 @@ from flowkit.model.task import Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
 
+#: How long a failed task waits for another executor than the one it failed on: they may all be busy for hours.
+_AVOID_S = 1.0
+
 #: Where a partition would best run: executors that cache it, hosts that hold its input.
 Preference = tuple[Collection[ExecutorId], Collection[HostToken]]
+
+
+_NOBODY: deque[PartitionIndex] = deque()
 
 
 class Attempt:
@@ -84,15 +90,17 @@ class TaskSet:
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
         self.tries: dict[PartitionIndex, int] = {}
-        #: where a partition failed last, kept away from while there are others; only the last: one that failed
-        #: everywhere still has tries left
-        self.avoided: dict[PartitionIndex, ExecutorId] = {}
-        #: told whether a task was kept back for a nearer executor in this round of offers
-        self.kept_back = False
-        #: from when on tasks go anywhere
-        self.anywhere_at = 0.0
+        #: where a partition failed last, and until when it is kept from there while there are others; only the last: one
+        #: that failed everywhere still has tries left
+        self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
+        #: a task was kept back for a better executor in this round of offers: when it need not be any more
+        self.kept_back_until: float | None = None
+        #: since when slots near the data were all there was to take
+        self._waiting_since = 0.0
         self._by_executor: dict[ExecutorId, deque[PartitionIndex]] = {}
         self._by_host: dict[HostToken, deque[PartitionIndex]] = {}
+        #: tasks whose input is in the cache of another executor of the host
+        self._by_neighbour: dict[HostToken, deque[PartitionIndex]] = {}
         #: tasks that would best run somewhere, for when they may run anywhere
         self._anywhere: deque[PartitionIndex] = deque()
         self._indifferent: deque[PartitionIndex] = deque()
@@ -126,18 +134,20 @@ class TaskSet:
                 continue
             for executor in wish[0]:
                 self._by_executor.setdefault(executor, deque()).append(partition)
+            by_host = self._by_neighbour if wish[0] else self._by_host
             for host in wish[1]:
-                self._by_host.setdefault(host, deque()).append(partition)
+                by_host.setdefault(host, deque()).append(partition)
             self._anywhere.append(partition)
 
     def withdraw(self, partition: PartitionIndex) -> None:
         """It need not be computed any more. The queues drop it when they come to it."""
         self.pending.pop(partition, None)
 
-    def next_for(self, executor: ExecutorState, now: float, others: int) -> tuple[PartitionIndex, Locality] | None:
+    def next_for(self, executor: ExecutorState, now: float, others: int, wait_s: float) -> tuple[PartitionIndex, Locality] | None:
         """Take the best waiting task for an executor, or None when there is none *for it, now*.
 
-        ``others`` is the number of further usable executors: without any, nobody is avoided or waited for.
+        ``others`` is the number of further usable executors: without any, nobody is avoided or waited for. ``wait_s`` is
+        how long a slot nearer to the data is waited for, per level.
         """
         if not self.pending:
             return None
@@ -145,16 +155,28 @@ class TaskSet:
         if self._anywhere:
             near = [(self._by_executor.get(executor.id), Locality.PROCESS), (self._by_host.get(executor.host), Locality.NODE)]
             choices = [(queue, locality) for queue, locality in near if queue] + choices
-            if not others or now >= self.anywhere_at:
+            if not others or now >= self._waiting_since + wait_s:
+                choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
+            if not others or now >= self._anywhere_at(wait_s):
                 choices.append((self._anywhere, Locality.ANY))
         for queue, locality in choices:
-            partition = self._take(queue, executor, others)
+            partition = self._take(queue, executor, others, now)
             if partition is not None:
                 return partition, locality
-        self.kept_back = self.kept_back or any(partition in self.pending for partition in self._anywhere)
+        while self._anywhere and self._anywhere[0] not in self.pending:
+            self._anywhere.popleft()
+        if self._anywhere and others and now < self._anywhere_at(wait_s):
+            neighbours_at = self._waiting_since + wait_s
+            self._keep_back(neighbours_at if now < neighbours_at else self._anywhere_at(wait_s))
         return None
 
-    def _take(self, queue: deque[PartitionIndex], executor: ExecutorState, others: int) -> PartitionIndex | None:
+    def _anywhere_at(self, wait_s: float) -> float:
+        return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)
+
+    def _keep_back(self, until: float) -> None:
+        self.kept_back_until = until if self.kept_back_until is None else min(self.kept_back_until, until)
+
+    def _take(self, queue: deque[PartitionIndex], executor: ExecutorState, others: int, now: float) -> PartitionIndex | None:
         """The first that still waits and may run there; those that must avoid it keep their place."""
         if not self.avoided:
             while queue:
@@ -169,25 +191,28 @@ class TaskSet:
             partition = queue.popleft()
             if partition not in self.pending:
                 continue  # launched from another queue, or withdrawn
-            if others and executor.id == self.avoided.get(partition):
+            avoided = self.avoided.get(partition)
+            if others and avoided is not None and avoided[0] == executor.id and avoided[1] > now:
                 avoiding.append(partition)
+                self._keep_back(avoided[1])
             else:
                 found = partition
                 del self.pending[partition]
         queue.extendleft(reversed(avoiding))
         return found
 
-    def settle_wait(self, now: float, wait_s: float) -> None:
-        """After a round of offers: waiting starts anew unless somebody's slot went unused for it."""
-        if not self.kept_back:
-            self.anywhere_at = now + wait_s
-        self.kept_back = False
+    def settle_wait(self, now: float) -> float | None:
+        """After a round of offers: waiting starts anew unless somebody's slot went unused for it; when to offer again."""
+        until, self.kept_back_until = self.kept_back_until, None
+        if until is None:
+            self._waiting_since = now
+        return until
 
-    def count_failure(self, attempt: Attempt, *, counted: bool) -> int:
+    def count_failure(self, attempt: Attempt, now: float, *, counted: bool) -> int:
         """Note an ending; return how many failures count for its partition by now."""
         if counted:
             self.failures[attempt.partition] = self.failures.get(attempt.partition, 0) + 1
-            self.avoided[attempt.partition] = attempt.executor.id
+            self.avoided[attempt.partition] = attempt.executor.id, now + _AVOID_S
         else:
             self.note_uncounted(attempt.partition)
         return self.failures.get(attempt.partition, 0)
