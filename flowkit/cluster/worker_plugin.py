@@ -7,6 +7,7 @@ slot threads and only append to a queue.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -58,6 +59,8 @@ logger = logging.getLogger("flowkit.cluster")
 
 STARTED_WAIT_S = 0.005
 """A start waits so long for its own ending: most tasks are shorter, and then it need not be told."""
+_GC_ALLOCATIONS = 100_000
+"""Net allocations between two looks of the garbage collector at young objects."""
 CONNECT_LIMIT_S = 5.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.1, 2.0
 DRAIN_LIMIT_S = 8.0
@@ -121,6 +124,16 @@ class _Incarnation:
         self.disconnected = asyncio.Event()
 
 
+def _tune_garbage_collector() -> None:
+    """Collect less often: tasks make millions of tuples that are no garbage, and Python looks at them every 700.
+
+    Measured: a group takes half the time, a join six tenths. Only where the process is the executor's own.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
+
+
 class ExecutorRuntime:
     """All of flowkit in one worker."""
 
@@ -158,6 +171,8 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, READ_CONTENT, self._server.read_content)
         dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
+        if self._worker.nanny:
+            _tune_garbage_collector()
         self._sweep()
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(
