@@ -319,7 +319,8 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
     if story:
         error.add_note(story)
     error.__cause__ = RemoteTraceback(failure.traceback)
-    return error
+    # Where tblib is installed, exceptions travel with their frames: all of them, ours too. The cause shows the user's.
+    return error.with_traceback(None)
 
 
 def _unpickled(failure: ExceptionFailure) -> BaseException | None:
