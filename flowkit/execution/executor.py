@@ -213,6 +213,14 @@ class Executor:
         if self._started:
             gc_clock.stop()
 
+    def run_next(self) -> bool:
+        """Run one queued attempt on the calling thread; False when there is none. For who drives an executor that was not started."""
+        attempt = self._next_attempt()
+        if attempt is None:
+            return False
+        self._run_attempt(attempt)
+        return True
+
     def set_slots(self, slots: int) -> None:
         """Run ``slots`` tasks at a time from now on; of more that run already, none is stopped."""
         self._slots = slots

@@ -286,7 +286,7 @@ class Actions(Base[T]):
 
         Examples
         --------
-        >>> fc.range(3).foreach(print)
+        >>> fc.range(3).foreach(lambda row: None)  # send it somewhere, say
         """
         check_callable("fn", fn)
         self._narrow(Map(fn), "foreach")._run(drain_rows, "foreach")

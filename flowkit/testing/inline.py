@@ -1,0 +1,287 @@
+"""A whole flowkit in the calling thread: the real scheduler core, a real executor without slots, files in a temporary directory.
+
+Runs in tests and doctests. A job runs while its action waits for it, one task after the other, in the same order every time; the
+scheduler's clock is a number that moves by itself. Thread-safe: threads take turns, a whole job each.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Final
+
+from flowkit.cluster.job_handles import OnResult, SubmittedJob
+from flowkit.cluster.outcomes import outcome_error
+from flowkit.config import Config
+from flowkit.context import Context
+from flowkit.errors import ApplicationLost, InternalError
+from flowkit.execution.executor import Executor
+from flowkit.model.events import Event
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
+from flowkit.model.task import InlineResult, StoredResult, TaskReport
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.core import SchedulerCore
+from flowkit.storage.content import ContentStore, content_id
+from flowkit.storage.host_directory import HostDirectory
+
+_EXECUTOR: Final = ExecutorId("inline://this-thread#1")
+#: what the clock moves by whenever somebody looks at it
+_INSTANT_S: Final = 1e-4
+#: time-outs in a row that may change nothing before the core is taken to have stalled
+_IDLE_LIMIT: Final = 1_000
+
+_app_numbers = count()
+
+
+def inline_context(*, slots: int = 2, config: Config | None = None, **settings: Any) -> Context:
+    """A Context whose jobs run in the calling thread, for tests in milliseconds.
+
+    Parameters
+    ----------
+    slots
+        How many the cluster claims to have: the default number of partitions. Tasks run one after the other all the same.
+    config, settings
+        As of ``Context``; the core checks all of its invariants after every step unless ``validate=False``.
+
+    Examples
+    --------
+    >>> with inline_context() as context:
+    ...     context.range(4).map(lambda x: x * x).collect()
+    [0, 1, 4, 9]
+    """
+    chosen = (config or Config.from_environment(os.environ)).with_settings(**{"progress": "off", "validate": True, **settings})
+    link = InlineLink(chosen, slots=slots)
+    try:
+        return Context(link, name="inline", config=chosen)
+    except BaseException:
+        link.close()
+        raise
+
+
+class InlineLink:
+    """``abc.ClusterLink`` without a cluster."""
+
+    def __init__(self, config: Config | None = None, *, slots: int = 2) -> None:
+        self._config = config or Config()
+        self._app = AppId(f"app-inline-{os.getpid()}-{next(_app_numbers)}")
+        self._slots = slots
+        self._now = 0.0
+        #: what the core has not heard yet; a garbage collector may append to it at any time
+        self._stimuli: deque[sti.Stimulus] = deque()
+        #: held while a job runs; the thread that holds it may submit and unpersist meanwhile
+        self._turn = threading.RLock()
+        self._jobs: dict[JobId, SubmittedJob] = {}
+        self._sinks: list[Callable[[Sequence[Event]], None]] = []
+        self._closed = False
+        self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
+        self._host = HostDirectory.open(f"{self._directory.name}/host")
+        self._content = ContentStore(self._host.application(self._app).content_directory)
+        self._core = SchedulerCore(self._config, seed=0)
+        self._executor = Executor(
+            executor=_EXECUTOR,
+            host_directory=self._host,
+            slots=slots,
+            memory_limit_bytes=0,
+            config=self._config,
+            transport=_NoTransport(),
+            report=self._take_reports,
+            request_commit=self._request_commit,
+            blocks_evicted=lambda app, blocks: self._stimuli.append(sti.BlocksEvicted(_EXECUTOR, app, tuple(blocks))),
+            replace_process=lambda reason, _others: None,
+            clock=self._clock,
+        )
+        self._say(sti.ApplicationOpened(self._app, "inline", "inline", self._config.lease_s))
+        self._say(sti.ExecutorReady(_EXECUTOR, self._host.token, slots))
+
+    def __repr__(self) -> str:
+        return f"<InlineLink {self._app}{': closed' if self._closed else ''}>"
+
+    # -- abc.ClusterLink
+
+    @property
+    def app(self) -> AppId:
+        """The session's id."""
+        return self._app
+
+    @property
+    def slots(self) -> int:
+        """As many as were claimed."""
+        return self._slots
+
+    def put_content(self, data: bytes) -> Content:
+        """Large content lies in a file, as on a cluster; see ``abc.ClusterLink``."""
+        name = content_id(data)
+        if len(data) <= INLINE_LIMIT_BYTES:
+            return Content(name, len(data), inline=data)
+        self._content.put(data)
+        return Content(name, len(data), holders=(self._host.token,))
+
+    def submit(self, spec: JobSpec, on_result: OnResult) -> InlineJob:
+        """Start a job; it runs when it is waited for."""
+        if self._closed:
+            raise ApplicationLost(f"application {self._app} is closed", app=self._app, reason="closed")
+        job = InlineJob(self, spec, on_result)
+        self._jobs[spec.job] = job
+        self._say(sti.JobSubmitted(spec))
+        return job
+
+    def unpersist(self, rdd: RddId, *, blocking: bool) -> None:
+        """Drop cached partitions, now."""
+        self._say(sti.RddUnpersistRequested(self._app, rdd))
+
+    def release_shuffle(self, shuffle: ShuffleId) -> None:
+        """Nobody refers to a shuffle any more; heard with whatever is said next."""
+        self._stimuli.append(sti.ShuffleReleased(self._app, shuffle))
+
+    def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
+        """Hand events to ``sink`` as they happen."""
+        self._sinks.append(sink)
+
+    def close(self) -> None:
+        """End the session and remove its files. Idempotent."""
+        with self._turn:
+            if self._closed:
+                return
+            self._say(sti.ApplicationClosed(self._app, "closed by its driver"))
+            self._closed = True
+            self._executor.close()
+            self._host.close()
+            self._directory.cleanup()
+
+    # -- driving
+
+    def run(self, job: InlineJob) -> None:
+        """Run tasks until a job is over."""
+        with self._turn:
+            idle = 0
+            while not job.is_over:
+                ran = self._executor.run_next()
+                idle = 0 if ran or self._stimuli else idle + 1
+                if idle:
+                    self._let_time_pass(job, idle)
+                self._settle()
+
+    def cancel(self, job: JobId, reason: str) -> None:
+        """Ask for a job's end."""
+        self._say(sti.JobCancelRequested(self._app, job, reason))
+
+    def _let_time_pass(self, job: InlineJob, idle: int) -> None:
+        wakeup = self._core.next_wakeup()
+        if wakeup is None or idle > _IDLE_LIMIT:
+            raise InternalError(f"{job!r} is not over, and there is nothing left to run or to wait for", story=self._core.story())
+        self._now = max(self._now, wakeup)
+        self._stimuli.extend((sti.Heartbeat(_EXECUTOR, self._executor.known_attempts()), sti.LeaseRenewed(self._app), sti.Tick()))
+
+    def _clock(self) -> float:
+        self._now += _INSTANT_S
+        return self._now
+
+    def _say(self, stimulus: sti.Stimulus) -> None:
+        with self._turn:
+            self._stimuli.append(stimulus)
+            self._settle()
+
+    def _settle(self) -> None:
+        while self._stimuli:
+            # Executor and driver are here and well, however long a task took.
+            batch: list[sti.Stimulus] = [sti.LeaseRenewed(self._app), sti.Heartbeat(_EXECUTOR, self._executor.known_attempts())]
+            while self._stimuli:
+                batch.append(self._stimuli.popleft())
+            for action in self._core.handle_all(batch, self._clock()):
+                self._perform(action)
+
+    def _perform(self, action: act.Action) -> None:
+        executor = self._executor
+        match action:
+            case act.DefineStage(definition=definition):
+                executor.define_stage(definition)
+            case act.ForgetStage(app=app, stage=stage):
+                executor.forget_stage(app, stage)
+            case act.Launch(tasks=tasks):
+                executor.launch(tasks)
+            case act.Recall(attempts=attempts):
+                executor.recall(attempts)
+            case act.Kill(attempts=attempts, reason=reason):
+                executor.kill(attempts, reason)
+            case act.AnswerCommit(attempt=attempt, granted=granted):
+                executor.answer_commit(attempt, granted)
+            case act.ReleaseResults(attempts=attempts):
+                executor.release_results(attempts)
+            case act.DropRdd(app=app, rdd=rdd):
+                executor.drop_rdd(app, rdd)
+            case act.DropShuffle(app=app, shuffle=shuffle):
+                executor.drop_shuffle(app, shuffle)
+            case act.DropApplication(app=app):
+                executor.drop_application(app)
+            case act.DeliverResult():
+                self._deliver(action)
+            case act.JobSucceeded(job=job):
+                self._jobs.pop(job).succeed()
+            case act.JobFailed(job=job):
+                self._jobs.pop(job).fail(outcome_error(action))
+            case act.Publish(event=event):
+                for sink in self._sinks:
+                    sink((event,))
+            case act.ExpireExecutor() | act.RequestContent() | act.ApplicationExpired():
+                raise InternalError(f"the core asks the inline runner for {action}", story=self._core.story())
+
+    def _deliver(self, action: act.DeliverResult) -> None:
+        job = self._jobs.get(action.job)
+        match action.result:
+            case InlineResult(data=data):
+                if job is not None:
+                    job.hand_over(action.partition, data)
+            case StoredResult(size_bytes=size_bytes):
+                stored = self._executor.result_chunk(action.attempt, 0, size_bytes)
+                if job is not None and stored is not None:
+                    job.hand_over(action.partition, stored)
+                self._stimuli.append(sti.ResultsFetched(self._app, (action.attempt,)))
+            case other:
+                raise InternalError(f"{other} is no result for a driver")
+
+    # -- heard from the executor, inside ``run_next`` or ``_perform``
+
+    def _take_reports(self, reports: Sequence[TaskReport]) -> None:
+        self._stimuli.append(sti.TasksReported(_EXECUTOR, tuple(reports)))
+
+    def _request_commit(self, attempt: AttemptId) -> None:
+        # Answered before this returns, so the task finds its answer when it waits for it.
+        self._say(sti.CommitRequested(_EXECUTOR, attempt))
+
+
+class InlineJob(SubmittedJob):
+    """``abc.JobHandle``: waiting for it is what runs it."""
+
+    def __init__(self, link: InlineLink, spec: JobSpec, on_result: OnResult) -> None:
+        super().__init__(spec, on_result, link.cancel)
+        self._link = link
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Run the job; see ``abc.JobHandle``. There is nobody else to run it, so ``timeout_s`` means nothing here."""
+        self._link.run(self)
+        super().wait(timeout_s)
+
+
+class _NoTransport:
+    """Everything lies on this host."""
+
+    def fetch_shuffle(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        reducer: PartitionIndex,
+        outputs: Sequence[tuple[PartitionIndex, AttemptId]],
+        *,
+        timeout_s: float,
+    ) -> list[bytes | str]:
+        raise OSError(f"{address}: there is no other host")
+
+    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
+        raise OSError(f"{address}: there is no other host")
