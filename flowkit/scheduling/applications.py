@@ -65,7 +65,9 @@ class Stage:
 
     def definition_version(self, application: Application, address_epoch: int) -> int:
         """Rises whenever what executors must know of the stage changes."""
-        version = address_epoch + application.content_epoch
+        version = 0
+        if self.spec.parents or any(content.inline is None for content in (self.spec.program, *self.spec.attachments)):
+            version += address_epoch + application.content_epoch
         for parent in self.spec.parents:
             outputs = application.map_stages[parent.shuffle].outputs
             assert outputs is not None
@@ -84,7 +86,7 @@ class Job:
         self.order = order
         self.result_bytes = 0
         #: results the driver was told of and has not fetched yet: where they lie
-        self.unfetched: dict[AttemptId, tuple[ExecutorId, PartitionIndex]] = {}
+        self.unfetched: dict[AttemptId, tuple[ExecutorId, PartitionIndex, int]] = {}
 
     @property
     def id(self) -> JobId:

@@ -197,7 +197,8 @@ def _deliver(
     assert not isinstance(result, MapOutput), "a result stage reported a map output"
     (job_id,) = stage.jobs
     job = application.jobs[job_id]
-    job.result_bytes += result.size_bytes if isinstance(result, StoredResult) else len(result.data)
+    size_bytes = result.size_bytes if isinstance(result, StoredResult) else len(result.data)
+    job.result_bytes += size_bytes
     limit = job.spec.max_result_bytes
     if limit and job.result_bytes > limit:
         if isinstance(result, StoredResult):
@@ -214,7 +215,7 @@ def _deliver(
         return False
     stage.delivered.add(attempt.partition)
     if isinstance(result, StoredResult):
-        job.unfetched[attempt.id] = (attempt.executor.id, attempt.partition)
+        job.unfetched[attempt.id] = (attempt.executor.id, attempt.partition, size_bytes)
     books.emit(DeliverResult(application.id, job_id, attempt.partition, attempt.id, attempt.executor.id, result))
     return True
 
@@ -318,7 +319,7 @@ _KINDS: dict[type, str] = {ExecutorLostFailure: "ExecutorsLost", MemoryFailure: 
 def _told(failure: TaskFailure) -> str:
     match failure:
         case ExceptionFailure():
-            return f"{failure.type_name}: {failure.message}"
+            return f"{failure.type_name}: {failure.message.partition(chr(10))[0]}"  # the notes travel with the exception
         case ExecutorLostFailure() | KilledFailure():
             return failure.reason
         case MemoryFailure() | FetchFailure():
@@ -524,7 +525,7 @@ def forget_stage(books: Books, application: Application, stage: Stage) -> None:
 
 def _by_executor(job: Job) -> dict[ExecutorId, list[AttemptId]]:
     held: dict[ExecutorId, list[AttemptId]] = {}
-    for attempt, (executor, _partition) in job.unfetched.items():
+    for attempt, (executor, _partition, _size) in job.unfetched.items():
         held.setdefault(executor, []).append(attempt)
     return held
 

@@ -60,7 +60,7 @@ class Executors:
         self.with_surplus: dict[ExecutorId, ExecutorState] = {}
         #: executors that may have room, to be looked at when tasks are offered
         self.offerable: dict[ExecutorId, ExecutorState] = {}
-        self.usable_count = 0
+        self._usable: set[ExecutorId] = set()
         #: last reasons of losses, newest last, for messages
         self.last_losses: list[str] = []
 
@@ -69,6 +69,11 @@ class Executors:
 
     def __iter__(self) -> Iterator[ExecutorState]:
         return iter(self._by_id.values())
+
+    @property
+    def usable_count(self) -> int:
+        """How many may be sent launches."""
+        return len(self._usable)
 
     def get(self, executor: ExecutorId) -> ExecutorState | None:
         """The executor, or None when it is lost or was never ready."""
@@ -79,7 +84,6 @@ class Executors:
         self._by_id[state.id] = state
         self.by_host.setdefault(state.host, {})[state.id] = state
         self.refresh(state)
-        self._count()
 
     def remove(self, state: ExecutorState, reason: str) -> None:
         """It is gone for good."""
@@ -90,15 +94,17 @@ class Executors:
             del self.by_host[state.host]
         self.with_surplus.pop(state.id, None)
         self.offerable.pop(state.id, None)
+        self._usable.discard(state.id)
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
-        self._count()
 
     def refresh(self, state: ExecutorState) -> None:
         """Its load or its condition changed."""
         if state.usable:
             self.offerable[state.id] = state
+            self._usable.add(state.id)
         else:
             self.offerable.pop(state.id, None)
+            self._usable.discard(state.id)
         self.note_load(state)
 
     def note_load(self, state: ExecutorState) -> None:
@@ -107,13 +113,6 @@ class Executors:
             self.with_surplus[state.id] = state
         else:
             self.with_surplus.pop(state.id, None)
-
-    def recount(self) -> None:
-        """Somebody was paused, resumed or drained."""
-        self._count()
-
-    def _count(self) -> None:
-        self.usable_count = sum(state.usable for state in self._by_id.values())
 
     def addresses(self) -> dict[HostToken, tuple[str, ...]]:
         """Who serves each host's files."""
@@ -125,4 +124,4 @@ class Executors:
             assert self.by_host[state.host][state.id] is state
             assert (state.surplus > 0) == (state.id in self.with_surplus), state
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
-        assert self.usable_count == sum(state.usable for state in self._by_id.values())
+        assert self._usable == {state.id for state in self._by_id.values() if state.usable}

@@ -70,7 +70,6 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
         if queued:
             books.emit(Recall(state.id, tuple(attempt.id for attempt in queued)))
     books.executors.refresh(state)
-    books.executors.recount()
 
 
 def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool) -> None:
@@ -90,7 +89,7 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
                 application.id, BlocksLost(time=books.now, app=application.id, executor=executor_id, blocks=tuple(lost))
             )
         for job in list(application.jobs.values()):
-            for attempt_id in [each for each, (holder, _) in job.unfetched.items() if holder == executor_id]:
+            for attempt_id in [each for each, (holder, _, _) in job.unfetched.items() if holder == executor_id]:
                 result_lost(application, job, attempt_id)
     attempts = list(state.attempts.values())
     for attempt in attempts[: state.slots]:
@@ -112,7 +111,8 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
 
 def result_lost(application: Application, job: Job, attempt: AttemptId) -> None:
     """A stored result is gone before the driver had it: its task runs again."""
-    _holder, partition = job.unfetched.pop(attempt)
+    _holder, partition, size_bytes = job.unfetched.pop(attempt)
+    job.result_bytes -= size_bytes
     application.stages[job.spec.result_stage.stage].delivered.discard(partition)
     application.is_stale = True
 
@@ -139,9 +139,9 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
         books.stale_count += 1
         return
     state.last_heard = books.now
-    if len(stimulus.attempts) == len(state.attempts):
-        return  # the common case; a difference in kind shows in a later heartbeat
     known = set(stimulus.attempts)
+    if known == state.attempts.keys():
+        return
     unknown = tuple(attempt for attempt in stimulus.attempts if attempt not in state.attempts)
     if unknown:
         # Given up as lost, and came after all; or over, and its report overtook this, which does no harm.
