@@ -17,7 +17,7 @@ import dask
 from distributed import LocalCluster
 
 from flowkit.cluster import dask_internals
-from flowkit.cluster.wire import SHUTDOWN_TOPIC
+from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
 
@@ -43,6 +43,7 @@ _SETTINGS = {
     "distributed.comm.timeouts.connect": START_LIMIT_S,
     # Dask gives all its workers one seed; equal hashes by that luck would be gone on the first real cluster.
     "distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": "random",
+    f"distributed.nanny.pre-spawn-environ.{EMBEDDED_VARIABLE}": "1",
 }
 
 

@@ -68,6 +68,9 @@ EXIT_TOPIC = f"flowkit-{PROTOCOL}-worker-exit"
 #: topic under which whoever owns the cluster says that all of it goes now: nobody need finish anything
 SHUTDOWN_TOPIC = f"flowkit-{PROTOCOL}-shutdown"
 
+#: set in the environment of an embedded cluster's workers
+EMBEDDED_VARIABLE = "FLOWKIT_EMBEDDED"
+
 CHUNK_BYTES = 4 << 20
 """Large results and content travel in pieces of this size, so no process holds a second whole copy for the network."""
 

@@ -11,7 +11,9 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import (
+    EMBEDDED_VARIABLE,
     EXIT_TOPIC,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
@@ -173,6 +176,9 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
         if self._worker.nanny:
             _tune_garbage_collector()
+        if EMBEDDED_VARIABLE in os.environ and threading.current_thread() is threading.main_thread():
+            # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._sweep()
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(

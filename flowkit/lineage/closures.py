@@ -33,7 +33,7 @@ def dumps(program: StageProgram) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        raise _explain(program, error) from error
+        raise _explain(program, error) from None  # it says all that this one says, and where
     return data
 
 
