@@ -298,8 +298,9 @@ class Context(JobRunner):
             A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or several with commas between.
             Executors read them, so they must see them under the same name.
         min_partitions
-            1 or more; None: ``default_parallelism``. Large files are split at line ends into about equal pieces of 1 to 64 MiB,
-            small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``) can't be split.
+            1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
+            equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
+            can't be split.
         encoding, errors
             As of the builtin ``open``.
 
@@ -321,7 +322,8 @@ class Context(JobRunner):
         ['roses', 'violets']
         """
         files = list_files(_as_text("path", path))
-        splits = plan_splits(files, self._partitions(min_partitions, "min_partitions"))
+        wanted = self._partitions(min_partitions, "min_partitions")
+        splits = plan_splits(files, wanted) if min_partitions is None else plan_splits(files, wanted, smallest_bytes=1)
         return self._source(TextLines(splits, encoding, errors), len(splits), "text_file")
 
     def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:

@@ -160,7 +160,13 @@ class WriteText:
         beside.parent.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("w", encoding=self.encoding, newline="\n") as file:
-                file.writelines(f"{row}\n" for row in rows)
+                for row in rows:
+                    if isinstance(row, bytes):
+                        file.flush()  # what was encoded so far comes before it
+                        file.buffer.write(row)
+                        file.write("\n")
+                    else:
+                        file.write(f"{row}\n")
             context.acquire_commit()
             size = beside.stat().st_size
             beside.replace(target)

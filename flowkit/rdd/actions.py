@@ -306,7 +306,7 @@ class Actions(Base[T]):
         self._run(ForeachPartition(fn), "foreach_partition")
 
     def save_as_text(self, path: str | Path, *, encoding: str = "utf-8") -> None:
-        r"""Write one line an element (``str`` of it) into files ``part-00000`` and on in a new directory.
+        r"""Write one line an element (``bytes`` as they are, ``str`` of others) into files ``part-00000`` and on in a new directory.
 
         Parameters
         ----------

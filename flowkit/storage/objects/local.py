@@ -12,8 +12,8 @@ from pathlib import Path
 
 from flowkit.lineage.kernels import FileSplit
 
-#: A split is not made smaller than this: opening a file costs about as much as reading this much of it.
-SMALLEST_SPLIT_BYTES = 1 << 20
+#: Unless asked to, a split is not made smaller than this: counting its words takes some 10 ms, a task of its own a tenth of that.
+SMALLEST_SPLIT_BYTES = 128 << 10
 #: Nor larger, so that a task's time stays short however few partitions were asked for.
 LARGEST_SPLIT_BYTES = 64 << 20
 
@@ -49,7 +49,9 @@ def list_files(path: str) -> list[LocalFile]:
         if named.is_file():
             found.append(LocalFile(str(named), named.stat().st_size))
             continue
-        matches = sorted(named.iterdir()) if named.is_dir() else [Path(match) for match in sorted(glob.glob(part, recursive=True))]  # noqa: PTH207 (absolute patterns)
+        matches = (
+            sorted(named.iterdir()) if named.is_dir() else [Path(match) for match in sorted(glob.glob(part, recursive=True))]
+        )  # noqa: PTH207 (absolute patterns)
         files = [match for match in matches if match.is_file() and not match.name.startswith(("_", "."))]
         for directory in [match for match in matches if match.is_dir() and not named.is_dir()]:
             files += [each for each in sorted(directory.iterdir()) if each.is_file() and not each.name.startswith(("_", "."))]
@@ -61,14 +63,16 @@ def list_files(path: str) -> list[LocalFile]:
     return found
 
 
-def plan_splits(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[FileSplit, ...], ...]:
-    """Cut large files, pack small ones: at least ``partitions`` partitions of about equal size where sizes allow.
+def plan_splits(
+    files: Sequence[LocalFile], partitions: int, *, smallest_bytes: int = SMALLEST_SPLIT_BYTES
+) -> tuple[tuple[FileSplit, ...], ...]:
+    """Cut large files, pack small ones: ``partitions`` partitions of about equal size, more if they became too large otherwise.
 
     >>> [[split.start for split in each] for each in plan_splits([LocalFile("a", 4 << 20)], 2)]
     [[0], [2097152]]
     """
     total = sum(file.size_bytes for file in files)
-    target = min(LARGEST_SPLIT_BYTES, max(SMALLEST_SPLIT_BYTES, -(-total // max(1, partitions))))
+    target = min(LARGEST_SPLIT_BYTES, max(smallest_bytes, -(-total // max(1, partitions))))
     packed: list[tuple[FileSplit, ...]] = []
     open_pack: list[FileSplit] = []
     open_bytes = 0
