@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 class ExecutorState:
     """One executor process. Its id holds an incarnation, so it never comes back once it is lost."""
 
-    __slots__ = ("address", "attempts", "defined", "draining", "host", "host_names", "id", "last_heard", "paused", "slots")
+    __slots__ = (
+        "address",
+        "attempts",
+        "defined",
+        "draining",
+        "host",
+        "host_names",
+        "id",
+        "idle_slots",
+        "last_heard",
+        "paused",
+        "slots",
+    )
 
     def __init__(self, executor: ExecutorId, host: HostToken, slots: int, host_names: tuple[str, ...], now: float) -> None:
         self.id = executor
@@ -30,6 +42,8 @@ class ExecutorState:
         self.attempts: dict[AttemptId, Attempt] = {}
         #: version of each stage attempt's definition it was sent last
         self.defined: dict[tuple[AppId, StageId, int], int] = {}
+        #: slots with nothing to run, as ``Executors`` counted it last
+        self.idle_slots = 0
         self.last_heard = now
         self.paused = False
         self.draining = False
@@ -60,6 +74,8 @@ class Executors:
         self.with_surplus: dict[ExecutorId, ExecutorState] = {}
         #: executors that may have room, to be looked at when tasks are offered
         self.offerable: dict[ExecutorId, ExecutorState] = {}
+        #: slots of usable executors with nothing to run
+        self.idle_slots = 0
         self._usable: set[ExecutorId] = set()
         #: last reasons of losses, newest last, for messages
         self.last_losses: list[str] = []
@@ -95,6 +111,7 @@ class Executors:
         self.with_surplus.pop(state.id, None)
         self.offerable.pop(state.id, None)
         self._usable.discard(state.id)
+        self.idle_slots -= state.idle_slots
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
 
     def refresh(self, state: ExecutorState) -> None:
@@ -109,6 +126,9 @@ class Executors:
 
     def note_load(self, state: ExecutorState) -> None:
         """Its load changed."""
+        idle = max(0, -state.surplus) if state.usable else 0
+        self.idle_slots += idle - state.idle_slots
+        state.idle_slots = idle
         if state.surplus > 0:
             self.with_surplus[state.id] = state
         else:
@@ -124,4 +144,5 @@ class Executors:
             assert self.by_host[state.host][state.id] is state
             assert (state.surplus > 0) == (state.id in self.with_surplus), state
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
+        assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
         assert self._usable == {state.id for state in self._by_id.values() if state.usable}

@@ -20,11 +20,17 @@ from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 
+#: With nothing launched ahead, how often executors are searched for stuck tasks at most.
+_LEAST_PATIENCE_S = 0.005
+
+
 class Offers:
     """The round of offers. ``wake_at`` is when another round may do more than this one, without any news."""
 
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
+        #: executors need not be searched for stuck tasks before
+        self._take_back_at = 0.0
         self.wake_at: float | None = None
 
     def make(self, books: Books) -> None:
@@ -77,8 +83,11 @@ class Offers:
 
     def _take_back(self, books: Books) -> None:
         """Recall queued tasks from behind a long one while somebody else is idle."""
-        idle = sum(max(0, executor.slots - len(executor.attempts)) for executor in books.executors.offerable.values())
+        idle = books.executors.idle_slots
         if not idle:
+            return
+        if books.now < self._take_back_at:
+            self._wake(self._take_back_at)
             return
         if any(
             stage.task_set is not None and stage.task_set.pending and not stage.missing_contents
@@ -86,6 +95,8 @@ class Offers:
         ):
             return  # they are served first; what is kept back for its locality would be so again
         patience = books.config.launch_ahead_s
+        # Nobody who is not stuck now will be before that: whatever starts from now on is given as much time.
+        self._take_back_at = books.now + max(patience, _LEAST_PATIENCE_S)
         for executor in list(books.executors.with_surplus.values()):
             running_since = [each.seen_running_at for each in executor.attempts.values() if each.started_at]
             queued = [
@@ -97,6 +108,7 @@ class Offers:
                 continue
             stuck_at = min(running_since) + patience
             if stuck_at > books.now:
+                self._take_back_at = min(self._take_back_at, stuck_at)
                 self._wake(stuck_at)
                 continue
             taken = queued[-min(idle, (len(queued) + 1) // 2) :]

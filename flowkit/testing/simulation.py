@@ -139,6 +139,8 @@ class SimulatedCluster:
         self._inbox: list[sti.Stimulus] = []
         self._arrivals: dict[tuple[str, ...], float] = {}
         self._drivers: set[AppId] = set()
+        #: attempts the core has given up
+        self._unwanted: set[AttemptId] = set()
         self._made = 0
         self._numbers = 0
 
@@ -295,6 +297,7 @@ class SimulatedCluster:
         """Count it."""
         if shuffle is not None:
             self.computed[launch.app, launch.stage, launch.partition] += 1
+            self.lost[launch.app, launch.stage, launch.partition] += launch.attempt in self._unwanted
 
     # -- messages
 
@@ -326,10 +329,12 @@ class SimulatedCluster:
             case act.Publish(event=event):
                 self.events.append(event)
             case act.DeliverResult() | act.JobSucceeded() | act.JobFailed() | act.RequestContent() | act.ApplicationExpired():
-                if isinstance(action, act.JobFailed):
-                    # What its attempts report from now on is not wanted, so it may be computed again for another job.
-                    self._count_lost([name for host in self.hosts.values() for name in host.files if name[0] == action.app])
                 self._deliver(("out", "driver", action.app), partial(self._driver_hears, action), reliable=True)
+            case act.Kill(executor=executor, attempts=attempts):
+                # Whatever they did or still do is not wanted any more, and may be computed again for another job.
+                self._unwanted.update(attempts)
+                self._count_lost([name for host in self.hosts.values() for name in host.files if name[3] in attempts])
+                self._deliver(("out", "executor", executor), partial(self._executor_hears, action), reliable=False)
             case act.ExpireExecutor(executor=executor):
                 if executor in self.executors:
                     self._end(self.executors[executor])
@@ -338,7 +343,6 @@ class SimulatedCluster:
                 | act.DefineStage()
                 | act.ForgetStage()
                 | act.Recall()
-                | act.Kill()
                 | act.AnswerCommit()
                 | act.ReleaseResults()
                 | act.DropRdd()
