@@ -39,7 +39,7 @@ class TaskEnvironment:
     memory: TaskMemory
     #: this application's shuffle files on this host
     shuffle_files: ShuffleFiles
-    #: newest known map outputs; raises KeyError for a shuffle the stage does not read
+    #: newest known map outputs; raises ``FetchFailed`` for a shuffle whose outputs the scheduler did not tell
     sources: Callable[[ShuffleId], ShuffleSources]
     transport: BlockTransport
     #: cached partitions of this executor; shared, thread-safe

@@ -14,11 +14,11 @@ from typing import Any
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed
-from flowkit.model.ids import AppId, ContentId, ExecutorId, ShuffleId, StageId
+from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import ContentMissing, StageDefinition
+from flowkit.model.task import ContentMissing, FetchFailure, StageDefinition
 from flowkit.storage.content import ContentStore, content_id
 
 
@@ -132,8 +132,16 @@ class Stage:
         self.sources = {each.shuffle: each for each in definition.sources}
 
     def sources_of(self, shuffle: ShuffleId) -> ShuffleSources:
-        """The newest known; ``KeyError`` for a shuffle the stage does not read."""
-        return self.sources[shuffle]
+        """The newest known.
+
+        Raises ``FetchFailed`` when the scheduler left them out, since the cache was to spare the stage reading them: a cached
+        partition is gone meanwhile, and the scheduler must be told that they are needed after all.
+        """
+        sources = self.sources.get(shuffle)
+        if sources is None:
+            said = f"a cached partition is gone, and where shuffle {shuffle} lies was not told"
+            raise FetchFailed(said, failure=FetchFailure(shuffle, None, None, HostToken(""), "missing", said))
+        return sources
 
     def addresses_of(self, content: ContentId) -> tuple[str, ...]:
         """Who may have a content."""
