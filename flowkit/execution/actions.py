@@ -3,6 +3,8 @@
 Run on slot threads; shipped with the last stage of a job. Each drains its iterator at C speed where the answer allows.
 """
 
+# ruff: noqa: D102 (a class says what its call returns)
+
 from __future__ import annotations
 
 import copy
@@ -11,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from itertools import count, islice
+from itertools import chain, count, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -89,14 +91,8 @@ class ExtremeRow:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
         for first in rows:
-            return [self.choose(_after(first, rows), key=self.key)]
+            return [self.choose(chain((first,), rows), key=self.key)]
         return []
-
-
-def _after(first: Any, rows: Iterator[Any]) -> Iterator[Any]:
-    from itertools import chain
-
-    return chain((first,), rows)
 
 
 @dataclass(frozen=True, slots=True)
