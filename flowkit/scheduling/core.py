@@ -3,7 +3,7 @@
 Runs in the scheduler process on whatever thread drives it, one call at a time.
 
 Theory of operation. A batch of stimuli is applied one after the other, each to the machine it concerns (``endings`` for
-reports, ``losses`` for executors, ``applications`` for jobs). Then, once a batch, the core settles: ``readiness`` looks again
+reports, ``losses`` for executors, ``drivers`` for what drivers ask). Then, once a batch, the core settles: ``readiness`` looks again
 which stages may run wherever that may have changed, and ``offers`` hands waiting tasks to executors with room. Everything that
 is to be done about it comes back as actions, in order. Time comes in with each call; ``next_wakeup`` says when the core wants
 a ``Tick``. Same stimuli, same seed: same actions.
@@ -16,28 +16,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
-from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
-from flowkit.model.ids import AppId, StageId
-from flowkit.model.job_spec import JobSpec
-from flowkit.scheduling import endings, losses, readiness
+from flowkit.scheduling import drivers, endings, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
     Action,
     AnswerCommit,
     ApplicationExpired,
-    DropApplication,
-    DropRdd,
-    ReleaseResults,
 )
-from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.launch_depth import LaunchDepth
-from flowkit.scheduling.map_outputs import MapOutputs
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
 
@@ -134,7 +125,7 @@ class SchedulerCore:
             case sti.CommitRequested():
                 self._commit_requested(stimulus)
             case sti.ApplicationOpened():
-                self._application_opened(stimulus)
+                drivers.open_application(books, stimulus)
             case sti.ExecutorReady():
                 losses.executor_ready(books, stimulus)
             case sti.ExecutorLost():
@@ -146,146 +137,9 @@ class SchedulerCore:
             case sti.Tick():
                 for app, reason in self._watch.look(books):
                     books.emit(ApplicationExpired(app, reason))
-                    self._end_application(app, reason)
+                    drivers.end_application(books, app, reason)
             case _:
-                self._apply_of_driver(stimulus)
-
-    def _apply_of_driver(
-        self,
-        stimulus: sti.LeaseRenewed
-        | sti.ApplicationClosed
-        | sti.JobSubmitted
-        | sti.JobCancelRequested
-        | sti.ResultsFetched
-        | sti.ResultLost
-        | sti.ContentPut
-        | sti.RddUnpersistRequested
-        | sti.ShuffleReleased,
-    ) -> None:
-        books = self._books
-        app = stimulus.spec.app if isinstance(stimulus, sti.JobSubmitted) else stimulus.app
-        application = books.applications.get(app)
-        if application is None:
-            books.stale_count += 1
-            if isinstance(stimulus, sti.JobSubmitted):
-                books.emit(ApplicationExpired(app, "the scheduler does not know this application, or its lease ran out"))
-            return
-        application.lease_until = books.now + application.lease_s
-        match stimulus:
-            case sti.LeaseRenewed():
-                pass
-            case sti.ApplicationClosed(reason=reason):
-                self._end_application(app, reason)
-            case sti.JobSubmitted(spec=spec):
-                self._job_submitted(application, spec)
-            case sti.JobCancelRequested(job=job_id, reason=reason):
-                job = application.jobs.get(job_id)
-                if job is not None:
-                    endings.fail_job(books, application, job, "JobCancelled", reason)
-            case sti.ResultsFetched(attempts=attempts):
-                for job in list(application.jobs.values()):
-                    for attempt in attempts:
-                        held = job.unfetched.pop(attempt, None)
-                        if held is not None and books.executors.get(held[0]) is not None:
-                            books.emit(ReleaseResults(held[0], (attempt,)))
-                    endings.finish_job_if_done(books, application, job)
-            case sti.ResultLost(job=job_id, attempt=attempt):
-                job = application.jobs.get(job_id)
-                if job is not None and attempt in job.unfetched:
-                    losses.result_lost(application, job, attempt)
-            case sti.ContentPut(content=content, host=host):
-                application.contents.setdefault(content, set()).add(host)
-                application.content_epoch += 1
-                for stage in application.stages.values():
-                    stage.missing_contents.pop(content, None)
-            case sti.RddUnpersistRequested(rdd=rdd):
-                application.cached.pop(rdd, None)
-                for executor in books.executors:
-                    books.emit(DropRdd(executor.id, app, rdd))
-                books.publish(app, RddUnpersisted(time=books.now, app=app, rdd=rdd))
-            case sti.ShuffleReleased(shuffle=shuffle):
-                written_by = application.map_stages.get(shuffle)
-                if written_by is not None and written_by.jobs:
-                    written_by.is_released = True  # it goes with its last job
-                elif written_by is not None:
-                    endings.forget_stage(books, application, written_by)
-            case _:
-                assert_never(stimulus)
-
-    # -- drivers
-
-    def _application_opened(self, stimulus: sti.ApplicationOpened) -> None:
-        books = self._books
-        if stimulus.app in books.applications:
-            books.stale_count += 1
-            return
-        books.applications[stimulus.app] = Application(stimulus.app, stimulus.name, stimulus.lease_s, books.now)
-        books.publish(
-            stimulus.app,
-            ApplicationStart(time=books.now, app=stimulus.app, name=stimulus.name, flowkit_version=stimulus.flowkit_version),
-        )
-        for executor in books.executors:  # it came before anybody of this application listened
-            books.publish(
-                stimulus.app, ExecutorAdded(time=books.now, executor=executor.id, host=executor.host, slots=executor.slots)
-            )
-
-    def _end_application(self, app: AppId, reason: str) -> None:
-        books = self._books
-        application = books.applications[app]
-        for job in list(application.jobs.values()):
-            endings.fail_job(books, application, job, "JobCancelled", reason)
-        del books.applications[app]
-        for executor in books.executors:
-            books.emit(DropApplication(executor.id, app))
-        books.publish(app, ApplicationEnd(time=books.now, app=app, reason=reason))
-
-    def _job_submitted(self, application: Application, spec: JobSpec) -> None:
-        books = self._books
-        if spec.job in application.seen_jobs:
-            books.stale_count += 1
-            return
-        application.seen_jobs.add(spec.job)
-        job = Job(spec, books.next_order)
-        books.next_order += 1
-        parents: dict[StageId, tuple[StageId, ...]] = {}
-        by_shuffle = {each.shuffle: each.stage for each in spec.stages if each.shuffle is not None}
-        for each in spec.stages:
-            stage = application.stages.get(each.stage)
-            if stage is None:
-                outputs = None if each.shuffle is None else MapOutputs(each.shuffle, each.num_partitions)
-                depth = LaunchDepth(books.config.launch_ahead_s, books.config.max_launch_depth)
-                stage = application.stages[each.stage] = Stage(application.id, each, outputs, depth)
-                if each.shuffle is not None:
-                    application.map_stages[each.shuffle] = stage
-            else:
-                stage.spec = each  # the same stage; its caches may have changed since
-                stage.definition = None
-            stage.is_released = False
-            stage.jobs[job.id] = job.order
-            for content in (each.program, *each.attachments):
-                if content.inline is None:
-                    application.contents.setdefault(content.id, set()).update(content.holders)
-            parents[each.stage] = tuple(by_shuffle[parent.shuffle] for parent in each.parents)
-        application.jobs[job.id] = job
-        application.is_stale = True
-        needed = readiness.needed_stages(books, application, job)
-        books.publish(
-            application.id,
-            JobStart(
-                time=books.now,
-                app=application.id,
-                job=job.id,
-                name=spec.name,
-                stages=tuple(
-                    StageInfo(each.stage, each.name, each.kind, len(each.partitions), parents[each.stage], each.operations)
-                    for each in spec.stages
-                ),
-                skipped=tuple(each.stage for each in spec.stages if each.stage not in needed),
-                properties=spec.properties,
-            ),
-        )
-        if not spec.result_stage.partitions:
-            endings.finish_job_if_done(books, application, job)
+                drivers.apply(books, stimulus)
 
     def _commit_requested(self, stimulus: sti.CommitRequested) -> None:
         books = self._books
@@ -328,7 +182,9 @@ class SchedulerCore:
         for application in books.applications.values():
             assert not application.jobs, application.jobs
             for stage in application.stages.values():
-                assert stage.is_map and stage.task_set is None and not stage.missing_contents, f"{stage} is left"
+                assert stage.is_map, f"{stage} is left"
+                assert stage.task_set is None, f"tasks of {stage} are left"
+                assert not stage.missing_contents, f"{stage} waits for content"
 
     def statistics(self) -> CoreStatistics:
         """A look from outside."""

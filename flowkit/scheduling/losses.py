@@ -13,7 +13,7 @@ from flowkit.model.events import BlocksLost, ExecutorAdded, ExecutorRemoved
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
-from flowkit.scheduling import endings
+from flowkit.scheduling import endings, jobs
 from flowkit.scheduling.actions import ExpireExecutor, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
@@ -103,7 +103,7 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
         task_set = attempt.task_set
         stage = books.stage_of(task_set)
         current = not attempt.is_void and stage is not None and stage.task_set is task_set
-        endings.publish_end(books, attempt, books.now, failure, counted=failure.counts and current, metrics=TaskMetrics())
+        jobs.publish_end(books, attempt, books.now, failure, counted=failure.counts and current, metrics=TaskMetrics())
         if current:
             assert stage is not None
             endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=failure.counts)
@@ -154,7 +154,7 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
         stage = books.stage_of(attempt.task_set)
         if not attempt.is_void and stage is not None and stage.task_set is attempt.task_set:
             failure = ExecutorLostFailure(f"the launch never reached {state.id}", counts=False)
-            endings.publish_end(books, attempt, books.now, failure, counted=False, metrics=TaskMetrics())
+            jobs.publish_end(books, attempt, books.now, failure, counted=False, metrics=TaskMetrics())
             endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=False)
 
 
@@ -207,7 +207,7 @@ class Watch:
             for stage in list(application.stages.values()):
                 overdue = [content for content, until in stage.missing_contents.items() if until <= now]
                 if overdue:
-                    endings.abort_stage(
+                    jobs.abort_stage(
                         books,
                         application,
                         stage,
@@ -234,4 +234,4 @@ class Watch:
         reason = f"no usable executor for {self._config.no_executor_timeout_s:.0f} s (no_executor_timeout_s): {why}"
         for application in books.applications.values():
             for job in list(application.jobs.values()):
-                endings.fail_job(books, application, job, "ExecutorsLost", reason)
+                jobs.fail_job(books, application, job, "ExecutorsLost", reason)

@@ -19,7 +19,6 @@ from flowkit.scheduling.endings import CONTENT_WAIT_S
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
 
-
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
 _LEAST_PATIENCE_S = 0.005
 

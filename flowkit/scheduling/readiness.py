@@ -13,7 +13,7 @@ from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmit
 from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.job_spec import Determinism
 from flowkit.model.map_status import decode_size
-from flowkit.scheduling import endings
+from flowkit.scheduling import jobs
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
@@ -104,7 +104,7 @@ def _withdraw_available(books: Books, stage: Stage) -> None:
     missing = set(stage.outputs.missing(books.executors.by_host))
     for partition in [each for each in stage.task_set.pending if each not in missing]:
         stage.task_set.withdraw(partition)
-    endings.finish_if_done(books, stage)
+    jobs.finish_if_done(books, stage)
 
 
 def _submit(books: Books, application: Application, stage: Stage, todo: list[PartitionIndex]) -> None:
@@ -117,7 +117,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         return
     if stage.outputs is not None and stage.was_complete and stage.spec.determinism is Determinism.INDETERMINATE:
         # Running it again yields other rows: whatever was made from the old ones is void with them.
-        if not endings.roll_back(books, application, stage):
+        if not jobs.roll_back(books, application, stage):
             return
         todo = to_compute(books, stage)
     _note_lost_outputs(books, stage, todo)

@@ -1,0 +1,155 @@
+"""What drivers ask for: sessions, jobs, their end, and what of theirs may go.
+
+Runs in the scheduler process inside ``SchedulerCore``.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
+from flowkit.model.ids import AppId, StageId
+from flowkit.model.job_spec import JobSpec
+from flowkit.scheduling import jobs, losses, readiness
+from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropRdd, ReleaseResults
+from flowkit.scheduling.applications import Application, Job, Stage
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.launch_depth import LaunchDepth
+from flowkit.scheduling.map_outputs import MapOutputs
+
+
+def apply(
+    books: Books,
+    stimulus: sti.LeaseRenewed
+    | sti.ApplicationClosed
+    | sti.JobSubmitted
+    | sti.JobCancelRequested
+    | sti.ResultsFetched
+    | sti.ResultLost
+    | sti.ContentPut
+    | sti.RddUnpersistRequested
+    | sti.ShuffleReleased,
+) -> None:
+    """Do what a driver asks for; whatever it asks, it lives."""
+    app = stimulus.spec.app if isinstance(stimulus, sti.JobSubmitted) else stimulus.app
+    application = books.applications.get(app)
+    if application is None:
+        books.stale_count += 1
+        if isinstance(stimulus, sti.JobSubmitted):
+            books.emit(ApplicationExpired(app, "the scheduler does not know this application, or its lease ran out"))
+        return
+    application.lease_until = books.now + application.lease_s
+    match stimulus:
+        case sti.LeaseRenewed():
+            pass
+        case sti.ApplicationClosed(reason=reason):
+            end_application(books, app, reason)
+        case sti.JobSubmitted(spec=spec):
+            _submit(books, application, spec)
+        case sti.JobCancelRequested(job=job_id, reason=reason):
+            job = application.jobs.get(job_id)
+            if job is not None:
+                jobs.fail_job(books, application, job, "JobCancelled", reason)
+        case sti.ResultsFetched(attempts=attempts):
+            for job in list(application.jobs.values()):
+                for attempt in attempts:
+                    held = job.unfetched.pop(attempt, None)
+                    if held is not None and books.executors.get(held[0]) is not None:
+                        books.emit(ReleaseResults(held[0], (attempt,)))
+                jobs.finish_job_if_done(books, application, job)
+        case sti.ResultLost(job=job_id, attempt=attempt):
+            job = application.jobs.get(job_id)
+            if job is not None and attempt in job.unfetched:
+                losses.result_lost(application, job, attempt)
+        case sti.ContentPut(content=content, host=host):
+            application.contents.setdefault(content, set()).add(host)
+            application.content_epoch += 1
+            for stage in application.stages.values():
+                stage.missing_contents.pop(content, None)
+        case sti.RddUnpersistRequested(rdd=rdd):
+            application.cached.pop(rdd, None)
+            for executor in books.executors:
+                books.emit(DropRdd(executor.id, app, rdd))
+            books.publish(app, RddUnpersisted(time=books.now, app=app, rdd=rdd))
+        case sti.ShuffleReleased(shuffle=shuffle):
+            written_by = application.map_stages.get(shuffle)
+            if written_by is not None and written_by.jobs:
+                written_by.is_released = True  # it goes with its last job
+            elif written_by is not None:
+                jobs.forget_stage(books, application, written_by)
+        case _:
+            assert_never(stimulus)
+
+
+def open_application(books: Books, stimulus: sti.ApplicationOpened) -> None:
+    """A driver begins."""
+    if stimulus.app in books.applications:
+        books.stale_count += 1
+        return
+    books.applications[stimulus.app] = Application(stimulus.app, stimulus.name, stimulus.lease_s, books.now)
+    books.publish(
+        stimulus.app,
+        ApplicationStart(time=books.now, app=stimulus.app, name=stimulus.name, flowkit_version=stimulus.flowkit_version),
+    )
+    for executor in books.executors:  # it came before anybody of this application listened
+        books.publish(stimulus.app, ExecutorAdded(time=books.now, executor=executor.id, host=executor.host, slots=executor.slots))
+
+
+def end_application(books: Books, app: AppId, reason: str) -> None:
+    """A driver is gone, and all that was its own goes too."""
+    application = books.applications[app]
+    for job in list(application.jobs.values()):
+        jobs.fail_job(books, application, job, "JobCancelled", reason)
+    del books.applications[app]
+    for executor in books.executors:
+        books.emit(DropApplication(executor.id, app))
+    books.publish(app, ApplicationEnd(time=books.now, app=app, reason=reason))
+
+
+def _submit(books: Books, application: Application, spec: JobSpec) -> None:
+    if spec.job in application.seen_jobs:
+        books.stale_count += 1
+        return
+    application.seen_jobs.add(spec.job)
+    job = Job(spec, books.next_order)
+    books.next_order += 1
+    parents: dict[StageId, tuple[StageId, ...]] = {}
+    by_shuffle = {each.shuffle: each.stage for each in spec.stages if each.shuffle is not None}
+    for each in spec.stages:
+        stage = application.stages.get(each.stage)
+        if stage is None:
+            outputs = None if each.shuffle is None else MapOutputs(each.shuffle, each.num_partitions)
+            depth = LaunchDepth(books.config.launch_ahead_s, books.config.max_launch_depth)
+            stage = application.stages[each.stage] = Stage(application.id, each, outputs, depth)
+            if each.shuffle is not None:
+                application.map_stages[each.shuffle] = stage
+        else:
+            stage.spec = each  # the same stage; its caches may have changed since
+            stage.definition = None
+        stage.is_released = False
+        stage.jobs[job.id] = job.order
+        for content in (each.program, *each.attachments):
+            if content.inline is None:
+                application.contents.setdefault(content.id, set()).update(content.holders)
+        parents[each.stage] = tuple(by_shuffle[parent.shuffle] for parent in each.parents)
+    application.jobs[job.id] = job
+    application.is_stale = True
+    needed = readiness.needed_stages(books, application, job)
+    books.publish(
+        application.id,
+        JobStart(
+            time=books.now,
+            app=application.id,
+            job=job.id,
+            name=spec.name,
+            stages=tuple(
+                StageInfo(each.stage, each.name, each.kind, len(each.partitions), parents[each.stage], each.operations)
+                for each in spec.stages
+            ),
+            skipped=tuple(each.stage for each in spec.stages if each.stage not in needed),
+            properties=spec.properties,
+        ),
+    )
+    if not spec.result_stage.partitions:
+        jobs.finish_job_if_done(books, application, job)
