@@ -150,7 +150,7 @@ class Context(JobRunner):
             ).start()
             cluster = self._embedded.cluster
         try:
-            return ClientLink.connect(cluster, name=self.name, config=self._config)  # type: ignore[arg-type]
+            return ClientLink.connect(cluster, name=self.name, config=self._config)
         except BaseException:
             if self._embedded is not None:
                 self._embedded.close()
@@ -324,7 +324,7 @@ class Context(JobRunner):
         files = list_files(_as_text("path", path))
         wanted = self._partitions(min_partitions, "min_partitions")
         splits = plan_splits(files, wanted) if min_partitions is None else plan_splits(files, wanted, smallest_bytes=1)
-        return self._source(TextLines(splits, encoding, errors), len(splits), "text_file")
+        return self._source(TextLines(splits, encoding, errors), len(splits), "text_file", source_identity=tuple(files))
 
     def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
         """``(path, content)`` of whole files.
@@ -348,7 +348,7 @@ class Context(JobRunner):
         """
         files = list_files(_as_text("path", path))
         paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
-        return self._source(WholeFiles(paths), len(paths), "binary_files")
+        return self._source(WholeFiles(paths), len(paths), "binary_files", source_identity=tuple(files))
 
     def empty(self) -> RDD[Any]:
         """An RDD without partitions.
@@ -391,10 +391,26 @@ class Context(JobRunner):
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
         return self.default_parallelism if given is None else check_int(name, given, least=1)
 
-    def _source(self, kernel: Kernel, parts: int, operation: str, attachments: tuple[Content, ...] = ()) -> RDD[Any]:
+    def _source(
+        self,
+        kernel: Kernel,
+        parts: int,
+        operation: str,
+        *,
+        attachments: tuple[Content, ...] = (),
+        source_identity: tuple[object, ...] = (),
+    ) -> RDD[Any]:
         self._check_open()
-        large = tuple(each for each in attachments if each.inline is None)
-        node = Node(self.new_rdd_id(), kernel, (), parts, operation=operation, call_site=find_call_site(), attachments=large)
+        node = Node(
+            self.new_rdd_id(),
+            kernel,
+            (),
+            parts,
+            operation=operation,
+            call_site=find_call_site(),
+            attachments=tuple(each for each in attachments if each.inline is None),
+            source_identity=source_identity,
+        )
         return RDD(node, self)
 
     # -- what RDDs ask for

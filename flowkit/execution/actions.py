@@ -134,6 +134,9 @@ class NumberRows:
 
     starts: list[int] | None = None
 
+    def __fingerprint__(self) -> tuple[()]:
+        return ()  # they follow from the rows
+
     def __call__(self, partition: int, rows: Iterator[Any]) -> Iterable[tuple[Any, int]]:
         if self.starts is None:
             raise InternalError("rows were to be numbered before partitions were counted")

@@ -81,6 +81,8 @@ class Node:
         Large content that executors need besides the program.
     hosts
         Host names per partition where its input lies; empty when that means nothing.
+    source_identity
+        What else tells this input from another of the same name: sizes and times of files.
     """
 
     __slots__ = (
@@ -99,6 +101,7 @@ class Node:
         "operation",
         "partitioner",
         "preparation",
+        "source_identity",
     )
 
     def __init__(
@@ -115,6 +118,7 @@ class Node:
         attachments: tuple[Content, ...] = (),
         hosts: dict[int, tuple[str, ...]] | None = None,
         determinism: Determinism = Determinism.DETERMINATE,
+        source_identity: tuple[object, ...] = (),
     ) -> None:
         self.id = RddId(node_id)
         self.kernel = kernel
@@ -126,6 +130,7 @@ class Node:
         self.preparation = preparation
         self.attachments = attachments
         self.hosts = hosts or {}
+        self.source_identity = source_identity
         self.determinism: Determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
         self.cached = False
         self.name: str | None = None

@@ -154,6 +154,10 @@ class RangePartitioner:
     def __getstate__(self) -> tuple[bool, Callable[[Any], Any] | None, int, list[Any] | None]:
         return self.ascending, self.key, self.num_partitions, self._bounds
 
+    def __fingerprint__(self) -> tuple[bool, Callable[[Any], Any] | None, int]:
+        # Bounds follow from the rows, which the lineage before stands for.
+        return self.ascending, self.key, self.num_partitions
+
     def __setstate__(self, state: tuple[bool, Callable[[Any], Any] | None, int, list[Any] | None]) -> None:
         self.ascending, self.key, self.num_partitions, bounds = state
         self.bounds_source = None

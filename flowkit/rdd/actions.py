@@ -26,7 +26,7 @@ from flowkit.execution.actions import (
 )
 from flowkit.lineage.kernels import Map
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable
+from flowkit.rdd.checks import check_callable, check_int
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -88,12 +88,15 @@ class Actions(Base[T]):
         >>> fc.range(100).take(3)
         [0, 1, 2]
         """
+        return self._take(check_int("num", num), "take")
+
+    def _take(self, num: int, operation: str) -> list[T]:
         found: list[T] = []
         scanned = 0
         while len(found) < num and scanned < self.num_partitions:
             more = _partitions_to_try(scanned, len(found), num)
             chosen = range(scanned, min(scanned + more, self.num_partitions))
-            for part in self._run(TakeRows(num - len(found)), "take", chosen):
+            for part in self._run(TakeRows(num - len(found)), operation, chosen):
                 found += part
             scanned += len(chosen)
         return found[: max(0, num)]
@@ -115,7 +118,7 @@ class Actions(Base[T]):
         >>> fc.parallelize(["a", "b"]).first()
         'a'
         """
-        for element in self.take(1):
+        for element in self._take(1, "first"):
             return element
         raise EmptyRdd("RDD is empty: there is no first element")
 
@@ -131,7 +134,7 @@ class Actions(Base[T]):
         >>> fc.parallelize([]).is_empty()
         True
         """
-        return not self.take(1)
+        return not self._take(1, "is_empty")
 
     def reduce(self, fn: Callable[[T, T], T]) -> T:
         """Merge all elements with a function, in order.
@@ -159,7 +162,8 @@ class Actions(Base[T]):
         parts = [value for part in self._run(ReduceRows(fn), "reduce") for value in part]
         if not parts:
             raise EmptyRdd("Can not reduce() empty RDD")
-        return reduce(fn, parts)
+        merged: T = reduce(fn, parts)
+        return merged
 
     def fold(self, zero: T, fn: Callable[[T, T], T]) -> T:
         """Merge all elements, beginning with ``zero``: once in every partition, and once more on the driver.
@@ -274,7 +278,7 @@ class Actions(Base[T]):
         """
         if key is not None:
             check_callable("key", key)
-        limit = max(0, num)
+        limit = max(0, check_int("num", num))
         return heapq.nlargest(limit, (row for part in self._run(TopRows(limit, key), "top") for row in part), key=key)
 
     def foreach(self, fn: Callable[[T], object]) -> None:

@@ -22,18 +22,17 @@ def check_callable(name: str, value: object) -> None:
         )
 
 
-def check_int(name: str, value: Any, *, least: int) -> int:
-    """Refuse what isn't a whole number of ``least`` or more.
+def check_int(name: str, value: Any, *, least: int | None = None) -> int:
+    """Refuse what isn't a whole number, of ``least`` or more where given.
 
     >>> check_int("num_partitions", 0, least=1)
     Traceback (most recent call last):
         ...
     flowkit.errors.InvalidArgument: num_partitions = 0: must be a whole number of 1 or more
     """
-    if isinstance(value, bool) or not hasattr(type(value), "__index__") or value < least:
-        raise InvalidArgument(
-            f"{name} = {value!r}: must be a whole number of {least} or more", name=name, value=value, allowed=f">= {least}"
-        )
+    if isinstance(value, bool) or not hasattr(type(value), "__index__") or (least is not None and value < least):
+        allowed = "a whole number" if least is None else f"a whole number of {least} or more"
+        raise InvalidArgument(f"{name} = {value!r}: must be {allowed}", name=name, value=value, allowed=allowed)
     return int(value.__index__())
 
 

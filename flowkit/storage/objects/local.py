@@ -22,10 +22,17 @@ _CODECS = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file and its size."""
+    """A file, its size, and when it was changed last."""
 
     path: str
     size_bytes: int
+    changed_ns: int = 0
+
+    @classmethod
+    def at(cls, path: Path) -> LocalFile:
+        """What is there now."""
+        found = path.stat()
+        return cls(str(path), found.st_size, found.st_mtime_ns)
 
     @property
     def codec(self) -> str | None:
@@ -43,24 +50,36 @@ def list_files(path: str) -> list[LocalFile]:
     FileNotFoundError
         Something is not there, or a glob matches nothing.
     """
-    found: list[LocalFile] = []
-    for part in [part for part in path.split(",") if part]:
-        named = Path(part)
-        if named.is_file():
-            found.append(LocalFile(str(named), named.stat().st_size))
-            continue
-        matches = (
-            sorted(named.iterdir()) if named.is_dir() else [Path(match) for match in sorted(glob.glob(part, recursive=True))]
-        )  # noqa: PTH207 (absolute patterns)
-        files = [match for match in matches if match.is_file() and not match.name.startswith(("_", "."))]
-        for directory in [match for match in matches if match.is_dir() and not named.is_dir()]:
-            files += [each for each in sorted(directory.iterdir()) if each.is_file() and not each.name.startswith(("_", "."))]
-        if not files and not named.is_dir():
-            raise FileNotFoundError(f"no file matches {part!r}")
-        found += [LocalFile(str(file), file.stat().st_size) for file in files]
-    if not path.strip(","):
+    parts = [part for part in path.split(",") if part]
+    if not parts:
         raise FileNotFoundError("an empty path names no file")
-    return found
+    return [LocalFile.at(file) for part in parts for file in _files_named(part)]
+
+
+def _files_named(path: str) -> list[Path]:
+    named = Path(path)
+    if named.is_file():
+        return [named]
+    if named.is_dir():
+        return _visible_files(named)
+    # The pattern is absolute, which Path.glob does not take.
+    matches = [Path(match) for match in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207
+    files: list[Path] = []
+    for match in matches:
+        if not _is_hidden(match):
+            files += _visible_files(match) if match.is_dir() else [match]
+    # A recursive pattern names a directory and the files in it.
+    if files:
+        return list(dict.fromkeys(files))
+    raise FileNotFoundError(f"no file matches {path!r}")
+
+
+def _visible_files(directory: Path) -> list[Path]:
+    return [each for each in sorted(directory.iterdir()) if each.is_file() and not _is_hidden(each)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(("_", "."))
 
 
 def plan_splits(
