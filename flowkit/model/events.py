@@ -1,6 +1,8 @@
 """What listeners hear: facts in the past tense, made by the scheduler core alone, in one order.
 
 For one application: ``JobStart < StageSubmitted < TaskStart <= TaskGettingResult? <= TaskEnd < StageCompleted < JobEnd``.
+A stage attempt that lost its input completes at once, while tasks of it may still run: those end later, and still count.
+Nothing of a job comes after its ``JobEnd``: attempts that are being killed are over for listeners before it.
 ``time`` is seconds since the epoch on the scheduler's clock.
 """
 

@@ -34,6 +34,7 @@ def check_event_order(events: Iterable[Event], *, all_over: bool = True) -> None
     jobs: dict[tuple[AppId, JobId], bool] = {}
     stages: dict[tuple[AppId, StageId, int], bool] = {}
     tasks: dict[AttemptId, bool] = {}
+    owners: dict[AttemptId, AppId] = {}
     executors: dict[ExecutorId, bool] = {}
     last = 0.0
     for event in events:
@@ -46,6 +47,11 @@ def check_event_order(events: Iterable[Event], *, all_over: bool = True) -> None
             case JobEnd(app=app, job=job):
                 assert jobs[app, job], f"it ended twice: {event}"
                 jobs[app, job] = False
+                if not any(lives for (of, _), lives in jobs.items() if of == app):
+                    live = [key for key, lives in stages.items() if lives and key[0] == app]
+                    live_tasks = [attempt for attempt, lives in tasks.items() if lives and owners[attempt] == app]
+                    assert not live, f"stages outlive the last job: {live}"
+                    assert not live_tasks, f"tasks outlive the last job: {live_tasks}"
             case StageSubmitted(app=app, stage=stage, stage_attempt=attempt_number):
                 assert (app, stage, attempt_number) not in stages, event
                 assert event.task_count > 0, event
@@ -57,6 +63,7 @@ def check_event_order(events: Iterable[Event], *, all_over: bool = True) -> None
                 assert event.attempt not in tasks, f"it started twice: {event}"
                 assert (event.app, event.stage, event.stage_attempt) in stages, event
                 tasks[event.attempt] = True
+                owners[event.attempt] = event.app
             case TaskEnd():
                 assert tasks.get(event.attempt), f"it ended twice, or never started: {event}"
                 tasks[event.attempt] = False
@@ -69,5 +76,5 @@ def check_event_order(events: Iterable[Event], *, all_over: bool = True) -> None
                 pass
     if all_over:
         for kind, found in (("jobs", jobs), ("stages", stages), ("tasks", tasks)):
-            live = [key for key, lives in found.items() if lives]
-            assert not live, f"{kind} that never ended: {live}"
+            left = [key for key, lives in found.items() if lives]
+            assert not left, f"{kind} that never ended: {left}"
