@@ -22,7 +22,7 @@ from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyP
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site, short_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
-from flowkit.lineage.nodes import Node, Shuffle, ancestors
+from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import AppId, JobId, RddId, ShuffleId
 from flowkit.model.job_spec import Content
@@ -115,6 +115,9 @@ class Context(JobRunner):
             self._link.app, dumps=closures.dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
         )
         self._shuffles: weakref.WeakSet[Shuffle] = weakref.WeakSet()
+        self._preparing: weakref.WeakKeyDictionary[Preparation, threading.Lock] = weakref.WeakKeyDictionary()
+        #: guards the two above
+        self._books = threading.Lock()
         #: everything that happened, added up
         self.status = StatusStore(self._link.app)
         #: jobs under way
@@ -478,12 +481,21 @@ class Context(JobRunner):
                     limit=self._config.max_partitions,
                     actual=each.num_partitions,
                 )
-            if each.preparation is not None:
-                each.preparation.ensure(self)
+            if each.preparation is not None and not each.preparation.done:
+                with self._lock_of(each.preparation):
+                    each.preparation.ensure(self)
             for dependency in each.dependencies:
                 if isinstance(dependency, Shuffle) and dependency not in self._shuffles:
-                    self._shuffles.add(dependency)
+                    with self._books:
+                        if dependency in self._shuffles:
+                            continue
+                        self._shuffles.add(dependency)
                     weakref.finalize(dependency, _release, weakref.ref(self), dependency.id).atexit = False
+
+    def _lock_of(self, preparation: Preparation) -> threading.Lock:
+        """Held while its jobs run: two threads must not draw two samples. A preparation waits only for those before it."""
+        with self._books:
+            return self._preparing.setdefault(preparation, threading.Lock())
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from itertools import islice
+from operator import itemgetter
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -14,11 +16,12 @@ import cloudpickle
 
 from flowkit.errors import ClosureError
 from flowkit.lineage.call_site import short_call_site
-from flowkit.lineage.kernels import Result, StageProgram
+from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
 
 #: How far the walk goes: deep enough for any sane closure, bounded on any other.
 _MAX_DEPTH = 12
 _MAX_VISITS = 5_000
+_MAX_PARTS = 200
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
 
 
@@ -61,7 +64,7 @@ def _functions(program: StageProgram) -> Iterator[tuple[Any, str, str]]:
     last = program.steps[-1]
     if isinstance(program.output, Result):
         yield program.output.fn, program.output.operation, program.output.call_site
-    else:
+    elif isinstance(program.output, ShuffleWrite):
         yield program.output.aggregator, last.operation, last.call_site
         yield program.output.partitioner, last.operation, last.call_site
 
@@ -99,6 +102,43 @@ def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:
         else:
             break
     return path, value, error
+
+
+def describe_largest(program: StageProgram) -> str:
+    """What makes a program large: the function, the way to what it captured, and how many bytes that is.
+
+    >>> table = list(range(100_000))
+    >>> def look_up(row):
+    ...     return table[row]
+    >>> from flowkit.lineage.kernels import IntegerRange, Map, Step
+    >>> step = Step(0, Map(look_up), (), 1, "map", "/home/ann/words.py:12")
+    >>> describe_largest(StageProgram((step,), None))  # doctest: +ELLIPSIS
+    'look_up -> table (list, ... bytes), used by map at words.py:12'
+    """
+    size, value, operation, call_site = max(
+        ((_size_of(value), value, operation, call_site) for value, operation, call_site in _functions(program)),
+        key=itemgetter(0),
+    )
+    path = [_name_of(value)]
+    for _ in range(_MAX_DEPTH):
+        name, part, part_size = max(
+            ((name, part, _size_of(part)) for name, part in islice(_parts(value), _MAX_PARTS) if not isinstance(part, _PLAIN)),
+            key=itemgetter(2),
+            default=("", None, 0),
+        )
+        if part_size < size / 2:
+            break
+        path.append(name)
+        value, size = part, part_size
+    used_by = f"{operation} at {short_call_site(call_site)}" if call_site else operation
+    return f"{' -> '.join(path)} ({_type_name(value)}, {size:,} bytes), used by {used_by}"
+
+
+def _size_of(value: Any) -> int:
+    try:
+        return len(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    except Exception:
+        return 0
 
 
 def _error_of(value: Any) -> Exception | None:

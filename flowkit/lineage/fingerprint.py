@@ -214,7 +214,7 @@ class _Walk:
     # -- functions
 
     def _function(self, fn: FunctionType) -> bytes:
-        if _is_installed(fn.__module__):
+        if _is_installed(fn.__module__) and _is_found_by_name(fn):
             return self._reference("function", fn.__module__, fn.__qualname__)
         parts = [self.digest(fn.__code__), self.digest(fn.__defaults__), self.digest(fn.__kwdefaults__)]
         for cell in fn.__closure__ or ():
@@ -245,7 +245,7 @@ class _Walk:
     # -- classes and instances
 
     def _class(self, kind: type) -> bytes:
-        if _is_installed(kind.__module__):
+        if _is_installed(kind.__module__) and _is_found_by_name(kind):
             return self._reference("class", kind.__module__, kind.__qualname__)
         own = vars(kind)
         members = [
@@ -309,6 +309,14 @@ def _is_installed(module: str | None) -> bool:
         return True
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     return "site-packages" in file or "dist-packages" in file
+
+
+def _is_found_by_name(made: FunctionType | type) -> bool:
+    """Whether a name in a module leads to it; what a function made (a lambda, a closure) has a home but no name there."""
+    found: Any = sys.modules.get(made.__module__)
+    for name in made.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is made
 
 
 @functools.cache

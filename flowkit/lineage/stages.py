@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from flowkit.errors import ClosureTooLarge
+from flowkit.lineage.closures import describe_largest
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, JobId, PartitionIndex, RddId, ShuffleId, StageId
@@ -114,6 +115,8 @@ def parent_shuffles(stage: StageCut) -> tuple[ParentShuffle, ...]:
 class Planner:
     """Makes job specs for one application.
 
+    Thread-safe.
+
     Parameters
     ----------
     app
@@ -194,20 +197,22 @@ class Planner:
         )
 
     def _stage_id(self, shuffle: ShuffleId) -> StageId:
-        if shuffle not in self._stage_of:
-            self._stage_of[shuffle] = StageId(next(self._stage_ids))
-        return self._stage_of[shuffle]
+        known = self._stage_of.get(shuffle)
+        # Atomic: of two threads that plan the same shuffle one wins, and an unused number is no loss.
+        return known if known is not None else self._stage_of.setdefault(shuffle, StageId(next(self._stage_ids)))
 
     def _program(self, stage: StageCut, result: Result) -> Content:
         cached = tuple(node.id for node in stage.nodes if node.cached)
-        if stage.writes is not None and self._programs.get(stage.writes.id, (None,))[0] == cached:
-            return self._programs[stage.writes.id][1]
-        data = self._dumps(program_of(stage, result))
+        known = self._programs.get(stage.writes.id) if stage.writes is not None else None
+        if known is not None and known[0] == cached:
+            return known[1]
+        program = program_of(stage, result)
+        data = self._dumps(program)
         if len(data) > self._max_closure_bytes:
             raise ClosureTooLarge(
                 f"the pickled functions of the stage of {stage.root.label} are {len(data):,} bytes, more than "
-                f"max_closure_bytes = {self._max_closure_bytes:,}: do they capture data? Put it into an RDD and join, or raise "
-                "the setting",
+                f"max_closure_bytes = {self._max_closure_bytes:,}; the largest part is {describe_largest(program)}. Put data into "
+                "an RDD and join, or raise the setting",
                 setting="max_closure_bytes",
                 limit=self._max_closure_bytes,
                 actual=len(data),

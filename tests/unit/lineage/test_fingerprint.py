@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from operator import add, itemgetter
+from types import CellType, FunctionType
 
 import numpy as np
 import pytest
+import toolz
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +104,17 @@ def test_globals_a_function_uses_count(monkeypatch):
     monkeypatch.setitem(globals(), "FACTOR", 3)
     assert digest_of(scale) != before
     assert digest_of(lambda x: scale(x)) != through
+
+
+def test_what_a_librarys_function_made_counts_with_what_it_captured():
+    def made_in_a_library(n):
+        made = FunctionType((lambda x: x + n).__code__, {"__name__": "json"}, "<lambda>", None, (CellType(n),))
+        assert made.__module__ == "json"
+        return made
+
+    assert digest_of(made_in_a_library(1)) == digest_of(made_in_a_library(1))
+    assert digest_of(made_in_a_library(1)) != digest_of(made_in_a_library(2))
+    assert digest_of(toolz.compose(scale, abs)) != digest_of(toolz.compose(abs, scale))
 
 
 def test_a_function_that_calls_itself_has_an_end():
