@@ -87,6 +87,8 @@ def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:
     seen = {id(value)}
     visits = 0
     for _ in range(_MAX_DEPTH):
+        if _refuses_itself(value):
+            break
         for name, part in _parts(value):
             visits += 1
             if visits > _MAX_VISITS:
@@ -147,6 +149,19 @@ def _error_of(value: Any) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _refuses_itself(value: Any) -> bool:
+    """Whether it says that it must not travel (an RDD, a Context): then what it is made of is no one's business."""
+    if isinstance(value, type):
+        return False
+    try:
+        value.__reduce__()  # a shallow look: nothing it refers to is pickled
+    except ClosureError:
+        return True
+    except Exception:
+        return False
+    return False
 
 
 def _name_of(value: Any) -> str:

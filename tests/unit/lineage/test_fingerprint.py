@@ -73,7 +73,7 @@ def test_the_name_of_a_function_says_nothing():
         (lambda x, *, y=1: x, lambda x, *, y=2: x),
         (lambda x: x.real, lambda x: x.imag),
         (lambda x: math.sin(x), lambda x: math.cos(x)),
-        (lambda x: (lambda y: y + 1)(x), lambda x: (lambda y: y + 2)(x)),
+        (lambda x: [y + 1 for y in x], lambda x: [y + 2 for y in x]),
         (lambda x: [x], lambda x: (x,)),
         (str.upper, str.lower),
         (itemgetter(0), itemgetter(1)),

@@ -1,0 +1,213 @@
+"""Where lineage is cut, what stages say of themselves, and which programs are pickled again."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+from operator import add
+
+import pytest
+
+from flowkit.errors import ClosureTooLarge, TooManyPartitions
+from flowkit.lineage.kernels import Result, ShuffleWrite
+from flowkit.lineage.nodes import ancestors
+from flowkit.lineage.stages import cached_inputs, cut, parent_shuffles
+from flowkit.model.ids import RddId
+from flowkit.model.job_spec import CachedInput, JobSpec, StageKind
+from flowkit.testing.inline import InlineLink, inline_context
+
+
+@pytest.fixture
+def fc():
+    with inline_context(default_parallelism=2) as context:
+        yield context
+
+
+@pytest.fixture
+def specs(monkeypatch) -> list[JobSpec]:
+    """Every job that is submitted."""
+    seen: list[JobSpec] = []
+    submit = InlineLink.submit
+
+    def remember(self, spec, on_result):
+        seen.append(spec)
+        return submit(self, spec, on_result)
+
+    monkeypatch.setattr(InlineLink, "submit", remember)
+    return seen
+
+
+def pairs(fc, n=4):
+    return fc.range(n).map(lambda x: (x % 2, x))
+
+
+def operations(rdd) -> list[list[str]]:
+    return [[node.operation for node in stage.nodes] for stage in cut(rdd._node)]
+
+
+# -- the cut -----------------------------------------------------------------------------------------------------------
+
+
+def test_narrow_operations_are_one_stage(fc):
+    assert operations(fc.range(4).map(abs).filter(bool).glom()) == [["range", "map", "filter", "glom"]]
+
+
+def test_a_shuffle_begins_a_stage(fc):
+    assert operations(pairs(fc).reduce_by_key(add).map_values(abs)) == [["range", "map"], ["reduce_by_key", "map_values"]]
+
+
+def test_a_join_reads_two_shuffles_in_one_stage(fc):
+    assert operations(pairs(fc).join(pairs(fc))) == [["range", "map"], ["range", "map"], ["join"]]
+
+
+def test_a_join_of_sides_that_lie_alike_adds_no_stage(fc):
+    left, right = pairs(fc).reduce_by_key(add), pairs(fc).group_by_key()
+    assert operations(left.join(right))[-1] == ["reduce_by_key", "group_by_key", "join"]
+    assert len(operations(left.join(right))) == 3
+
+
+def test_an_aggregation_of_what_lies_by_key_adds_no_stage(fc):
+    rdd = pairs(fc).partition_by(2)
+    assert len(operations(rdd.reduce_by_key(add).group_by_key().filter(bool).map_values(len).distinct())) == 3
+    assert len(operations(rdd.reduce_by_key(add).group_by_key().filter(bool).map_values(len))) == 2
+    assert rdd.partition_by(2) is rdd
+
+
+@pytest.mark.parametrize("keeps", ["filter", "map_values", "flat_map_values"])
+def test_what_leaves_keys_alone_keeps_the_partitioner(fc, keeps):
+    rdd = pairs(fc).partition_by(3)
+    assert getattr(rdd, keeps)(bool).partitioner == rdd.partitioner
+
+
+@pytest.mark.parametrize("drops", ["map", "flat_map", "map_partitions", "map_partitions_with_index", "key_by"])
+def test_what_may_change_keys_drops_the_partitioner(fc, drops):
+    rdd = pairs(fc).partition_by(3)
+    assert getattr(rdd, drops)(bool).partitioner is None
+    if drops != "key_by":
+        assert getattr(rdd, drops)(bool, preserves_partitioning=True).partitioner == rdd.partitioner
+
+
+def test_a_shuffle_read_twice_is_written_by_one_stage(fc):
+    counts = pairs(fc).reduce_by_key(add)
+    assert operations(counts.map(abs).union(counts.filter(bool))) == [
+        ["range", "map"],
+        ["reduce_by_key", "map", "filter", "union"],
+    ]
+
+
+def test_ancestors_come_before_what_uses_them(fc):
+    rdd = pairs(fc).join(pairs(fc)).union(pairs(fc).join(pairs(fc)))
+    seen = set()
+    for node in ancestors(rdd._node):
+        assert all(dependency.parent.id in seen for dependency in node.dependencies)
+        seen.add(node.id)
+
+
+# -- what a spec says --------------------------------------------------------------------------------------------------
+
+
+def test_a_spec_lists_parents_first_and_the_result_last(fc, specs):
+    pairs(fc).reduce_by_key(add, 3).take(1)
+    (spec,) = specs
+    first, last = spec.stages
+    assert (first.kind, first.num_partitions, first.num_reducers) == (StageKind.MAP, 2, 3)
+    assert (last.kind, last.num_partitions, last.partitions) == (StageKind.RESULT, 3, (0,))
+    assert [each.shuffle for each in last.parents] == [first.shuffle]
+    assert spec.name.startswith("take at test_stages.py:")
+
+
+def test_a_program_is_a_flat_list_of_steps(fc, specs):
+    pairs(fc).reduce_by_key(add).collect()
+    first, last = (pickle.loads(stage.program.inline) for stage in specs[0].stages)
+    assert [step.operation for step in first.steps] == ["range", "map"]
+    assert isinstance(first.output, ShuffleWrite)
+    assert isinstance(last.output, Result)
+    assert last.steps[0].call_site.startswith("/")
+
+
+def test_a_shuffle_keeps_its_stage_and_its_program_from_job_to_job(fc, specs):
+    counts = pairs(fc).reduce_by_key(add)
+    counts.collect()
+    counts.map(str).count()
+    one, two = (spec.stages[0] for spec in specs)
+    assert one.stage == two.stage
+    assert one.program is two.program
+    assert specs[0].stages[1].stage != specs[1].stages[1].stage
+
+
+def test_a_changed_cache_mark_makes_another_program(fc, specs):
+    source = pairs(fc)
+    counts = source.reduce_by_key(add)
+    counts.collect()
+    source.cache()
+    counts.collect()
+    one, two = (spec.stages[0] for spec in specs)
+    assert one.stage == two.stage
+    assert one.program.id != two.program.id
+    assert two.cached == (CachedInput(RddId(source.id), 0, 2),)
+
+
+def test_a_cached_rdd_on_every_way_makes_the_shuffle_before_it_unnecessary(fc):
+    counts = pairs(fc).reduce_by_key(add)
+    cached = counts.map_values(abs).cache()
+    (parent,) = parent_shuffles(cut(cached.map(abs)._node)[-1])
+    assert parent.unless_cached == (cached.id,)
+    (parent,) = parent_shuffles(cut(cached.union(counts.filter(bool))._node)[-1])
+    assert parent.unless_cached == (), "a way round the cached RDD leads to the shuffle"
+
+
+def test_a_cached_side_of_a_union_says_which_partitions_use_it(fc):
+    left, right = fc.range(3, num_partitions=3), fc.range(2, num_partitions=2).cache()
+    assert cached_inputs(cut(left.union(right)._node)[-1]) == (CachedInput(RddId(right.id), 3, 2),)
+
+
+def test_a_sort_runs_nothing_until_an_action_and_then_one_job_before_it(fc, specs):
+    rdd = fc.range(100, num_partitions=4).sort_by(lambda x: -x)
+    assert specs == []
+    rdd.first()
+    assert [spec.name.partition(" at ")[0] for spec in specs] == ["sort_by (sampling)", "first"]
+    rdd.first()
+    assert len(specs) == 3
+
+
+def test_numbering_counts_all_but_the_last_partition_once(fc, specs):
+    rdd = fc.range(9, num_partitions=3).zip_with_index()
+    assert specs == []
+    rdd.count()
+    rdd.count()
+    assert [spec.result_stage.partitions for spec in specs] == [(0, 1), (0, 1, 2), (0, 1, 2)]
+
+
+def test_a_shuffle_nobody_refers_to_is_released(fc, monkeypatch):
+    released = []
+    monkeypatch.setattr(fc._link, "release_shuffle", released.append)
+    counts = pairs(fc).reduce_by_key(add)
+    kept = counts.map(str)
+    counts.count()
+    shuffle = counts._node.dependencies[0].id
+    del counts
+    gc.collect()
+    assert released == []
+    del kept
+    gc.collect()
+    assert released == [shuffle]
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_closure_too_large_is_named_with_what_makes_it_large():
+    with inline_context(max_closure_bytes=100_000) as fc:
+        table = [float(i) for i in range(50_000)]
+
+        def look_up(i):
+            return table[i]
+
+        with pytest.raises(ClosureTooLarge, match=r"look_up -> table \(list, .* bytes\), used by map at test_stages"):
+            fc.range(3).map(look_up).collect()
+        assert fc.range(3).sum() == 3
+
+
+def test_too_many_partitions_are_refused_at_the_action():
+    with inline_context(max_partitions=10) as fc, pytest.raises(TooManyPartitions, match="11 partitions"):
+        fc.range(5, num_partitions=11).count()
