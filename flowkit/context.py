@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import pickle
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from distributed.deploy import Cluster
 
     from flowkit.abc import JobHandle
+    from flowkit.observe.terminal import TerminalProgress
 
 T = TypeVar("T")
 _CANCEL_WAIT_S = 1.0
@@ -122,11 +124,16 @@ class Context(JobRunner):
         self.status = StatusStore(self._link.app)
         #: jobs under way
         self.jobs = Jobs()
+        self._progress: TerminalProgress | None = None
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
-        self._progress = self._terminal_progress()
-        self._bus.start()
-        self._link.subscribe(self._bus.post)
+        try:
+            self._progress = self._terminal_progress()
+            self._bus.start()
+            self._link.subscribe(self._bus.post)
+        except BaseException:
+            self.close()
+            raise
         atexit.register(self.close)
 
     def _connect(
@@ -159,11 +166,9 @@ class Context(JobRunner):
                 self._embedded.close()
             raise
 
-    def _terminal_progress(self) -> Any:
+    def _terminal_progress(self) -> TerminalProgress | None:
         if self._config.progress == "off":
             return None
-        import sys
-
         from flowkit.observe.terminal import TerminalProgress, wants_terminal
 
         if not wants_terminal(self._config, sys.stderr):
@@ -585,6 +590,4 @@ def _as_text(name: str, value: str | Path) -> str:
 
 
 def _script_name() -> str:
-    import sys
-
     return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"

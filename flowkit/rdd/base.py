@@ -68,6 +68,9 @@ class Base(Generic[T]):
     def __iter__(self) -> NoReturn:
         raise TypeError("an RDD can't be iterated over; ask collect() for all rows or take(n) for some")
 
+    def __contains__(self, element: object) -> NoReturn:
+        raise TypeError("an RDD can't be searched without running a job; ask filter(...).is_empty(), or collect() and look")
+
     def __len__(self) -> NoReturn:
         raise TypeError("an RDD has no length without running a job; ask count()")
 
