@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowkit.execution.task_context import TaskContext
     from flowkit.rdd.rdd import RDD
 
-__all__ = ["RDD", "Config", "Context", "FlowkitError", "TaskContext", "__version__"]
+__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__"]  # noqa: RUF022 (as sorted() does)
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
