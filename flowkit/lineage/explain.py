@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
+from flowkit.lineage.kernels import Union
 from flowkit.lineage.nodes import Node, Shuffle
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
 from flowkit.lineage.stages import StageCut, cut
@@ -35,7 +39,7 @@ def explain(node: Node) -> Explanation:
     for index in range(len(stages) - 1, -1, -1):
         stage = stages[index]
         lines.append(_heading(index, stage, users))
-        steps = [_step(each, number) for each in reversed(stage.nodes)]
+        steps = _repeated(_step(each, number) for each in reversed(stage.nodes))
         if len(steps) > _MOST_STEPS:
             left_out = len(steps) - _MOST_STEPS
             half = _MOST_STEPS // 2
@@ -62,11 +66,20 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
     elif not node.dependencies:
         notes.append(_partitions(node.num_partitions))
     elif len(node.dependencies) > 1:
-        notes.append(f"of {len(node.dependencies)} RDDs, {_partitions(node.num_partitions)}")
+        alike = "" if isinstance(node.kernel, Union) else " that lie alike (no shuffle)"
+        notes.append(f"of {len(node.dependencies)} RDDs{alike}, {_partitions(node.num_partitions)}")
+    if node.preparation is not None and not node.preparation.done:
+        notes.append("[runs a job of its own before the first action]")
     if node.cached:
         notes.append("[cached]")
     name = f"{node.name!r} " if node.name else ""
     return "   ".join([name + node.label, *notes])
+
+
+def _repeated(steps: Iterable[str]) -> list[str]:
+    """Equal steps in a row, as loops make them, told once."""
+    told = [(step, sum(1 for _ in same)) for step, same in groupby(steps)]
+    return [step if times == 1 else f"{step}   {times} times" for step, times in told]
 
 
 def _partitions(count: int) -> str:
