@@ -93,7 +93,7 @@ doctest: $(VENV)/.installed-test ## run the examples in docstrings
 
 .PHONY: typing
 typing: $(VENV)/.installed-test
-	$(call timed,pyright,$(BIN)/pyright --warnings)
+	$(call timed,pyright,$(BIN)/pyright --warnings --pythonpath $(BIN)/python)
 	$(call timed,inferred types,$(PYTEST) tests/typing -q)
 
 .PHONY: test-faults

@@ -3,8 +3,6 @@
 Run on slot threads; shipped with the last stage of a job. Each drains its iterator at C speed where the answer allows.
 """
 
-# ruff: noqa: D102 (a class says what its call returns)
-
 from __future__ import annotations
 
 import copy
