@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from flowkit.abc import ClusterLink, JobRunner, Listener
 from flowkit.config import Config
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from distributed import Client
-    from distributed.deploy import Cluster
+    from distributed.deploy.cluster import Cluster
 
     from flowkit.abc import JobHandle
     from flowkit.observe.terminal import TerminalProgress
@@ -145,7 +145,7 @@ class Context(JobRunner):
         memory_limit: int | str | None,
     ) -> ClusterLink:
         if cluster is not None and hasattr(cluster, "put_content"):
-            return cluster  # type: ignore[return-value]
+            return cast("ClusterLink", cluster)
         from flowkit.cluster.client_link import ClientLink
 
         if cluster is None:
@@ -160,7 +160,7 @@ class Context(JobRunner):
             ).start()
             cluster = self._embedded.cluster
         try:
-            return ClientLink.connect(cluster, name=self.name, config=self._config)
+            return ClientLink.connect(cast("str | Client | Cluster", cluster), name=self.name, config=self._config)
         except BaseException:
             if self._embedded is not None:
                 self._embedded.close()
