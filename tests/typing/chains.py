@@ -29,6 +29,23 @@ def elements(fc: fk.Context) -> None:
     assert_type(fc.parallelize(["a", "b"]), fk.RDD[str])
 
 
+def shapes(fc: fk.Context) -> None:
+    numbers = fc.range(10)
+    assert_type(numbers.glom(), fk.RDD[list[int]])
+    assert_type(numbers.zip_with_index(), fk.RDD[tuple[int, int]])
+    assert_type(numbers.key_by(str), fk.RDD[tuple[str, int]])
+    assert_type(numbers.sort_by(lambda n: -n), fk.RDD[int])
+    assert_type(numbers.distinct(), fk.RDD[int])
+    assert_type(numbers.cache(), fk.RDD[int])
+    assert_type(numbers.cache().map(str), fk.RDD[str])
+    assert_type(numbers + numbers, fk.RDD[int])
+    assert_type(fc.union([numbers, numbers]), fk.RDD[int])
+    assert_type(fc.binary_files("a"), fk.RDD[tuple[str, bytes]])
+    assert_type(numbers.aggregate("", lambda text, n: text + str(n), lambda a, b: a + b), str)
+    assert_type(numbers.top(2), list[int])
+    assert_type(numbers.max(), int)
+
+
 def pairs(names: fk.RDD[tuple[int, str]], sizes: fk.RDD[tuple[int, float]]) -> None:
     assert_type(names.keys(), fk.RDD[int])
     assert_type(names.values(), fk.RDD[str])
@@ -36,7 +53,18 @@ def pairs(names: fk.RDD[tuple[int, str]], sizes: fk.RDD[tuple[int, float]]) -> N
     assert_type(names.join(sizes), fk.RDD[tuple[int, tuple[str, float]]])
     assert_type(names.left_outer_join(sizes), fk.RDD[tuple[int, tuple[str, float | None]]])
     assert_type(names.collect_as_map(), dict[int, str])
+    assert_type(names.group_by_key(), fk.RDD[tuple[int, list[str]]])
+    assert_type(names.sort_by_key(), fk.RDD[tuple[int, str]])
+    assert_type(names.partition_by(4), fk.RDD[tuple[int, str]])
+    assert_type(names.full_outer_join(sizes), fk.RDD[tuple[int, tuple[str | None, float | None]]])
+    assert_type(sizes.aggregate_by_key(0.0, lambda a, b: a + b, lambda a, b: a + b), fk.RDD[tuple[int, float]])
 
 
 def only_pairs_have_keys(words: fk.RDD[str]) -> None:
     words.reduce_by_key(add)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def numbers_have_no_keys_either(numbers: fk.RDD[int], words: fk.RDD[str]) -> None:
+    numbers.reduce_by_key(add)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    numbers.keys()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    words.join(words)  # type: ignore[misc, arg-type]  # pyright: ignore[reportAttributeAccessIssue]
