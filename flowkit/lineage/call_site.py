@@ -17,9 +17,12 @@ def find_call_site() -> str:
 
 
 def short_call_site(call_site: str) -> str:
-    """The file's name and the line: what fits into a label.
+    """The file's name and the line: what fits into a label. A notebook's cell has a file name that says nothing.
 
     >>> short_call_site("/home/ann/jobs/words.py:12")
     'words.py:12'
+    >>> short_call_site("/tmp/ipykernel_77/716518321.py:3")
+    'cell, line 3'
     """
-    return call_site.replace("\\", "/").rpartition("/")[2]
+    path, _, line = call_site.replace("\\", "/").rpartition(":")
+    return f"cell, line {line}" if "/ipykernel_" in path else f"{path.rpartition('/')[2]}:{line}"

@@ -31,7 +31,7 @@ def two_hosts(tmp_path: Path) -> Iterator[SpecCluster]:
         }
         for name, seed in (("north", "1"), ("south", "2"))
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0}}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0", "port": 0}}
     with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50) as cluster:
         yield cluster
 
