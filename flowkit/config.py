@@ -51,7 +51,10 @@ class Config:
     max_task_failures: int = _setting(4, "Failures of one task that end its job.", _positive)
     max_stage_attempts: int = _setting(4, "Consecutive resubmissions of a stage for lost map output that end its job.", _positive)
     locality_wait_s: float = _setting(
-        0.1, "How long a task waits for a slot near its data before it takes one farther away, per level.", _not_negative, unit="s"
+        0.1,
+        "How long a task waits for a slot near its data before it takes one farther away, per level.",
+        _not_negative,
+        unit="s",
     )
     launch_ahead_s: float = _setting(0.02, "Work kept queued at each slot beyond what it runs.", _not_negative, unit="s")
     max_launch_depth: int = _setting(128, "Tasks at most queued at one executor.", _positive)
@@ -60,7 +63,9 @@ class Config:
     no_executor_timeout_s: float = _setting(
         60.0, "How long a job waits when the cluster has no usable executor, before it fails.", _positive, unit="s"
     )
-    lease_s: float = _setting(60.0, "Silence after which a driver is taken for dead and its jobs and files go.", _positive, unit="s")
+    lease_s: float = _setting(
+        60.0, "Silence after which a driver is taken for dead and its jobs and files go.", _positive, unit="s"
+    )
     kill_grace_s: float = _setting(
         5.0, "How long a killed task may go on before its executor's process is replaced.", _positive, unit="s"
     )
@@ -80,7 +85,9 @@ class Config:
     # -- shuffle and files
     shuffle_codec: str = _setting("none", "Compression of shuffle files.", _one_of("none", "lz4", "zstd"))
     fetch_in_flight_bytes: int = _setting(48 << 20, "Remote shuffle bytes a task asks for at once.", _positive, unit="bytes")
-    local_directory: str = _setting("", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one.")
+    local_directory: str = _setting(
+        "", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one."
+    )
     default_parallelism: int = _setting(0, "Partitions where none are given; 0: the cluster's slots.", _not_negative)
 
     # -- looking on
@@ -96,7 +103,9 @@ class Config:
                 object.__setattr__(self, each.name, float(value))
             elif type(value) is not expected:
                 raise ConfigError(
-                    f"{each.name} = {value!r}: must be {expected.__name__}, not {type(value).__name__}", setting=each.name, value=value
+                    f"{each.name} = {value!r}: must be {expected.__name__}, not {type(value).__name__}",
+                    setting=each.name,
+                    value=value,
                 )
             check = each.metadata["check"]
             if check is not None and (complaint := check(value)) is not None:

@@ -148,13 +148,7 @@ class MemoryFailure(msgspec.Struct, frozen=True, tag="memory"):
 
 
 TaskFailure = (
-    ExceptionFailure
-    | FetchFailure
-    | ContentMissing
-    | CommitDeniedFailure
-    | KilledFailure
-    | ExecutorLostFailure
-    | MemoryFailure
+    ExceptionFailure | FetchFailure | ContentMissing | CommitDeniedFailure | KilledFailure | ExecutorLostFailure | MemoryFailure
 )
 
 

@@ -27,7 +27,9 @@ def test_a_stopped_worker_expires_and_its_work_is_done_elsewhere(start, story, t
         return [(i % 7, 1) for i in rows]
 
     started = time.monotonic()
-    counts = fc.range(700, num_partitions=6).map_partitions_with_index(mapper).reduce_by_key(add, num_partitions=3).collect_as_map()
+    counts = (
+        fc.range(700, num_partitions=6).map_partitions_with_index(mapper).reduce_by_key(add, num_partitions=3).collect_as_map()
+    )
     assert counts == dict.fromkeys(range(7), 100)
     assert time.monotonic() - started < 30
     story.wait_for(lambda story: story.of(ev.ExecutorRemoved), "the expiry")

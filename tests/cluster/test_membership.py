@@ -199,7 +199,11 @@ def two_hosts(tmp_path):
         name: {"cls": Nanny, "options": {"nthreads": 1, "env": {"FLOWKIT_LOCAL_DIRECTORY": str(tmp_path / name)}}}
         for name in ("north", "south")
     }
-    with SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"}}, silence_logs=50) as cluster:
+    with SpecCluster(
+        workers=workers,
+        scheduler={"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"}},
+        silence_logs=50,
+    ) as cluster:
         yield cluster
 
 

@@ -113,9 +113,7 @@ class CoreMachine(RuleBasedStateMachine):
             stage = waiting.pop()
             needed[stage.stage] = stage
             waiting += [by_shuffle[parent.shuffle] for parent in stage.parents]
-        self.submitted.append(
-            self.cluster.submit(job(app, self.job_numbers, *(needed[number] for number in sorted(needed))))
-        )
+        self.submitted.append(self.cluster.submit(job(app, self.job_numbers, *(needed[number] for number in sorted(needed)))))
         self.job_numbers += 1
 
     @precondition(lambda self: self.submitted)

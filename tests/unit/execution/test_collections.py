@@ -43,7 +43,9 @@ def test_a_content_that_is_too_short_is_our_bug(surroundings: Surroundings) -> N
         surroundings.run(chain_of(Collection(content, ((2, 8),))))
 
 
-@pytest.mark.parametrize(("start", "stop", "step"), [(0, 10, 1), (10, 0, -3), (5, 5, 1), (3, 1, 1), (-7, 20, 4), (0, 10**30, 10**29)])
+@pytest.mark.parametrize(
+    ("start", "stop", "step"), [(0, 10, 1), (10, 0, -3), (5, 5, 1), (3, 1, 1), (-7, 20, 4), (0, 10**30, 10**29)]
+)
 @pytest.mark.parametrize("partitions", [1, 3, 20])
 def test_slices_of_a_range_make_up_the_range(start: int, stop: int, step: int, partitions: int) -> None:
     slices = [range_slice(IntegerRange(start, stop, step, partitions), p) for p in range(partitions)]

@@ -90,7 +90,9 @@ def test_reducers_go_where_most_of_their_input_lies() -> None:
 
 
 def test_the_cache_is_first_choice_and_its_neighbour_second() -> None:
-    cluster = SimulatedCluster(Config(validate=True, locality_wait_s=0.5), task_s=lambda launch: 0.01 if launch.stage == 0 else 10.0)
+    cluster = SimulatedCluster(
+        Config(validate=True, locality_wait_s=0.5), task_s=lambda launch: 0.01 if launch.stage == 0 else 10.0
+    )
     cluster.add_executor("north", slots=1)
     app = cluster.open_application("app")
     cluster.submit(job(app, 0, result_stage(0, 3, cached=7)))

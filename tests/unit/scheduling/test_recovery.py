@@ -261,6 +261,8 @@ def test_a_stage_attempt_after_a_loss_tells_how_few_tasks_it_has() -> None:
     cluster.delete_output(app, 0, 3)
     cluster.run()
     submitted = [
-        (event.stage_attempt, event.task_count) for event in cluster.events if isinstance(event, StageSubmitted) and event.stage == 0
+        (event.stage_attempt, event.task_count)
+        for event in cluster.events
+        if isinstance(event, StageSubmitted) and event.stage == 0
     ]
     assert submitted == [(0, 6), (1, 1)]

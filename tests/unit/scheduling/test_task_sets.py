@@ -28,7 +28,12 @@ def test_a_task_that_fails_three_times_and_then_succeeds_is_no_matter() -> None:
     done = cluster.submit(job(app, 0, result_stage(0, 3)))
     cluster.run()
     assert done.numbers == expected(done.spec)
-    assert [event.attempt_number for event in cluster.events if isinstance(event, TaskStart) and event.partition == 1] == [0, 1, 2, 3]
+    assert [event.attempt_number for event in cluster.events if isinstance(event, TaskStart) and event.partition == 1] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     cluster.core.assert_empty()
 
 
