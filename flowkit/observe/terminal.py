@@ -7,6 +7,7 @@ at most and only while jobs run.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def wants_terminal(config: Config, stream: TextIO) -> bool:
         case "terminal":
             return True
         case "auto":
-            return stream.isatty()
+            return stream.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
         case _:
             return False
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from rich.console import Console
 
 from flowkit.config import Config
@@ -49,6 +50,21 @@ def make(delay_s=0.0):
     console = Console(file=screen, force_terminal=True, width=120, legacy_windows=False)
     store = StatusStore()
     return screen, store, TerminalProgress(store, console=console, delay_s=delay_s, clock=lambda: 10.0)
+
+
+@pytest.fixture(autouse=True)
+def a_terminal_that_can_move_its_cursor(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")  # the tests may run in one that cannot
+
+
+def test_auto_draws_nothing_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    assert wants_terminal(Config(progress="auto"), Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not wants_terminal(Config(progress="auto"), Terminal())
 
 
 def test_a_running_stage_shows_tasks_failures_and_rate():
