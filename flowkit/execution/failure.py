@@ -8,56 +8,13 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
-from functools import partial
-from pathlib import Path
-from types import CodeType, FrameType, MethodType
-from typing import Any, NamedTuple
 
 import cloudpickle
 
 from flowkit.errors import JobFailed, UserError
-from flowkit.execution.end_markers import function_name
-from flowkit.execution.narrow import where
-from flowkit.execution.records import short
-from flowkit.lineage.kernels import (
-    Aggregate,
-    Aggregator,
-    Filter,
-    FlatMap,
-    FlatMapValues,
-    Map,
-    MapPartitions,
-    MapValues,
-    Result,
-    ShuffleRead,
-    ShuffleWrite,
-    StageProgram,
-    Step,
-)
-from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
+from flowkit.execution.blame import MOST_CAUSES, Blame, all_places, blame, in_words, is_own
+from flowkit.lineage.kernels import StageProgram
 from flowkit.model.task import ExceptionFailure
-
-_OWN_DIRECTORY = str(Path(__file__).parent.parent)
-#: Exceptions in a chain of causes that are looked at; a chain may be a ring.
-_MOST_CAUSES = 16
-#: Operations named where it is not known which of them failed.
-_MOST_OPERATIONS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class UserCall:
-    """A call of a user's function that did not return."""
-
-    function: str
-    #: ``map at words.py:12``
-    where: str
-    #: repr of its first argument, cut; None where it has none or it is no element
-    element: str | None
-    #: whether it pulls elements itself, so that what raised may be a function before it that leaves no frame
-    encloses: bool = False
 
 
 class RemoteTraceback(Exception):
@@ -92,7 +49,7 @@ def describe(error: BaseException, program: StageProgram | None, partition: int,
         ``pickled`` is None when the exception does not survive a round trip. Errors that say that the program itself is
         wrong (``UserError``) are fatal: another try would fail alike.
     """
-    note = _note(find_user_call(error, program) if program else None, program, stage, partition)
+    note = _note(blame(error, program) if program else Blame(()), program, stage, partition)
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
     return ExceptionFailure(
@@ -104,151 +61,15 @@ def describe(error: BaseException, program: StageProgram | None, partition: int,
     )
 
 
-def _note(call: UserCall | None, program: StageProgram | None, stage: str, partition: int) -> str:
+def _note(found: Blame, program: StageProgram | None, stage: str, partition: int) -> str:
     place = f"partition {partition} of {stage}"
     if program is None:
         return f"In {place}"
-    # A function written in C leaves no frame behind: all that is known then is which of them were under way.
-    silent = {known.where for known in _user_functions(program) if _code_of(known.fn) is None}
-    if call is None or (call.encloses and silent):
-        possible = silent if call is None else {*silent, call.where}
-        return f"In {place}, in {_operations(program, possible)}"
-    element = "" if call.element is None else f", for the element {call.element}"
-    return f"In {call.where} (function {call.function}), {place}{element}"
-
-
-def _operations(program: StageProgram, possible: set[str]) -> str:
-    """Operations of which one is to blame, the last ones of the stage; all that call the user's functions if none is suspected."""
-    places = list(dict.fromkeys(known.where for known in _user_functions(program) if not possible or known.where in possible))
-    if len(places) == 1:
-        return places[0]
-    return f"one of {', '.join(places[-_MOST_OPERATIONS:])}" if places else "an operation without a function"
-
-
-def find_user_call(error: BaseException, program: StageProgram) -> UserCall | None:
-    """The innermost call of one of the program's functions in the traceback, or in those of the exception's causes."""
-    by_code = {code: known for known in _user_functions(program) if (code := _code_of(known.fn))}
-    for each in _with_causes(error):
-        found: UserCall | None = None
-        for frame, _ in traceback.walk_tb(each.__traceback__):
-            known = by_code.get(frame.f_code)
-            if known is None:
-                continue
-            if known.role is _Role.ENCLOSES:
-                # What it calls is not known beforehand, such as the function given to reduce: the innermost frame tells.
-                found = UserCall(_innermost_function(each) or function_name(known.fn), known.where, None, encloses=True)
-            else:
-                element = _first_argument(frame, known.fn) if known.role is _Role.TAKES_ELEMENT else None
-                found = UserCall(function_name(known.fn), known.where, element)
-        if found is not None:
-            return found
-    return None
-
-
-def _innermost_function(error: BaseException) -> str | None:
-    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__) if not _is_own(frame.f_code.co_filename)]
-    return codes[-1].co_qualname if codes else None
-
-
-def who_leaked(error: BaseException, program: StageProgram) -> tuple[str, str]:
-    """Name of the function that let a ``StopIteration`` out, and of the operation that called it as far as that is known."""
-    call = find_user_call(error, program)
-    if call is not None:
-        return call.function, call.where
-    return _innermost_function(error) or "a function", _operations(program, set())
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    each: BaseException | None = error
-    for _ in range(_MOST_CAUSES):
-        if each is None:
-            return
-        yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-
-
-class _Role(Enum):
-    TAKES_ELEMENT = "its first argument is an element"
-    MERGES = "its arguments were made of elements"
-    ENCLOSES = "it gets the iterator"
-
-
-class _UserFunction(NamedTuple):
-    fn: Callable[..., Any]
-    #: operation and call site
-    where: str
-    role: _Role
-
-
-def _user_functions(program: StageProgram) -> Iterator[_UserFunction]:
-    for step in program.steps:
-        yield from _functions_of(step)
-    match program.output:
-        case Result(fn, operation, call_site):
-            yield _UserFunction(fn, f"{operation} at {call_site}" if call_site else operation, _Role.ENCLOSES)
-        case ShuffleWrite(_, partitioner, aggregator):
-            place = f"the shuffle after {where(program.steps[-1])}"
-            if aggregator is not None:
-                yield from _functions_of_aggregator(aggregator, place)
-            if isinstance(partitioner, FunctionPartitioner):
-                yield _UserFunction(partitioner.fn, place, _Role.TAKES_ELEMENT)
-            elif isinstance(partitioner, RangePartitioner) and partitioner.key is not None:
-                yield _UserFunction(partitioner.key, place, _Role.TAKES_ELEMENT)
-
-
-def _functions_of(step: Step) -> Iterator[_UserFunction]:
-    place = where(step)
-    match step.kernel:
-        case Map(fn) | Filter(fn) | FlatMap(fn) | MapValues(fn) | FlatMapValues(fn):
-            yield _UserFunction(fn, place, _Role.TAKES_ELEMENT)
-        case MapPartitions(fn):
-            yield _UserFunction(fn, place, _Role.ENCLOSES)
-        case Aggregate(aggregator):
-            yield from _functions_of_aggregator(aggregator, place)
-        case ShuffleRead(_, aggregator, order):
-            if aggregator is not None:
-                yield from _functions_of_aggregator(aggregator, place)
-            if order is not None and order.key is not None:
-                yield _UserFunction(order.key, place, _Role.TAKES_ELEMENT)
-        case _:
-            return
-
-
-def _functions_of_aggregator(aggregator: Aggregator, place: str) -> Iterator[_UserFunction]:
-    yield _UserFunction(aggregator.create, place, _Role.TAKES_ELEMENT)
-    yield _UserFunction(aggregator.merge_value, place, _Role.MERGES)
-    yield _UserFunction(aggregator.merge_combiners, place, _Role.MERGES)
-
-
-def _code_of(fn: Any) -> CodeType | None:
-    for _ in range(_MOST_CAUSES):
-        if isinstance(fn, partial):
-            fn = fn.func
-        elif isinstance(fn, MethodType):
-            fn = fn.__func__
-        elif hasattr(fn, "__wrapped__"):
-            # A decorator's own frame comes first, but what it wraps says more.
-            fn = fn.__wrapped__
-        else:
-            break
-    code = getattr(fn, "__code__", None)
-    if code is None and not isinstance(fn, type):
-        code = getattr(type(fn).__dict__.get("__call__"), "__code__", None)
-    return code if isinstance(code, CodeType) else None
-
-
-def _first_argument(frame: FrameType, fn: Any) -> str | None:
-    code = frame.f_code
-    bound = isinstance(fn, MethodType) or not (hasattr(fn, "__code__") or isinstance(fn, partial))
-    given = len(fn.args) if isinstance(fn, partial) else 0
-    place = given + (1 if bound else 0)
-    if place < code.co_argcount:
-        name = code.co_varnames[place]
-        return short(frame.f_locals[name]) if name in frame.f_locals else None
-    if code.co_flags & 0x04:  # *args
-        rest = frame.f_locals.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
-        return short(rest[place - code.co_argcount]) if place - code.co_argcount < len(rest) else None
-    return None
+    detail = "" if found.detail is None else f", {found.detail}"
+    function = "" if found.function is None else f" (function {found.function})"
+    if len(found.places) == 1:
+        return f"In {found.places[0]}{function}, {place}{detail}"
+    return f"In {place}, in {in_words(found.places or all_places(program))}{function}{detail}"
 
 
 def _type_name(error: BaseException) -> str:
@@ -279,17 +100,13 @@ def _trimmed_traceback(error: BaseException) -> str:
     described = traceback.TracebackException.from_exception(error, compact=True)
     pending: list[traceback.TracebackException] = [described]
     for each in pending:
-        kept = [frame for frame in each.stack if not _is_own(frame.filename)]
+        kept = [frame for frame in each.stack if not is_own(frame.filename)]
         if kept:
             each.stack = traceback.StackSummary.from_list(kept)
         pending += [inner for inner in (each.__cause__, each.__context__) if inner is not None]
-        if len(pending) > _MOST_CAUSES:
+        if len(pending) > MOST_CAUSES:
             break
     return "".join(described.format()).rstrip("\n")
-
-
-def _is_own(filename: str) -> bool:
-    return filename.startswith(_OWN_DIRECTORY + "/")
 
 
 # -- at the driver -----------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from typing import Any
 
 from flowkit.errors import InternalError, StopIterationInTask
 from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
+from flowkit.execution.blame import where_it_ends, who_leaked
 from flowkit.execution.cogroup import cogroup
 from flowkit.execution.end_markers import leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.failure import who_leaked
 from flowkit.execution.join import join
 from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, where
 from flowkit.execution.records import as_chunks, in_batches, in_chunks
@@ -91,7 +91,7 @@ def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutp
             case Result(fn):
                 return TaskValue(fn(environment.partition, stream.closed()))
             case ShuffleWrite() as output:
-                return _write(stream.closed(), output, program.steps[-1], environment)
+                return _write(stream.closed(), output, where_it_ends(program), environment)
     except StopIteration as error:
         raise leaked_stop_iteration(*who_leaked(error, program)) from error
     except RuntimeError as error:
@@ -101,9 +101,9 @@ def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutp
         raise leaked_stop_iteration(*who_leaked(error.__cause__, program)) from error.__cause__
 
 
-def _write(pairs: Iterator[Any], output: ShuffleWrite, step: Step, environment: TaskEnvironment) -> MapStatus:
+def _write(pairs: Iterator[Any], output: ShuffleWrite, place: str, environment: TaskEnvironment) -> MapStatus:
     if output.aggregator is not None and output.aggregator.map_side:
-        pairs = combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, where(step))
+        pairs = combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, place)
     return write_shuffle(
         pairs,
         files=environment.shuffle_files,

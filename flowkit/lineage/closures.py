@@ -65,8 +65,9 @@ def _functions(program: StageProgram) -> Iterator[tuple[Any, str, str]]:
     if isinstance(program.output, Result):
         yield program.output.fn, program.output.operation, program.output.call_site
     elif isinstance(program.output, ShuffleWrite):
-        yield program.output.aggregator, last.operation, last.call_site
-        yield program.output.partitioner, last.operation, last.call_site
+        operation, call_site = program.output.operation or last.operation, program.output.call_site or last.call_site
+        yield program.output.aggregator, operation, call_site
+        yield program.output.partitioner, operation, call_site
 
 
 def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:

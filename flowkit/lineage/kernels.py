@@ -247,6 +247,9 @@ class ShuffleWrite:
     shuffle: ShuffleId
     partitioner: Partitioner
     aggregator: Aggregator | None = None
+    #: what the user called that takes this shuffle, and where: ``reduce_by_key``, ``words.py:13``
+    operation: str = ""
+    call_site: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,16 +32,27 @@ class Narrow:
 class Shuffle:
     """A dependency on all partitions of ``parent``, through files partitioned by key.
 
-    Two nodes may share one shuffle; its files live until nobody refers to this object any more.
+    ``operation`` and ``call_site`` are those of the node it was made for. Two nodes may share one shuffle; its files live until nobody refers to this object any more.
     """
 
-    __slots__ = ("__weakref__", "aggregator", "id", "parent", "partitioner")
+    __slots__ = ("__weakref__", "aggregator", "call_site", "id", "operation", "parent", "partitioner")
 
-    def __init__(self, shuffle: ShuffleId, parent: Node, partitioner: Partitioner, aggregator: Aggregator | None = None) -> None:
+    def __init__(
+        self,
+        shuffle: ShuffleId,
+        parent: Node,
+        partitioner: Partitioner,
+        aggregator: Aggregator | None = None,
+        *,
+        operation: str,
+        call_site: str,
+    ) -> None:
         self.id = shuffle
         self.parent = parent
         self.partitioner = partitioner
         self.aggregator = aggregator
+        self.operation = operation
+        self.call_site = call_site
 
 
 Dependency = Narrow | Shuffle

@@ -78,9 +78,15 @@ def program_of(stage: StageCut, result: Result | None) -> StageProgram:
         for node in stage.nodes
     )
     if stage.writes is not None:
-        return StageProgram(steps, ShuffleWrite(stage.writes.id, stage.writes.partitioner, stage.writes.aggregator))
+        return StageProgram(steps, _written(stage.writes))
     assert result is not None
     return StageProgram(steps, result)
+
+
+def _written(shuffle: Shuffle) -> ShuffleWrite:
+    return ShuffleWrite(
+        shuffle.id, shuffle.partitioner, shuffle.aggregator, operation=shuffle.operation, call_site=shuffle.call_site
+    )
 
 
 def cached_inputs(stage: StageCut) -> tuple[CachedInput, ...]:

@@ -133,14 +133,15 @@ class Base(Generic[T]):
         """Pairs by key: through a shuffle, unless they lie so already."""
         if aggregator is not None and order is None and self._node.partitioner == partitioner:
             return self._narrow(Aggregate(aggregator), operation, keeps_partitioner=True)
-        shuffle = self._shuffle(partitioner, aggregator)
+        shuffle = self._shuffle(operation, partitioner, aggregator)
         kernel = ShuffleRead(shuffle.id, aggregator, order)
         return self._make(
             kernel, [shuffle], partitioner.num_partitions, operation, partitioner=partitioner, preparation=preparation
         )
 
-    def _shuffle(self, partitioner: Partitioner, aggregator: Aggregator | None = None) -> Shuffle:
-        return Shuffle(ShuffleId(self._runner.new_shuffle_id()), self._node, partitioner, aggregator)
+    def _shuffle(self, operation: str, partitioner: Partitioner, aggregator: Aggregator | None = None) -> Shuffle:
+        shuffle = ShuffleId(self._runner.new_shuffle_id())
+        return Shuffle(shuffle, self._node, partitioner, aggregator, operation=operation, call_site=find_call_site())
 
     def _hash_partitioner(self, num_partitions: int | None, default: int | None = None) -> Partitioner:
         """For an operation by key: what was asked for, else the known partitioner, else one of the default size."""

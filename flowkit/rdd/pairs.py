@@ -389,7 +389,7 @@ class Pairs(Base[T]):
         """
         nodes = [self._node, *(self._other(f"others[{index}]", other) for index, other in enumerate(others))]
         partitioner = self._common_partitioner(nodes, num_partitions)
-        dependencies = [self._dependency(node, partitioner) for node in nodes]
+        dependencies = [self._dependency("cogroup", node, partitioner) for node in nodes]
         kernel = CoGroup(tuple(map(shuffle_of, dependencies)))
         return self._make(  # type: ignore[no-any-return]
             kernel, dependencies, partitioner.num_partitions, "cogroup", partitioner=partitioner
@@ -398,7 +398,7 @@ class Pairs(Base[T]):
     def _joined(self, operation: str, kind: JoinKind, other: object, num_partitions: int | None) -> Any:
         nodes = [self._node, self._other("other", other)]
         partitioner = self._common_partitioner(nodes, num_partitions)
-        left, right = (self._dependency(node, partitioner) for node in nodes)
+        left, right = (self._dependency(operation, node, partitioner) for node in nodes)
         kernel = Join(kind, (shuffle_of(left), shuffle_of(right)))
         return self._make(kernel, [left, right], partitioner.num_partitions, operation, partitioner=partitioner)
 
@@ -409,10 +409,10 @@ class Pairs(Base[T]):
                 return max(known, key=lambda partitioner: partitioner.num_partitions)
         return self._hash_partitioner(num_partitions, default=sum(node.num_partitions for node in nodes))
 
-    def _dependency(self, node: Node, partitioner: Partitioner) -> Dependency:
+    def _dependency(self, operation: str, node: Node, partitioner: Partitioner) -> Dependency:
         if node.partitioner == partitioner:
             return NarrowDependency(node)
-        return type(self)(node, self._runner)._shuffle(partitioner)
+        return type(self)(node, self._runner)._shuffle(operation, partitioner)
 
     # -- actions
 

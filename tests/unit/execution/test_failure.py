@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from flowkit.errors import InvalidArgument, JobFailed, StopIterationInTask
-from flowkit.execution.elements import Keyed
+from flowkit.execution.actions import ExtremeRow, ReduceRows, TopRows, collect_rows
+from flowkit.execution.elements import CopiedZero, Keyed, same
 from flowkit.execution.failure import RemoteTraceback, describe, raise_at_driver
 from flowkit.lineage.kernels import (
     Aggregate,
@@ -31,8 +32,9 @@ from flowkit.lineage.kernels import (
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.ids import ShuffleId
 from flowkit.model.task import ExceptionFailure
-from tests.unit.execution.surroundings import Surroundings, chain_of
+from tests.unit.execution.surroundings import Surroundings, chain_of, collect
 
+SUM = Aggregator(same, add, add, AggregationKind.REDUCE)
 SOURCE = IntegerRange(0, 10, 1, 1)
 
 
@@ -102,8 +104,8 @@ def test_the_driver_prints_the_users_frames_and_no_others(surroundings: Surround
     assert "In map at here.py:1" in printed
 
 
-def element_in(surroundings: Surroundings, *kernels: Any, output: ShuffleWrite | None = None) -> str:
-    failure = failure_of(surroundings, chain_of(SOURCE, *kernels, output=output))
+def element_in(surroundings: Surroundings, *kernels: Any, output: ShuffleWrite | None = None, fn: Any = collect) -> str:
+    failure = failure_of(surroundings, chain_of(SOURCE, *kernels, output=output, fn=fn))
     return failure.message.split("\n")[-1]
 
 
@@ -186,6 +188,71 @@ def test_reducers_are_named_on_both_sides_of_a_shuffle(surroundings: Surrounding
     assert "reducer" in element_in(surroundings, Map(lambda x: (1, x)), Aggregate(aggregator))
     write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), aggregator)
     assert "In the shuffle after map at here.py:1 (function " in element_in(surroundings, Map(lambda x: (1, x)), output=write)
+
+
+def test_what_a_reducer_was_to_merge_is_named(surroundings: Surroundings) -> None:
+    def reducer(a: int, b: int) -> int:
+        raise KeyError("x")
+
+    pairs = Map(lambda x: (1, x))
+    aggregator = Aggregator(same, reducer, reducer, AggregationKind.REDUCE)
+    write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), aggregator, "reduce_by_key", "here.py:7")
+    assert "In reduce_by_key at here.py:7 (function " in element_in(surroundings, pairs, output=write)
+    assert element_in(surroundings, pairs, output=write).endswith("merging 0 and 1")
+    aggregator = Aggregator(CopiedZero([], reducer), reducer, reducer)
+    assert element_in(surroundings, pairs, Aggregate(aggregator)).endswith("merging [] and 0")
+    assert element_in(surroundings, fn=ReduceRows(reducer)).endswith("merging 0 and 1")
+    assert element_in(surroundings, fn=ExtremeRow(max, fails_at_seven)).endswith("for the element 7")
+
+
+def test_the_pair_that_a_reducer_written_in_c_choked_on_is_named(surroundings: Surroundings) -> None:
+    mixed = Map(lambda x: (1, "seven" if x == 7 else x))
+    write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), SUM, "reduce_by_key", "here.py:7")
+    told = element_in(surroundings, mixed, output=write)
+    assert told == "In reduce_by_key at here.py:7, partition 3 of stage 5 (map at here.py:1), for the element (1, 'seven')"
+
+
+def test_a_reducer_is_not_blamed_for_what_failed_before_it(surroundings: Surroundings) -> None:
+    write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), SUM, "reduce_by_key", "here.py:7")
+    not_a_number = Map(lambda x: "x" if x == 7 else "1")
+    told = element_in(surroundings, not_a_number, Map(int), Map(lambda x: (x, x)), output=write)
+    assert told == "In map at here.py:2 (function int), partition 3 of stage 5 (map at here.py:1)"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        (FlatMap(lambda x: (fails_at_seven(each) for each in [x])), "In flatmap at here.py:1 (function "),
+        (FlatMap(lambda x: map(fails_at_seven, [x])), "In flatmap at here.py:1 (function fails_at_seven)"),
+        (FlatMap(lambda x: x), "In flatmap at here.py:1 (function "),
+        (MapPartitions(lambda rows: map(fails_at_seven, rows)), "In mappartitions at here.py:1 (function fails_at_seven)"),
+        (MapPartitions(lambda rows: (fails_at_seven(x) for x in rows)), "In mappartitions at here.py:1 (function "),
+        (MapPartitions(lambda rows: None), "In mappartitions at here.py:1, "),
+        (MapValues(abs), "In mapvalues at here.py:1, "),
+        (Map("x".index), "In map at here.py:1 (function str.index)"),
+    ],
+)
+def test_what_fails_when_a_lazy_result_is_consumed_is_laid_to_who_returned_it(
+    surroundings: Surroundings, kernel, expected: str
+) -> None:
+    assert element_in(surroundings, kernel, fn=collect_rows).startswith(expected)
+
+
+def test_a_function_given_to_two_operations_is_laid_to_both(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(fails_at_seven), Map(fails_at_seven))
+    assert "in one of map at here.py:1, map at here.py:2 (function fails_at_seven), for the element 7" in told
+
+
+def test_comparing_and_hashing_are_laid_to_who_needs_it(surroundings: Surroundings) -> None:
+    class Unsortable:
+        def __lt__(self, other: object) -> bool:
+            raise RuntimeError("no")
+
+    told = element_in(surroundings, Map(lambda x: Unsortable()), fn=TopRows(3, None))
+    assert "In collect at here.py:99 (function " in told
+    assert "__lt__)" in told
+    write = ShuffleWrite(ShuffleId(1), HashPartitioner(2), None, "partition_by", "here.py:7")
+    assert element_in(surroundings, Map(lambda x: ([], x)), output=write).startswith("In partition_by at here.py:7, ")
 
 
 def test_functions_written_in_c_are_named_by_operation(surroundings: Surroundings) -> None:
