@@ -303,8 +303,8 @@ class Context(JobRunner):
         Parameters
         ----------
         path
-            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or several with commas between.
-            Executors read them, so they must see them under the same name.
+            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or, in a text, several with
+            commas between. Executors read them, so they must see them under the same name.
         min_partitions
             1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
             equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
@@ -329,7 +329,7 @@ class Context(JobRunner):
         ...     fc.text_file(place).collect()
         ['roses', 'violets']
         """
-        files = list_files(_as_text("path", path))
+        files = list_files(_checked_path("path", path))
         wanted = self._partitions(min_partitions, "min_partitions")
         splits = plan_splits(files, wanted) if min_partitions is None else plan_splits(files, wanted, smallest_bytes=1)
         return self._source(TextLines(splits, encoding, errors), len(splits), "text_file", source_identity=tuple(files))
@@ -354,7 +354,7 @@ class Context(JobRunner):
         ...     fc.binary_files(place).values().collect()
         [b'abc']
         """
-        files = list_files(_as_text("path", path))
+        files = list_files(_checked_path("path", path))
         paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
         return self._source(WholeFiles(paths), len(paths), "binary_files", source_identity=tuple(files))
 
@@ -581,12 +581,17 @@ def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:
         alive._link.release_shuffle(shuffle)
 
 
-def _as_text(name: str, value: str | Path) -> str:
+def _checked_path(name: str, value: str | Path) -> str | Path:
     if not isinstance(value, str | os.PathLike):
         raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
-    text = os.fspath(value)
-    # Executors have working directories of their own.
-    return ",".join(str(Path(part).absolute()) for part in text.split(",") if part) or text
+    if isinstance(value, str) and "://" in value:
+        raise InvalidArgument(
+            f"{name} = {value!r}: an address names no file of this machine; only its own files can be read",
+            name=name,
+            value=value,
+            allowed="a path without a scheme",
+        )
+    return value
 
 
 def _script_name() -> str:

@@ -6,6 +6,8 @@ Runs on the driver; reads directories and sizes, no contents.
 from __future__ import annotations
 
 import glob
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ SMALLEST_SPLIT_BYTES = 128 << 10
 #: Nor larger, so that a task's time stays short however few partitions were asked for.
 LARGEST_SPLIT_BYTES = 64 << 20
 
+#: A comma that is neither in ``{a,b}`` nor in ``[,;]``.
+_BETWEEN_PATHS = re.compile(r",(?![^{]*\})(?![^\[]*\])")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 _CODECS = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
 
 
@@ -40,38 +45,58 @@ class LocalFile:
         return _CODECS.get(Path(self.path).suffix)
 
 
-def list_files(path: str) -> list[LocalFile]:
-    """Every file that a path names: a file, a directory's files, a glob, or several of these with commas between.
+def list_files(path: str | os.PathLike[str]) -> list[LocalFile]:
+    """Every file that a path names: a file, a directory's files, a glob, or, in a text, several of these with commas between.
 
-    Names that begin with ``_`` or ``.`` are left out where a directory or a glob names them, as users of Hadoop expect.
+    Names that begin with ``_`` or ``.`` are left out where a directory or a glob names them, as users of Hadoop expect. A glob
+    may have alternatives, ``{a,b}``. What exists under the very name is meant, whatever characters are in it.
 
     Raises
     ------
     FileNotFoundError
         Something is not there, or a glob matches nothing.
     """
-    parts = [part for part in path.split(",") if part]
+    if isinstance(path, str):
+        parts = [path] if path and Path(path).exists() else [part for part in _BETWEEN_PATHS.split(path) if part]
+    else:
+        parts = [os.fspath(path)]
     if not parts:
         raise FileNotFoundError("an empty path names no file")
     return [LocalFile.at(file) for part in parts for file in _files_named(part)]
 
 
 def _files_named(path: str) -> list[Path]:
-    named = Path(path)
+    # Executors have working directories of their own, so every name is made absolute here.
+    named = Path(path).absolute()
     if named.is_file():
         return [named]
     if named.is_dir():
         return _visible_files(named)
-    # The pattern is absolute, which Path.glob does not take.
-    matches = [Path(match) for match in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207
+    here = Path.cwd()
     files: list[Path] = []
-    for match in matches:
-        if not _is_hidden(match):
-            files += _visible_files(match) if match.is_dir() else [match]
+    for pattern in _alternatives(path):
+        # Relative to a root, since that may have characters in its name that mean something in a pattern.
+        for match in sorted(glob.glob(pattern, root_dir=here, recursive=True)):  # noqa: PTH207 (takes absolute ones as well)
+            found = here / match
+            if not _is_hidden(found):
+                files += _visible_files(found) if found.is_dir() else [found]
     # A recursive pattern names a directory and the files in it.
     if files:
         return list(dict.fromkeys(files))
-    raise FileNotFoundError(f"no file matches {path!r}")
+    raise FileNotFoundError(f"no file matches {path!r}" if Path(path).is_absolute() else f"no file matches {path!r} in {here}")
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """What a pattern with ``{a,b}`` stands for, which Python's globs don't know.
+
+    >>> _alternatives("{a,b}/*.{x,y}")
+    ['a/*.x', 'a/*.y', 'b/*.x', 'b/*.y']
+    """
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    before, after = pattern[: found.start()], pattern[found.end() :]
+    return [each for choice in found[1].split(",") for each in _alternatives(before + choice + after)]
 
 
 def _visible_files(directory: Path) -> list[Path]:

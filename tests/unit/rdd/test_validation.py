@@ -28,6 +28,7 @@ def fc(monkeypatch):
         (lambda fc: fc.range(2.5), "stop"),
         (lambda fc: fc.range("5"), "stop"),
         (lambda fc: fc.text_file(5), "path"),
+        (lambda fc: fc.text_file("s3://bucket/key"), "path"),
         (lambda fc: fc.text_file(__file__, 0), "min_partitions"),
         (lambda fc: fc.union([]), "rdds"),
         (lambda fc: fc.range(3).map(3), "fn"),

@@ -34,6 +34,9 @@ def names(place: Path, path: str) -> list[str]:
         ("**/*.txt", ["a.txt", "b.txt", "more/d.txt", "_logs/e.txt"]),
         ("[ab].txt", ["a.txt", "b.txt"]),
         ("_SUCCESS", ["_SUCCESS"]),
+        ("{a,c}.*", ["a.txt", "c.csv"]),
+        ("{more,.}/{d,b}.txt", ["more/d.txt", "b.txt"]),
+        ("[a,b].txt", ["a.txt", "b.txt"]),
     ],
 )
 def test_a_path_names_files(place, path, expected):
@@ -42,6 +45,27 @@ def test_a_path_names_files(place, path, expected):
 
 def test_several_paths_stand_with_commas_between_and_keep_their_order(place):
     assert names(place, f"{place}/c.csv,{place}/*.txt") == ["c.csv", "a.txt", "b.txt"]
+
+
+def test_what_exists_under_the_very_name_is_meant(tmp_path):
+    for name in ("a,b.txt", "[x].txt", "{y}.txt"):
+        (tmp_path / name).touch()
+        assert names(tmp_path, f"{tmp_path}/{name}") == [name]
+    assert [Path(file.path).name for file in list_files(tmp_path / "a,b.txt")] == ["a,b.txt"]
+    with pytest.raises(FileNotFoundError):
+        list_files(f"{tmp_path}/a,{tmp_path}/b.txt")
+
+
+def test_relative_paths_are_made_absolute_wherever_one_stands(place, monkeypatch):
+    odd = place / "run [1]"
+    odd.mkdir()
+    (odd / "f.txt").touch()
+    monkeypatch.chdir(odd)
+    for path in ("f.txt", ".", "*.txt", "../run ?1?/*.txt", "f.txt,", Path("f.txt"), Path("*.txt")):
+        assert [Path(file.path).resolve() for file in list_files(path)] == [odd / "f.txt"]
+        assert all(Path(file.path).is_absolute() for file in list_files(path))
+    with pytest.raises(FileNotFoundError, match=r"'\*\.csv' in .*run \[1\]"):
+        list_files("*.csv")
 
 
 def test_an_empty_directory_is_no_error_but_nothing_at_all_is(tmp_path):
