@@ -6,6 +6,7 @@ Runs on the driver; any thread may use it, several at once. The one place that j
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import os
 import pickle
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from flowkit.abc import ClusterLink, JobRunner, Listener
 from flowkit.config import Config
 from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
+from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site, short_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
@@ -29,10 +31,10 @@ from flowkit.model.ids import AppId, JobId, RddId, ShuffleId
 from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
-from flowkit.rdd.checks import check_int, check_on_driver
+from flowkit.rdd.checks import check_codec, check_int, check_on_driver
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
-from flowkit.storage.objects.local import list_files, pack_files, plan_splits
+from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, list_files, pack_files, plan_splits
 
 if TYPE_CHECKING:
     from typing import Self
@@ -308,7 +310,7 @@ class Context(JobRunner):
         min_partitions
             1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
             equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
-            can't be split.
+            can't be split, nor can text in encodings like UTF-16, whose newline is more than one byte.
         encoding, errors
             As of the builtin ``open``.
 
@@ -329,9 +331,16 @@ class Context(JobRunner):
         ...     fc.text_file(place).collect()
         ['roses', 'violets']
         """
+        check_codec("encoding", encoding, codecs.lookup)
+        check_codec("errors", errors, codecs.lookup_error)
         files = list_files(_checked_path("path", path))
         wanted = self._partitions(min_partitions, "min_partitions")
-        splits = plan_splits(files, wanted) if min_partitions is None else plan_splits(files, wanted, smallest_bytes=1)
+        splits = plan_splits(
+            files,
+            wanted,
+            smallest_bytes=SMALLEST_SPLIT_BYTES if min_partitions is None else 1,
+            whole=not newline_is_one_byte(encoding),
+        )
         return self._source(TextLines(splits, encoding, errors), len(splits), "text_file", source_identity=tuple(files))
 
     def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:

@@ -27,10 +27,20 @@ def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[l
     InvalidArgument
         The file is split, but a newline of its encoding is not the one byte ``\n``.
     """
+    try:
+        yield from _read(split, encoding, errors)
+    except Exception as error:
+        # What decompressors raise names no file.
+        if split.path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
+            error.add_note(f"in {split.path}")
+        raise
+
+
+def _read(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[list[str], int]]:
     with open(split.path, "rb", buffering=0) as file:  # noqa: PTH123 - hot for many small files
         whole = split.start == 0 and (split.length is None or split.length >= io.FileIO.seek(file, 0, io.SEEK_END))
         file.seek(0)
-        if not _newline_is_one_byte(encoding) and not whole:
+        if not newline_is_one_byte(encoding) and not whole:
             raise InvalidArgument(
                 f"{split.path} is encoded in {encoding!r} and was split by bytes; text in this encoding is read in one piece",
                 name="encoding",
@@ -50,7 +60,12 @@ def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[l
             read_before = max(read_before, position)
 
 
-def _newline_is_one_byte(encoding: str) -> bool:
+def newline_is_one_byte(encoding: str) -> bool:
+    """Whether text in an encoding can be cut at its bytes 10.
+
+    >>> newline_is_one_byte("latin-1"), newline_is_one_byte("utf-16")
+    (True, False)
+    """
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"} or "\n".encode(encoding) == b"\n"
 
 
@@ -127,7 +142,7 @@ def _pieces_of_split(file: io.FileIO, split: FileSplit) -> Iterator[bytes]:
 
 
 def _split_lines(pieces: Iterator[bytes], split: FileSplit, encoding: str, errors: str) -> Iterator[list[str]]:
-    if not _newline_is_one_byte(encoding):
+    if not newline_is_one_byte(encoding):
         yield from _split_decoded(pieces, split, encoding, errors)
         return
     # Only the very start of a file may hold a byte order mark; later blocks are plain UTF-8.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flowkit.errors import EmptyRdd, InvalidArgument, OutputExists
+from flowkit.errors import EmptyRdd, OutputExists
 from flowkit.execution.actions import (
     ExtremeRow,
     FoldRows,
@@ -26,7 +27,7 @@ from flowkit.execution.actions import (
 )
 from flowkit.lineage.kernels import Map
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable, check_int
+from flowkit.rdd.checks import check_callable, check_codec, check_int
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -340,12 +341,7 @@ class Actions(Base[T]):
         directory = Path(path).absolute()
         if directory.exists():
             raise OutputExists(f"{directory} exists already; remove it or choose another place", path=str(directory))
-        try:
-            "".encode(encoding)
-        except LookupError:
-            raise InvalidArgument(
-                f"encoding = {encoding!r}: unknown", name="encoding", value=encoding, allowed="an encoding Python knows"
-            ) from None
+        check_codec("encoding", encoding, codecs.lookup)
         directory.mkdir(parents=True)
         try:
             self._run(WriteText(str(directory), encoding), "save_as_text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flowkit.errors import InvalidArgument, NestedAction
@@ -34,6 +35,23 @@ def check_int(name: str, value: Any, *, least: int | None = None) -> int:
         allowed = "a whole number" if least is None else f"a whole number of {least} or more"
         raise InvalidArgument(f"{name} = {value!r}: must be {allowed}", name=name, value=value, allowed=allowed)
     return int(value.__index__())
+
+
+def check_codec(name: str, value: Any, look_up: Callable[[str], object]) -> None:
+    """Refuse the name of an encoding, or of a way to treat its errors, that Python does not know.
+
+    >>> import codecs
+    >>> check_codec("encoding", "klingon", codecs.lookup)
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: encoding = 'klingon': Python knows none of this name
+    """
+    try:
+        look_up(value)
+    except (LookupError, TypeError):
+        raise InvalidArgument(
+            f"{name} = {value!r}: Python knows none of this name", name=name, value=value, allowed="one that Python's codecs know"
+        ) from None
 
 
 def check_on_driver(what: str) -> None:

@@ -201,6 +201,56 @@ def test_distinct(fc):
     assert set(fc.parallelize(["a", None, ("x", 1), None], 2).distinct().collect()) == {"a", None, ("x", 1)}
 
 
+def test_distinct_refuses_what_cannot_be_hashed(fc):
+    with pytest.raises(TypeError, match=r"distinct at .*got \[1\]"):
+        fc.parallelize([[1], [2]], 2).distinct().collect()
+
+
+def test_what_lies_by_key_already_stays_where_it_is(fc):
+    rdd = fc.range(12, num_partitions=4).map(lambda i: (i % 5, i)).partition_by(3)
+    assert rdd.partition_by(3) is rdd
+    assert rdd.partition_by(2) is not rdd
+    for aggregated in (rdd.reduce_by_key(add), rdd.group_by_key().map_values(sum), rdd.combine_by_key(int, add, add)):
+        assert aggregated.partitioner == rdd.partitioner
+        assert (
+            aggregated.keys().glom().map(sorted).collect()
+            == rdd.keys()
+            .distinct(1)
+            .map_partitions(
+                lambda keys, p=rdd.partitioner: [
+                    sorted(k for k in ks if p.partition_of(k) == n) for n, ks in enumerate([list(keys)] * 3)
+                ]
+            )
+            .collect()
+        )
+        assert aggregated.collect_as_map() == {k: sum(range(k, 12, 5)) for k in range(5)}
+
+
+@pytest.mark.parametrize("made", ["without partitions", "without elements"])
+def test_every_operation_takes_an_rdd_without_elements(fc, made):
+    rdd = fc.empty() if made == "without partitions" else fc.parallelize([], 3)
+    pairs, one = rdd.map(lambda x: (x, x)), fc.parallelize([(1, 2)], 1)
+    for result in (
+        pairs.reduce_by_key(add),
+        pairs.group_by_key(),
+        pairs.partition_by(2),
+        pairs.join(pairs),
+        pairs.join(one),
+        pairs.cogroup(pairs),
+        pairs.left_outer_join(one),
+        pairs.sort_by_key(),
+        rdd.sort_by(abs, num_partitions=3),
+        rdd.distinct(),
+        rdd.zip_with_index(),
+        rdd + rdd,
+        rdd.cache(),
+    ):
+        assert result.collect() == []
+    assert pairs.full_outer_join(one).collect() == [(1, (None, 2))]
+    assert (rdd.top(2), rdd.take(2), rdd.count(), rdd.is_empty()) == ([], [], 0, True)
+    rdd.unpersist()
+
+
 # -- joins -------------------------------------------------------------------------------------------------------------
 
 LEFT = [(1, "a"), (1, "b"), (2, "c"), (None, "n")]
@@ -234,6 +284,21 @@ def test_joins_give_all_pairs_of_each_key(fc, name, left, right, lying):
     result = getattr(a, name)(b)
     assert sorted(result.collect(), key=repr) == joined(LEFT, RIGHT, left, right)
     assert result.num_partitions == (5 if lying == "nowhere" else 4)
+
+
+def test_a_join_has_as_many_partitions_as_both_sides_together(fc):
+    a, b = fc.parallelize(LEFT, 3), fc.parallelize(RIGHT, 4)
+    assert (a.join(b).num_partitions, a.cogroup(b).num_partitions, a.join(b, 2).num_partitions) == (7, 7, 2)
+    assert a.join(b, 2).count() == a.join(b).count()
+
+
+def test_sides_that_lie_alike_are_joined_as_others_are(fc):
+    a = fc.parallelize([(i % 7, i) for i in range(40)], 3).partition_by(4)
+    b = fc.parallelize([(i % 9, -i) for i in range(30)], 2).reduce_by_key(add, 4)
+    assert a.partitioner == b.partitioner
+    alike, shuffled = a.join(b), a.map(lambda kv: kv).join(b.map(lambda kv: kv), 4)
+    assert sorted(alike.collect()) == sorted(shuffled.collect())
+    assert "no shuffle" in alike.explain()
 
 
 def test_a_join_with_itself(fc):
@@ -302,6 +367,20 @@ def test_take_takes_from_the_front(fc):
     assert rdd.take(1000) == list(range(100))
     assert rdd.take(0) == rdd.take(-1) == []
     assert fc.parallelize([7], 9).take(5) == [7]
+
+
+def test_take_computes_few_partitions(fc, tmp_path):
+    def noted(index: int, rows):
+        (tmp_path / str(index)).touch()
+        return rows
+
+    rdd = fc.range(100, num_partitions=50).map_partitions_with_index(noted)
+    for count, computed in ((2, 1), (3, 2), (1, 2), (12, 9)):
+        assert rdd.take(count) == list(range(count))
+        assert len(list(tmp_path.iterdir())) <= computed
+    assert not rdd.is_empty()
+    assert rdd.first() == 0
+    assert len(list(tmp_path.iterdir())) <= 9
 
 
 def test_first_of_nothing_is_a_value_error(fc):
@@ -376,6 +455,48 @@ def test_text_is_read_as_it_was_saved(fc, tmp_path):
     fc.parallelize(["one", "zwei", "três"], 2).save_as_text(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["_SUCCESS", "part-00000", "part-00001"]
     assert fc.text_file(tmp_path / "out").collect() == ["one", "zwei", "três"]
+
+
+def test_lines_end_as_files_of_all_systems_end_them_and_nowhere_else(fc, tmp_path):
+    (tmp_path / "a.txt").write_bytes("a\r\nb\n\nc\u2028\x0b\x85d".encode())
+    (tmp_path / "b.txt").touch()
+    for parts in (None, 1, 7):
+        assert fc.text_file(tmp_path, parts).collect() == ["a", "b", "", "c\u2028\x0b\x85d"]
+
+
+def test_text_whose_newline_is_two_bytes_is_read_in_one_piece(fc, tmp_path):
+    lines = [f"Zeile ä {i}" for i in range(40_000)]
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-16")
+    for parts in (None, 4):
+        rdd = fc.text_file(tmp_path / "a.txt", parts, encoding="utf-16")
+        assert rdd.num_partitions == 1
+        assert rdd.collect() == lines
+
+
+def test_several_paths_stand_with_commas_between(fc, tmp_path):
+    for name in ("a.txt", "b.txt", "c,d.txt"):
+        (tmp_path / name).write_text(name)
+    assert fc.text_file(f"{tmp_path}/b.txt,{tmp_path}/a.*").collect() == ["b.txt", "a.txt"]
+    assert fc.text_file(tmp_path / "c,d.txt").collect() == ["c,d.txt"]
+    assert sorted(fc.text_file(f"{tmp_path}/{{a,b}}.txt").collect()) == ["a.txt", "b.txt"]
+
+
+def test_what_cannot_be_read_names_the_file(fc, tmp_path):
+    (tmp_path / "a.gz").write_bytes(b"not compressed")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    for name in ("a.gz", "b.txt"):
+        with pytest.raises((OSError, UnicodeDecodeError)) as caught:
+            fc.text_file(tmp_path / name).map(len).collect()
+        told = "\n".join(caught.value.__notes__)
+        assert name in told
+        assert "In text_file at " in told
+
+
+def test_an_rdd_without_elements_is_saved_as_none(fc, tmp_path):
+    fc.empty().save_as_text(tmp_path / "none")
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["_SUCCESS"]
+    fc.parallelize([], 2).save_as_text(tmp_path / "empty")
+    assert fc.text_file(tmp_path / "empty").collect() == []
 
 
 def test_bytes_are_saved_as_they_are(fc, tmp_path):
@@ -465,6 +586,35 @@ def test_a_stop_iteration_never_cuts_a_partition_short(fc):
     for rdd in (fc.range(6, num_partitions=1).map(leak), fc.range(6, num_partitions=1).filter(leak)):
         with pytest.raises(StopIterationInTask, match="leak"):
             rdd.collect()
+
+
+def test_an_exception_says_what_was_called_where_and_with_what(fc):
+    def third(x: int) -> int:
+        return 1 // (x - 3)
+
+    def merge(a: int, b: int) -> int:
+        raise LookupError("merge")
+
+    rdd = fc.range(6, num_partitions=2)
+    pairs = rdd.map(lambda x: (x % 2, x))
+    for act, operation, function, given in (
+        (lambda: rdd.map(third).collect(), "map", "third", "for the element 3"),
+        (lambda: rdd.key_by(third).collect(), "key_by", "third", "for the element 3"),
+        (lambda: rdd.sort_by(third, num_partitions=1).collect(), "sort_by", "third", "for the element 3"),
+        (lambda: rdd.sort_by(third).collect(), "sort_by", "third", "for the element 3"),
+        (lambda: rdd.max(third), "max", "third", "for the element 3"),
+        (lambda: rdd.foreach(third), "foreach", "third", "for the element 3"),
+        (lambda: pairs.map_values(third).collect(), "map_values", "third", "for the element 3"),
+        (lambda: pairs.reduce_by_key(merge).collect(), "reduce_by_key", "merge", "merging "),
+        (lambda: pairs.aggregate_by_key(0, merge, merge).collect(), "aggregate_by_key", "merge", "merging 0 and "),
+        (lambda: rdd.reduce(merge), "reduce", "merge", "merging "),
+    ):
+        with pytest.raises((ZeroDivisionError, LookupError)) as caught:
+            act()
+        told = "\n".join(caught.value.__notes__)
+        assert f"In {operation} at {__file__}:" in told
+        assert f"{function})" in told
+        assert given in told
 
 
 def test_a_context_goes_on_after_a_failed_job(fc):

@@ -108,9 +108,11 @@ def _is_hidden(path: Path) -> bool:
 
 
 def plan_splits(
-    files: Sequence[LocalFile], partitions: int, *, smallest_bytes: int = SMALLEST_SPLIT_BYTES
+    files: Sequence[LocalFile], partitions: int, *, smallest_bytes: int = SMALLEST_SPLIT_BYTES, whole: bool = False
 ) -> tuple[tuple[FileSplit, ...], ...]:
     """Cut large files, pack small ones: ``partitions`` partitions of about equal size, more if they became too large otherwise.
+
+    With ``whole``, files are packed but not cut.
 
     >>> [[split.start for split in each] for each in plan_splits([LocalFile("a", 4 << 20)], 2)]
     [[0], [2097152]]
@@ -121,7 +123,7 @@ def plan_splits(
     open_pack: list[FileSplit] = []
     open_bytes = 0
     for file in files:
-        for split, size in _splits_of(file, target):
+        for split, size in _splits_of(file, file.size_bytes if whole else target):
             if open_pack and open_bytes + size > target:
                 packed.append(tuple(open_pack))
                 open_pack, open_bytes = [], 0
