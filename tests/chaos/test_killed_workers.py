@@ -51,7 +51,8 @@ def test_a_worker_killed_on_the_map_side_costs_only_the_tasks_it_ran(start, stor
     assert sums(fc, in_map=lambda p: die(marker) if p == 3 else None).collect_as_map() == expected()
     story.wait_until_jobs_ended()
     each_exactly_once(story, story.map_stages()[0], MAPS)
-    assert 3 in {end.partition for end in story.failures()}
+    # One slot, one lost attempt: the one that killed it, or one before whose ending was still on its way.
+    assert len(story.failures()) == 1
     assert not story.of(ev.ShuffleOutputsLost), "finished map output belongs to the host, and a neighbour serves it"
     assert len(story.of(ev.ExecutorRemoved)) == 1
 
