@@ -59,7 +59,8 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
     notes: list[str] = []
     shuffles = [each for each in node.dependencies if isinstance(each, Shuffle)]
     if shuffles:
-        stages = " and ".join(f"stage {number[each.id]}" for each in shuffles)
+        # An RDD that meets itself is read twice from one shuffle.
+        stages = " and ".join(dict.fromkeys(f"stage {number[each.id]}" for each in shuffles))
         notes.append(f"<- {stages}, {_how(shuffles[0].partitioner)} into {node.num_partitions}")
         if len(shuffles) < len(node.dependencies):
             notes.append("(the other side lies so already: no shuffle)")

@@ -389,7 +389,7 @@ class Pairs(Base[T]):
         """
         nodes = [self._node, *(self._other(f"others[{index}]", other) for index, other in enumerate(others))]
         partitioner = self._common_partitioner(nodes, num_partitions)
-        dependencies = [self._dependency("cogroup", node, partitioner) for node in nodes]
+        dependencies = self._dependencies("cogroup", nodes, partitioner)
         kernel = CoGroup(tuple(map(shuffle_of, dependencies)))
         return self._make(  # type: ignore[no-any-return]
             kernel, dependencies, partitioner.num_partitions, "cogroup", partitioner=partitioner
@@ -398,7 +398,7 @@ class Pairs(Base[T]):
     def _joined(self, operation: str, kind: JoinKind, other: object, num_partitions: int | None) -> Any:
         nodes = [self._node, self._other("other", other)]
         partitioner = self._common_partitioner(nodes, num_partitions)
-        left, right = (self._dependency(operation, node, partitioner) for node in nodes)
+        left, right = self._dependencies(operation, nodes, partitioner)
         kernel = Join(kind, (shuffle_of(left), shuffle_of(right)))
         return self._make(kernel, [left, right], partitioner.num_partitions, operation, partitioner=partitioner)
 
@@ -409,10 +409,15 @@ class Pairs(Base[T]):
                 return max(known, key=lambda partitioner: partitioner.num_partitions)
         return self._hash_partitioner(num_partitions, default=sum(node.num_partitions for node in nodes))
 
-    def _dependency(self, operation: str, node: Node, partitioner: Partitioner) -> Dependency:
-        if node.partitioner == partitioner:
-            return NarrowDependency(node)
-        return type(self)(node, self._runner)._shuffle(operation, partitioner)
+    def _dependencies(self, operation: str, nodes: list[Node], partitioner: Partitioner) -> list[Dependency]:
+        """One for each node; an RDD that meets itself is shuffled once."""
+        made: dict[Node, Dependency] = {}
+        for node in nodes:
+            if node not in made:
+                lies_so = node.partitioner == partitioner
+                rdd = type(self)(node, self._runner)
+                made[node] = NarrowDependency(node) if lies_so else rdd._shuffle(operation, partitioner)
+        return [made[node] for node in nodes]
 
     # -- actions
 

@@ -295,6 +295,10 @@ def test_sides_that_lie_alike_are_joined_as_others_are(fc):
 def test_a_join_with_itself(fc):
     rdd = fc.parallelize([(i % 3, i) for i in range(6)], 2)
     assert len(rdd.join(rdd).collect()) == 12
+    assert rdd.join(rdd).explain().count("writes the shuffle") == 1
+    assert sorted(rdd.cogroup(rdd, rdd).map_values(lambda parts: [sorted(part) for part in parts]).collect()) == [
+        (k, [[k, k + 3]] * 3) for k in range(3)
+    ]
 
 
 def test_a_join_with_something_empty_is_empty(fc):

@@ -84,7 +84,7 @@ def test_what_can_travel_is_let_through():
 
 def test_the_function_of_a_reduce_and_of_an_action_is_looked_at_as_well(fc):
     lock = threading.Lock()
-    with pytest.raises(ClosureError, match="lock"):
+    with pytest.raises(ClosureError, match=r"reduce_by_key at .*lock"):
         fc.range(3).map(lambda x: (x, x)).reduce_by_key(lambda a, b: (lock, a)[1]).collect()
     with pytest.raises(ClosureError, match=r"reduce at .*lock"):
         fc.range(3).reduce(lambda a, b: (lock, a)[1])
