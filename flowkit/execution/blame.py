@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from flowkit.execution import actions, elements
 from flowkit.execution.elements import CopiedZero, Keyed
 from flowkit.execution.end_markers import function_name
-from flowkit.execution.narrow import apply_map_partitions, where
+from flowkit.execution.narrow import apply_map_partitions, at, where
 from flowkit.execution.records import short
 from flowkit.lineage.kernels import (
     Aggregate,
@@ -159,7 +159,7 @@ def where_it_ends(program: StageProgram) -> str:
     output = program.output
     if not output.operation:
         return f"the shuffle after {where(program.steps[-1])}"
-    return f"{output.operation} at {output.call_site}" if output.call_site else output.operation
+    return at(output.operation, output.call_site)
 
 
 def is_own(filename: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowkit.errors import StopIterationInTask
 from flowkit.execution.end_markers import EndMarker, function_name, leaked_stop_iteration, marked
+from flowkit.lineage.call_site import full_call_site
 from flowkit.lineage.kernels import Filter, FlatMap, FlatMapValues, Map, MapPartitions, MapValues, Step
 
 #: Steps that nest before a run is cut: 128 of them take about 40 kB of C stack and make the cost of a cut invisible.
@@ -47,7 +48,16 @@ class Stream:
 
 def where(step: Step) -> str:
     """``map at words.py:12``."""
-    return f"{step.operation} at {step.call_site}" if step.call_site else step.operation
+    return at(step.operation, step.call_site)
+
+
+def at(operation: str, call_site: str) -> str:
+    """An operation and where it was called.
+
+    >>> at("map", "words.py:12"), at("map", "")
+    ('map at words.py:12', 'map')
+    """
+    return f"{operation} at {full_call_site(call_site)}" if call_site else operation
 
 
 def apply_element_steps(stream: Stream, steps: Sequence[Step]) -> Stream:

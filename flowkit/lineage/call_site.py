@@ -24,5 +24,14 @@ def short_call_site(call_site: str) -> str:
     >>> short_call_site("/tmp/ipykernel_77/716518321.py:3")
     'cell, line 3'
     """
-    path, _, line = call_site.replace("\\", "/").rpartition(":")
-    return f"cell, line {line}" if "/ipykernel_" in path else f"{path.rpartition('/')[2]}:{line}"
+    told = full_call_site(call_site)
+    return told.replace("\\", "/").rpartition("/")[2]
+
+
+def full_call_site(call_site: str) -> str:
+    """As it is, so that an editor or a terminal can follow it; of a notebook's cell only the line.
+
+    >>> full_call_site("/home/ann/jobs/words.py:12"), full_call_site("/tmp/ipykernel_77/716518321.py:3")
+    ('/home/ann/jobs/words.py:12', 'cell, line 3')
+    """
+    return f"cell, line {call_site.rpartition(':')[2]}" if "/ipykernel_" in call_site.replace("\\", "/") else call_site
