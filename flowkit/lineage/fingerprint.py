@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import dis
 import functools
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from hashlib import blake2b
 from types import (
@@ -200,6 +201,8 @@ class _Walk:
         if isinstance(value, MethodDescriptorType | WrapperDescriptorType | ClassMethodDescriptorType):
             return self._all("descriptor", [value.__objclass__, value.__name__])
         if isinstance(value, ModuleType):
+            if not _is_installed(value.__name__):
+                raise CannotFollow  # what is taken from there can't be told
             return self._reference("module", value.__name__, "")
         if isinstance(value, type):
             return self._class(value)
@@ -217,18 +220,34 @@ class _Walk:
         if _is_installed(fn.__module__) and _is_found_by_name(fn):
             return self._reference("function", fn.__module__, fn.__qualname__)
         parts = [self.digest(fn.__code__), self.digest(fn.__defaults__), self.digest(fn.__kwdefaults__)]
+        names = set(_names(fn.__code__))
         for cell in fn.__closure__ or ():
             try:
-                parts.append(self.digest(cell.cell_contents))
+                captured = cell.cell_contents
             except ValueError:  # not assigned yet
                 parts.append(b"empty")
-        names = tuple(_names(fn.__code__))
-        for name in sorted(set(names) & fn.__globals__.keys()):
-            used = fn.__globals__[name]
-            parts += [name.encode(), self.digest(used)]
-            if isinstance(used, ModuleType) and not _is_installed(used.__name__):
-                parts += [self.digest(used.__dict__[each]) for each in sorted(set(names) & used.__dict__.keys())]
+            else:
+                parts += self._used(captured, names)
+        for name in sorted(names & fn.__globals__.keys()):
+            parts += [name.encode(), *self._used(fn.__globals__[name], names)]
+        for name in _imports(fn.__code__):
+            if name not in sys.modules:
+                raise CannotFollow
+            parts += [name.encode(), *self._used(sys.modules[name], names)]
         return _hash(b"function", parts)
+
+    def _used(self, value: Any, names: set[str]) -> Iterator[bytes]:
+        """What a function uses; of a module of the user's own, what it may take from there, and from modules in there."""
+        pending, seen = [value], set()
+        for each in pending:  # grows while it is walked
+            if not isinstance(each, ModuleType) or _is_installed(each.__name__):
+                yield self.digest(each)
+            elif each.__name__ not in seen:
+                seen.add(each.__name__)
+                yield each.__name__.encode()
+                for name in sorted(names & each.__dict__.keys()):
+                    yield name.encode()
+                    pending.append(each.__dict__[name])
 
     def _code(self, code: CodeType) -> bytes:
         shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
@@ -284,6 +303,22 @@ def _names(code: CodeType) -> Iterable[str]:
     codes = [code]
     for each in codes:  # grows while it is walked
         yield from each.co_names
+        codes.extend(constant for constant in each.co_consts if isinstance(constant, CodeType))
+
+
+def _imports(code: CodeType) -> Iterator[str]:
+    """Modules that code imports when it runs; a relative one gives up."""
+    codes = [code]
+    for each in codes:  # grows while it is walked
+        level: Any = 0
+        before: Any = None
+        for step in dis.get_instructions(each):
+            if step.opname == "IMPORT_NAME":
+                if level:
+                    raise CannotFollow
+                yield step.argval
+            if step.opname != "EXTENDED_ARG":
+                level, before = before, step.argval  # the level is loaded two before, the names one before
         codes.extend(constant for constant in each.co_consts if isinstance(constant, CodeType))
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -115,6 +116,59 @@ def test_what_a_librarys_function_made_counts_with_what_it_captured():
     assert digest_of(made_in_a_library(1)) == digest_of(made_in_a_library(1))
     assert digest_of(made_in_a_library(1)) != digest_of(made_in_a_library(2))
     assert digest_of(toolz.compose(scale, abs)) != digest_of(toolz.compose(abs, scale))
+
+
+@pytest.fixture
+def own_modules(monkeypatch):
+    """``mine`` and ``mine.inner`` of the user's own, with a rate in the inner one."""
+    outer, inner = types.ModuleType("mine"), types.ModuleType("mine.inner")
+    outer.inner, inner.rate = inner, 1
+    monkeypatch.setitem(sys.modules, "mine", outer)
+    monkeypatch.setitem(sys.modules, "mine.inner", inner)
+    return outer
+
+
+def test_what_is_taken_from_modules_of_ones_own_counts_however_they_are_reached(own_modules, monkeypatch):
+    def imports_when_it_runs(x):
+        import mine.inner
+
+        return x * mine.inner.rate
+
+    def imports_from(x):
+        def later():
+            from mine.inner import rate
+
+            return rate
+
+        return x * later()
+
+    monkeypatch.setitem(globals(), "mine", own_modules)
+    of_all = [lambda x: x * own_modules.inner.rate, lambda x: x * mine.inner.rate, imports_when_it_runs, imports_from]  # noqa: F821
+    before = [digest_of(each) for each in of_all]
+    assert [digest_of(each) for each in of_all] == before
+    own_modules.inner.rate = 2
+    assert not set(before) & {digest_of(each) for each in of_all}
+    own_modules.inner.rate, own_modules.inner.other = 1, 3
+    assert [digest_of(each) for each in of_all] == before
+
+
+def test_a_module_of_ones_own_in_a_value_cannot_be_followed(own_modules):
+    with pytest.raises(CannotFollow):
+        digest_of([own_modules])
+
+    def imports_what_is_not_there(x):
+        import nowhere_to_be_found
+
+        return nowhere_to_be_found
+
+    with pytest.raises(CannotFollow):
+        digest_of(imports_what_is_not_there)
+    code = compile("def f(x):\n    from . import y\n    return y\n", "relative", "exec")
+    names = {"__name__": "mine.f"}
+    exec(code, names)
+    with pytest.raises(CannotFollow):
+        digest_of(names["f"])
+    assert digest_of(lambda x: __import__("json")) != digest_of(lambda x: math)
 
 
 def test_a_function_that_calls_itself_has_an_end():
