@@ -118,8 +118,16 @@ async def restart_worker(scheduler: Scheduler, address: str, reason: str) -> Non
     await scheduler.remove_worker(address, stimulus_id=reason, close=True)
 
 
-def tell_exits(nanny: Nanny, topic: str) -> None:
-    """Have a nanny log how its worker's process ended, for the scheduler's plugins to hear."""
+def nanny_environment(nanny: Nanny) -> dict[str, str]:
+    """Variables that a nanny sets for its worker's process, beyond its own."""
+    return {str(name): str(value) for name, value in nanny.env.items()}
+
+
+def tell_exits(nanny: Nanny, topic: str, last_words: Callable[[str], dict[str, Any]]) -> None:
+    """Have a nanny log how its worker's process ended, for the scheduler's plugins to hear.
+
+    ``last_words(worker address)`` is called once the process has ended, and what it returns is told with it.
+    """
     if getattr(nanny, "_flowkit_tells_exits", None) == topic:
         return
     nanny._flowkit_tells_exits = topic
@@ -127,11 +135,11 @@ def tell_exits(nanny: Nanny, topic: str) -> None:
 
     def on_exit(exitcode: int) -> None:
         process = nanny.process
+        news = {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
+        news |= last_words(str(nanny.worker_address))
         # One that is closing says nothing: nobody asks, and the scheduler may be gone.
         if nanny.status == Status.running:
-            nanny.log_event(
-                topic, {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
-            )
+            nanny.log_event(topic, news)
         original(exitcode)
 
     # Given to each process at its start; the running one has the original already.

@@ -24,7 +24,7 @@ def install(client: Any, config: Config) -> None:
         Another version of it is.
     """
     worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, config)
-    nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin")
+    nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin", config.local_directory)
     plugin = SchedulerPluginElsewhere(
         PLUGIN_NAME, "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin", PROTOCOL, config, worker_plugin, nanny_plugin
     )

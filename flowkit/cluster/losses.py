@@ -6,8 +6,8 @@ Runs in the scheduler process; pure: facts in, a verdict out.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 #: signals a process gets for what its own code did, or from a kernel short of memory
 _CAUSED_BY_WHAT_RAN = frozenset(
@@ -37,6 +37,8 @@ class LossFacts:
     killed_for_memory_bytes: int | None = None
     memory_limit_bytes: int = 0
     last_memory_bytes: int = 0
+    #: what each executor of the process ran in the end, by the record it left; empty when there was none to read
+    running: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: the worker was asked to leave, or said that it leaves
     leaving: str = ""
     #: tasks in words, ``stage 3 partition 7``

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from distributed import Scheduler
@@ -15,7 +15,7 @@ from distributed import Scheduler
 from flowkit.cluster.losses import Loss, LossFacts, diagnose
 from flowkit.cluster.peers import ExecutorPeer
 from flowkit.cluster.wire import EXIT_TOPIC, SHUTDOWN_TOPIC, Drain, encode
-from flowkit.model.ids import ExecutorId
+from flowkit.model.ids import AttemptId, ExecutorId
 from flowkit.scheduling import stimuli as sti
 
 logger = logging.getLogger("flowkit.cluster")
@@ -77,11 +77,12 @@ class Membership:
         if state is not None and state.status.name != "running":
             self._loop.call_soon(self._status_changed, executor.address, state.status.name)
 
-    def lose(self, executor: ExecutorPeer, loss: Loss) -> None:
-        """It is gone; the core learns it once."""
+    def lose(self, executor: ExecutorPeer, loss: Loss, running: Collection[AttemptId] | None = None) -> None:
+        """It is gone; the core learns it once. ``running``: what it ran in the end, None when nobody knows."""
         if self._remove(executor):
             logger.info("%s", loss.reason)
-            self._submit(sti.ExecutorLost(executor.executor, loss.reason, loss.task_caused))
+            known = None if running is None else tuple(running)
+            self._submit(sti.ExecutorLost(executor.executor, loss.reason, loss.task_caused, known))
 
     def expire(self, executor: ExecutorPeer) -> None:
         """The core took it for dead."""
@@ -121,7 +122,7 @@ class Membership:
         if executor.draining and executor.link.connected:
             wait_s = DRAIN_LIMIT_S
         else:
-            wait_s = DIAGNOSIS_WAIT_S if facts.exit_code is None and facts.killed_for_memory_bytes is None else 0.0
+            wait_s = DIAGNOSIS_WAIT_S if facts.exit_code is None else 0.0
         self._diagnoses[address] = self._loop.call_later(wait_s, self._diagnose, executor)
 
     def link_lost(self, executor: ExecutorPeer) -> None:
@@ -139,6 +140,7 @@ class Membership:
         if topic == EXIT_TOPIC and worker:
             facts = self._facts_of(worker)
             facts.exit_code, facts.pid = message["exit"], message["pid"] or facts.pid
+            facts.running = message.get("running", {})
             self._hasten(worker)
         elif topic == _MEMORY_TOPIC and worker:
             facts = self._facts_of(worker)
@@ -158,10 +160,13 @@ class Membership:
     def _diagnose(self, executor: ExecutorPeer) -> None:
         self._diagnoses.pop(executor.address, None)
         facts = self._facts_of(executor.address)
-        facts.ran = [f"stage {task.stage} partition {task.partition}" for task in executor.in_flight.values()]
+        recorded = facts.running.get(executor.executor)
+        running = None if recorded is None else {AttemptId(attempt) for attempt in recorded}
+        ran = [task for task in executor.in_flight.values() if running is None or task.attempt in running]
+        facts.ran = [f"stage {task.stage} partition {task.partition}" for task in ran]
         if executor.dask_state is not None:
             facts.last_memory_bytes = int(executor.dask_state.metrics.get("memory", 0))
-        self.lose(executor, diagnose(facts))
+        self.lose(executor, diagnose(facts), running)
 
     def _facts_of(self, address: str) -> LossFacts:
         while len(self._facts) > FACTS_KEPT + len(self._by_address):

@@ -16,14 +16,14 @@ import socket
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from distributed import Nanny, Worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 
-from flowkit.cluster import dask_internals
+from flowkit.cluster import dask_internals, slot_record
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import (
@@ -50,6 +50,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
+from flowkit.errors import ClusterError
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -110,21 +111,43 @@ class FlowkitNannyPlugin(NannyPlugin):
     name = PLUGIN_NAME
     restart = False
 
+    def __init__(self, local_directory: str | None) -> None:
+        self._local_directory = local_directory
+
     def setup(self, nanny: Nanny) -> None:
         """Begin to."""
-        dask_internals.tell_exits(nanny, EXIT_TOPIC)
+        environment = {**os.environ, **dask_internals.nanny_environment(nanny)}
+        dask_internals.tell_exits(nanny, EXIT_TOPIC, lambda address: self._last_words(environment, address))
+
+    def _last_words(self, environment: Mapping[str, str], address: str) -> dict[str, Any]:
+        try:
+            return {"running": slot_record.collect(_host_directory(environment, self._local_directory).base, address)}
+        except (OSError, ClusterError):
+            logger.exception("what %s ran in the end could not be read", address)
+            return {}
+
+
+def _host_directory(environment: Mapping[str, str], local_directory: str | None) -> HostDirectory:
+    """A matter of the machine first: workers on different ones may be told different places."""
+    return HostDirectory.open(environment.get(DIRECTORY_VARIABLE) or local_directory or None)
 
 
 class _Incarnation:
     """One life of an executor: its id, its threads, its channel."""
 
-    def __init__(self, executor: Executor, link: Link, executor_id: ExecutorId) -> None:
+    def __init__(self, executor: Executor, link: Link, executor_id: ExecutorId, record: slot_record.SlotRecord | None) -> None:
         self.executor = executor
         self.link = link
         self.id = executor_id
+        #: what its slots run, for its nanny; None without a nanny
+        self.record = record
         #: the scheduler that welcomed it; empty before
         self.scheduler = ""
         self.disconnected = asyncio.Event()
+
+
+def _note_nothing(slot: int, attempt: AttemptId | None) -> None:
+    """No nanny would read it."""
 
 
 def _tune_garbage_collector() -> None:
@@ -144,8 +167,7 @@ class ExecutorRuntime:
         self._worker = worker
         self._config = config
         self._loop = asyncio.get_running_loop()
-        # A matter of the machine first: workers on different ones may be told different places.
-        self._host_directory = HostDirectory.open(os.environ.get(DIRECTORY_VARIABLE) or config.local_directory or None)
+        self._host_directory = _host_directory(os.environ, config.local_directory)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions)
@@ -219,6 +241,7 @@ class ExecutorRuntime:
 
     def _sweep_now(self) -> None:
         try:
+            slot_record.sweep(self._host_directory.base, older_than_s=self._config.lease_s)
             for app in self._host_directory.sweep(lease_s=self._config.lease_s):
                 logger.info("removed what %s left in %s", app, self._host_directory.base)
         except OSError:
@@ -241,6 +264,10 @@ class ExecutorRuntime:
 
     def _begin_incarnation(self) -> _Incarnation:
         executor_id = ExecutorId(f"{self._worker.address}#{secrets.token_hex(4)}")
+        record = None
+        if self._worker.nanny:  # who else would read it?
+            slots = dask_internals.worker_slots(self._worker)
+            record = slot_record.SlotRecord.create(self._host_directory.base, executor_id, slots)
         executor = Executor(
             executor=executor_id,
             host_directory=self._host_directory,
@@ -252,9 +279,10 @@ class ExecutorRuntime:
             request_commit=lambda attempt: self._post(sti.CommitRequested(executor_id, attempt)),
             blocks_evicted=lambda app, blocks: self._post_evicted(executor_id, app, blocks),
             replace_process=self._replace_process,
+            note_slot=_note_nothing if record is None else record.note,
         )
         link = Link(f"scheduler of {executor_id}", self._hear, self._disconnected)
-        incarnation = self._current = _Incarnation(executor, link, executor_id)
+        incarnation = self._current = _Incarnation(executor, link, executor_id, record)
         self._news.clear()
         executor.start()
         names = tuple(dict.fromkeys((socket.gethostname(), self._worker.address.rpartition("/")[2].rpartition(":")[0])))
@@ -269,6 +297,8 @@ class ExecutorRuntime:
         if incarnation is not None:
             incarnation.link.close()
             incarnation.executor.close()
+            if incarnation.record is not None:
+                incarnation.record.remove()
 
     async def _stay_connected(self, incarnation: _Incarnation) -> None:
         """Connect, and again whenever the connection breaks, until the scheduler gives this incarnation up."""

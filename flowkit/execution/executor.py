@@ -114,6 +114,9 @@ class Executor:
     replace_process
         The last resort: an attempt goes on after its grace time. Called with why, and with the other attempts that will
         go down with the process. At most once an attempt.
+    note_slot
+        Hears what each slot is about to run, and None when that is over but not reported yet: for a record that outlives the
+        process. Called from slot threads, twice a task, so it must cost next to nothing.
     clock
         Seconds since the epoch.
     """
@@ -131,12 +134,14 @@ class Executor:
         request_commit: Callable[[AttemptId], None],
         blocks_evicted: Callable[[AppId, Sequence[tuple[RddId, PartitionIndex]]], None],
         replace_process: Callable[[str, tuple[AttemptId, ...]], None],
+        note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = executor
         self._config = config
         self._report = report
         self._replace_process = replace_process
+        self._note_slot = note_slot
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
         self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
@@ -449,7 +454,7 @@ class Executor:
                 return
             attempt = self._next_attempt()
             if attempt is not None:
-                self._run_attempt(attempt)
+                self._run_attempt(attempt, number)
             else:
                 self._park(parking)
 
@@ -485,10 +490,13 @@ class Executor:
             # Withdrawn.
             del self._running[attempt.id]
 
-    def _run_attempt(self, attempt: Attempt) -> None:
+    def _run_attempt(self, attempt: Attempt, slot: int = 0) -> None:
+        self._note_slot(slot, attempt.id)
         attempt.started_at = self._clock()
         self._tell(TaskStarted(attempt.id, attempt.started_at))
-        self._tell(run_task(attempt, self._services))
+        ending = run_task(attempt, self._services)
+        self._note_slot(slot, None)
+        self._tell(ending)
         # Only now: what a heartbeat no longer names has had its ending reported.
         self._past[attempt.id] = None
         del self._running[attempt.id]

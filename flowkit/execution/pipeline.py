@@ -15,6 +15,7 @@ from flowkit.errors import InternalError, StopIterationInTask
 from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
 from flowkit.execution.blame import where_it_ends, who_leaked
 from flowkit.execution.cogroup import cogroup
+from flowkit.execution.columnar import group_columns, sort_columns
 from flowkit.execution.end_markers import leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.join import join
@@ -24,6 +25,7 @@ from flowkit.execution.sort import sort_pairs
 from flowkit.execution.sources import read_collection, read_range, read_text, read_whole_files
 from flowkit.lineage.kernels import (
     Aggregate,
+    AggregationKind,
     CoGroup,
     Collection,
     Filter,
@@ -45,7 +47,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.model.ids import PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus
-from flowkit.storage.shuffle.reader import read_shuffle
+from flowkit.storage.shuffle.reader import ReadOptions, read_shuffle, read_shuffle_columns
 from flowkit.storage.shuffle.writer import write_shuffle
 
 
@@ -250,17 +252,29 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
 
 
 def _read_reduced(read: ShuffleRead, step: Step, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
+    aggregator, order = read.aggregator, read.order
+
+    def grouped(batches: Iterator[list[Any]]) -> Iterator[Any]:
+        assert aggregator is not None
+        return merge_reduce_side(as_chunks(batches), aggregator, environment, where(step), combined=aggregator.map_side)
+
+    def ordered(batches: Iterator[list[Any]]) -> Iterator[Any]:
+        assert order is not None
+        return sort_pairs(batches, order, environment, where(step))
+
+    if aggregator is None and order is not None and order.key is None:
+        columns = read_shuffle_columns(environment.sources(read.shuffle), partition, **_read_options(environment))
+        return sort_columns(columns, environment, ordered, descending=order.descending)
+    if aggregator is not None and aggregator.kind is AggregationKind.GROUP and not aggregator.map_side and order is None:
+        columns = read_shuffle_columns(environment.sources(read.shuffle), partition, **_read_options(environment))
+        return group_columns(columns, environment, grouped)
     batches = _read_batches(read.shuffle, partition, environment)
-    if read.aggregator is not None:
-        pairs = merge_reduce_side(
-            as_chunks(batches), read.aggregator, environment, where(step), combined=read.aggregator.map_side
-        )
-        if read.order is None:
+    if aggregator is not None:
+        pairs = grouped(batches)
+        if order is None:
             return pairs
         batches = in_batches(pairs, environment.check_killed)
-    if read.order is not None:
-        return sort_pairs(batches, read.order, environment, where(step))
-    return chain.from_iterable(batches)
+    return chain.from_iterable(batches) if order is None else ordered(batches)
 
 
 def _sides(
@@ -276,14 +290,16 @@ def _sides(
 
 
 def _read_batches(shuffle: ShuffleId, partition: int, environment: TaskEnvironment) -> Iterator[list[Any]]:
-    return read_shuffle(
-        environment.sources(shuffle),
-        PartitionIndex(partition),
-        app=environment.app,
-        files=environment.shuffle_files,
-        host=environment.host,
-        transport=environment.transport,
-        in_flight_bytes=environment.fetch_in_flight_bytes,
-        metrics=environment.metrics,
-        check_killed=environment.check_killed,
-    )
+    return read_shuffle(environment.sources(shuffle), partition, **_read_options(environment))
+
+
+def _read_options(environment: TaskEnvironment) -> ReadOptions:
+    return {
+        "app": environment.app,
+        "files": environment.shuffle_files,
+        "host": environment.host,
+        "transport": environment.transport,
+        "in_flight_bytes": environment.fetch_in_flight_bytes,
+        "metrics": environment.metrics,
+        "check_killed": environment.check_killed,
+    }

@@ -129,7 +129,9 @@ class SchedulerCore:
             case sti.ExecutorReady():
                 losses.executor_ready(books, stimulus)
             case sti.ExecutorLost():
-                losses.executor_lost(books, stimulus.executor, stimulus.reason, task_caused=stimulus.task_caused)
+                losses.executor_lost(
+                    books, stimulus.executor, stimulus.reason, task_caused=stimulus.task_caused, running=stimulus.running
+                )
             case sti.ExecutorPaused() | sti.ExecutorResumed() | sti.ExecutorDraining() | sti.SlotsChanged():
                 losses.executor_changed(books, stimulus)
             case sti.BlocksEvicted():

@@ -6,6 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import assert_never
 
 from flowkit.config import Config
@@ -72,8 +73,14 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
     books.executors.refresh(state)
 
 
-def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool) -> None:
-    """It is gone: what ran there runs again, what it cached is computed again when needed."""
+def executor_lost(
+    books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool, running: Collection[AttemptId] | None = None
+) -> None:
+    """It is gone: what ran there runs again, what it cached is computed again when needed.
+
+    ``running``: what its slots had in hand in the end. An attempt that is not among them may have started, and ended well with
+    the news of it still on the way: it is made again like the others, but did not end the process.
+    """
     state = books.executors.get(executor_id)
     if state is None:
         books.stale_count += 1
@@ -92,14 +99,19 @@ def executor_lost(books: Books, executor_id: ExecutorId, reason: str, *, task_ca
             for attempt_id in [each for each, (holder, _, _) in job.unfetched.items() if holder == executor_id]:
                 result_lost(application, job, attempt_id)
     attempts = list(state.attempts.values())
-    for attempt in attempts[: state.slots]:
+    if running is None:
         # First in, first out: these were running, though a process that dies of its task has no time left to say so.
-        endings.note_start(books, attempt, attempt.started_at or attempt.launched_at)
+        at_hand = attempts[: state.slots]
+    else:
+        at_hand = [attempt for attempt in attempts if attempt.id in running]
+    for attempt in at_hand:
+        endings.note_start(books, attempt, attempt.launched_at)
+    blamed = {attempt.id for attempt in attempts if attempt.started_at and (running is None or attempt.id in running)}
     state.attempts.clear()
     for attempt in attempts:
         attempt.task_set.running.pop(attempt.id, None)
     for attempt in attempts:
-        failure = ExecutorLostFailure(reason, counts=task_caused and bool(attempt.started_at))
+        failure = ExecutorLostFailure(reason, counts=task_caused and attempt.id in blamed)
         task_set = attempt.task_set
         stage = books.stage_of(task_set)
         current = not attempt.is_void and stage is not None and stage.task_set is task_set

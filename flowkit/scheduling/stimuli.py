@@ -107,11 +107,15 @@ class ExecutorReady(_Stimulus, frozen=True):
 
 
 class ExecutorLost(_Stimulus, frozen=True):
-    """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count."""
+    """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count.
+
+    ``running``: the attempts its slots had in hand in the end, by a record that outlived it; None when there is none.
+    """
 
     executor: ExecutorId
     reason: str
     task_caused: bool
+    running: tuple[AttemptId, ...] | None = None
 
 
 class ExecutorPaused(_Stimulus, frozen=True):

@@ -44,8 +44,8 @@ def read_header(data: bytes | bytearray) -> FrameHeader:
     return FrameHeader(*_HEADER.unpack(data))
 
 
-def batches_in(data: bytes | memoryview) -> Iterator[list[Any]]:
-    """Decode all frames of one piece of memory. Raises ``ValueError`` when it ends inside a frame."""
+def frames_in(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+    """The encoded batches of all frames of one piece of memory. Raises ``ValueError`` when it ends inside a frame."""
     view = memoryview(data)
     place, end = 0, len(view)
     while place < end:
@@ -57,21 +57,26 @@ def batches_in(data: bytes | memoryview) -> Iterator[list[Any]]:
             raise ValueError("the data ends inside a frame")
         payload = view[place : place + packed]
         place += packed
-        yield decode_batch(codecs.decompress(codec, payload, raw) if codec else payload)
+        yield codecs.decompress(codec, payload, raw) if codec else payload
 
 
-def batches_of_pieces(pieces: Iterable[bytes]) -> Iterator[list[Any]]:
-    """Decode frames that arrive in pieces cut anywhere; holds one frame and one piece. Raises as ``batches_in``."""
+def frames_of_pieces(pieces: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """The encoded batches of frames that arrive in pieces cut anywhere; holds one frame and one piece. Raises as ``frames_in``."""
     rest = bytearray()
     for piece in pieces:
         rest += piece
         whole = _whole_frames(rest)
         if whole:
             # Copied out: what is decoded may keep pointing into it (Arrow does), and a pinned bytearray cannot shrink.
-            yield from batches_in(bytes(rest[:whole]))
+            yield from frames_in(bytes(rest[:whole]))
             del rest[:whole]
     if rest:
         raise ValueError("the data ends inside a frame")
+
+
+def batches_in(data: bytes | memoryview) -> Iterator[list[Any]]:
+    """Decode all frames of one piece of memory. Raises as ``frames_in``."""
+    return map(decode_batch, frames_in(data))
 
 
 def _whole_frames(data: bytearray) -> int:

@@ -158,10 +158,13 @@ class SimulatedCluster:
         self._beat(executor)
         return executor.id
 
-    def kill_executor(self, executor: ExecutorId, *, task_caused: bool = False, reason: str = "killed by a test") -> None:
-        """The process ends; Dask notices. Its host's files stay."""
+    def kill_executor(
+        self, executor: ExecutorId, *, task_caused: bool = False, reason: str = "killed by a test", record: bool = False
+    ) -> None:
+        """The process ends; Dask notices. Its host's files stay. ``record``: somebody read what its slots ran in the end."""
+        running = tuple(self.executors[executor].running) if record else None
         self._end(self.executors[executor])
-        self._to_core(sti.ExecutorLost(executor, reason, task_caused), channel=("executor", executor), reliable=True)
+        self._to_core(sti.ExecutorLost(executor, reason, task_caused, running), channel=("executor", executor), reliable=True)
 
     def stop_executor(self, executor: ExecutorId) -> None:
         """It falls silent; nobody is told."""

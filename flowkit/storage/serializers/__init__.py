@@ -9,6 +9,14 @@ Both ends run the same minor version of Python (checked when a driver connects),
 
 from __future__ import annotations
 
-from flowkit.storage.serializers.batches import decode_batch, encode_batch, encode_pairs, encode_pairs_between
+from flowkit.storage.serializers.batches import (
+    PairColumns,
+    as_list,
+    decode_batch,
+    decode_pairs,
+    encode_batch,
+    encode_pairs,
+    encode_pairs_between,
+)
 
-__all__ = ["decode_batch", "encode_batch", "encode_pairs", "encode_pairs_between"]
+__all__ = ["PairColumns", "as_list", "decode_batch", "decode_pairs", "encode_batch", "encode_pairs", "encode_pairs_between"]

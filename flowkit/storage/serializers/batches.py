@@ -6,11 +6,15 @@ Runs on slot threads; stateless.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowkit.storage.serializers import columns
 from flowkit.storage.serializers.columns import Column, OrderedColumn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LIST, PAIRS = b"B", b"C"
 _LIST_HEADER = struct.Struct("<cQ")
@@ -52,11 +56,40 @@ def decode_batch(data: bytes | memoryview) -> list[Any]:
     view = memoryview(data)
     tag = bytes(view[:1])
     if tag == PAIRS:
-        _, count, key_bytes = _PAIRS_HEADER.unpack_from(view)
-        middle = _PAIRS_HEADER.size + key_bytes
-        keys = columns.decode(view[_PAIRS_HEADER.size : middle], count)
-        return list(zip(keys, columns.decode(view[middle:], count), strict=True))
+        return decode_pairs(view).rows()
     if tag == LIST:
         _, count = _LIST_HEADER.unpack_from(view)
         return list(columns.decode(view[_LIST_HEADER.size :], count))
     raise ValueError(f"no batch begins with {tag!r}")
+
+
+class PairColumns(NamedTuple):
+    """Pairs as they lie in a batch, a column of keys and one of values: an array where they are bare numbers, else a list."""
+
+    keys: NDArray[Any] | Sequence[Any]
+    values: NDArray[Any] | Sequence[Any]
+
+    def rows(self) -> list[tuple[Any, Any]]:
+        """The pairs, with the very types they were written with."""
+        return list(zip(as_list(self.keys), as_list(self.values), strict=True))
+
+
+def as_list(column: NDArray[Any] | Sequence[Any]) -> Sequence[Any]:
+    """A column's values as Python objects."""
+    return column if isinstance(column, (list, tuple)) else column.tolist()  # type: ignore[union-attr]
+
+
+def decode_pairs(data: bytes | memoryview) -> PairColumns:
+    """What ``encode_pairs`` was given, not made into rows yet.
+
+    >>> decode_pairs(encode_batch([("a", 1), ("b", 2)])).values.tolist()
+    [1, 2]
+    """
+    view = memoryview(data)
+    if bytes(view[:1]) != PAIRS:
+        raise ValueError(f"no batch of pairs begins with {bytes(view[:1])!r}")
+    _, count, key_bytes = _PAIRS_HEADER.unpack_from(view)
+    middle = _PAIRS_HEADER.size + key_bytes
+    return PairColumns(
+        columns.decode_numbers(view[_PAIRS_HEADER.size : middle], count), columns.decode_numbers(view[middle:], count)
+    )

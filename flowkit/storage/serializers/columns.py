@@ -139,15 +139,20 @@ def classify_int64(values: Sequence[int], numbers: NDArray[np.int64]) -> Column:
 
 def decode(data: memoryview, count: int) -> Sequence[Any]:
     """The values of a column of ``count``."""
+    values = decode_numbers(data, count)
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+def decode_numbers(data: memoryview, count: int) -> NDArray[Any] | Sequence[Any]:
+    """The values of a column of ``count``; ints and floats that were written as bare numbers stay an array over ``data``."""
     form = bytes(data[:1])
     if form in _INT_TYPES:
-        numbers: list[Any] = np.frombuffer(data, _INT_TYPES[form], count, 1).tolist()
-        return numbers
+        return np.frombuffer(data, _INT_TYPES[form], count, 1)
     if form == FLOAT:
-        floats: list[Any] = np.frombuffer(data, _FLOAT64, count, 1).tolist()
-        return floats
+        return np.frombuffer(data, _FLOAT64, count, 1)
     if form == NONE:
         return [None] * count
+    values: Any
     match form:
         case b"m":
             values = marshal.loads(data[1:])  # noqa: S302 - of our own making, like the pickles

@@ -7,10 +7,10 @@ block and end with the generator, whether it was exhausted, closed or raised.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from time import perf_counter
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed, InternalError
@@ -18,7 +18,8 @@ from flowkit.model.ids import AppId, HostToken, PartitionIndex
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import FetchFailure
-from flowkit.storage.frames import batches_in, batches_of_pieces
+from flowkit.storage.frames import frames_in, frames_of_pieces
+from flowkit.storage.serializers import PairColumns, decode_batch, decode_pairs
 from flowkit.storage.shuffle.fetch_plan import BlockSource, FetchPlan, FetchRequest, FetchWindow, plan_fetches
 from flowkit.storage.shuffle.files import BlockError, BlockMissing, ShuffleFiles
 
@@ -35,27 +36,27 @@ _TRIES = 2
 DEFAULT_TIMEOUT_S = 60.0
 
 
-def read_shuffle(
-    sources: ShuffleSources,
-    reducer: int,
-    *,
-    app: AppId,
-    files: ShuffleFiles,
-    host: HostToken,
-    transport: BlockTransport,
-    in_flight_bytes: int,
-    metrics: TaskMetrics,
-    check_killed: Callable[[], None],
-    timeout_s: float = DEFAULT_TIMEOUT_S,
-) -> Iterator[list[tuple[Any, Any]]]:
+class ReadOptions(TypedDict):
+    """What a read needs besides what to read.
+
+    ``in_flight_bytes`` bounds the blocks of other hosts asked for or waiting to be used (see ``FetchWindow`` for the
+    exception), ``timeout_s`` the wait for one answer of another host.
+    """
+
+    app: AppId
+    files: ShuffleFiles
+    host: HostToken
+    transport: BlockTransport
+    in_flight_bytes: int
+    metrics: TaskMetrics
+    check_killed: Callable[[], None]
+    timeout_s: NotRequired[float]
+
+
+def read_shuffle(sources: ShuffleSources, reducer: int, **options: Unpack[ReadOptions]) -> Iterator[list[tuple[Any, Any]]]:
     """Iterate the pairs of a reduce partition in batches: by map partition, and within one in the order of writing.
 
-    Parameters
-    ----------
-    in_flight_bytes
-        Blocks of other hosts asked for or waiting to be used at most; see ``FetchWindow`` for the exception.
-    timeout_s
-        For one answer of another host.
+    Small batches are joined.
 
     Raises
     ------
@@ -63,51 +64,62 @@ def read_shuffle(
         With a ``FetchFailure`` for exactly the output that is missing or damaged, or for the whole host when none of its
         executors can be reached.
     """
-    plan = plan_fetches(sources, reducer, host=host, limit_bytes=in_flight_bytes)
-    failures = _Failures(sources)
-    remote = _RemoteBlocks(plan, sources, reducer, app, transport, in_flight_bytes, metrics, check_killed, timeout_s)
-    with closing(remote):
-        pending: list[tuple[Any, Any]] = []
-        pending_bytes = 0
-        for block in plan.blocks:
-            if block.host == host:
-                batches, size = _read_local(files, sources, block, reducer, failures, metrics)
-            else:
-                data = remote.take(block)
-                batches, size = batches_in(data), len(data)
-            for batch in batches:
-                metrics.shuffle_read_rows += len(batch)
-                if size < _BATCH_BYTES and (pending or len(batch) < _BATCH_ROWS):
-                    if pending:
-                        pending += batch
-                    else:
-                        pending = batch
-                    if len(pending) < _BATCH_ROWS:
-                        continue
-                    batch, pending = pending, []  # noqa: PLW2901
-                elif pending:
-                    check_killed()
-                    yield pending
-                    pending = []
-                pending_bytes = 0
-                check_killed()
-                yield batch
-            pending_bytes += size
-            if pending and pending_bytes >= _BATCH_BYTES:
+    metrics, check_killed = options["metrics"], options["check_killed"]
+    pending: list[tuple[Any, Any]] = []
+    pending_bytes = 0
+    with closing(_read_frames(sources, reducer, **options)) as frames:
+        for encoded in frames:
+            batch = decode_batch(encoded)
+            metrics.shuffle_read_rows += len(batch)
+            if pending and (len(batch) >= _BATCH_ROWS or len(encoded) >= _BATCH_BYTES):
                 check_killed()
                 yield pending
                 pending, pending_bytes = [], 0
+            if pending:
+                pending += batch
+            else:
+                pending = batch
+            pending_bytes += len(encoded)
+            if len(pending) >= _BATCH_ROWS or pending_bytes >= _BATCH_BYTES:
+                check_killed()
+                yield pending
+                pending, pending_bytes = [], 0
+    if pending:
+        check_killed()
+        yield pending
+
+
+def read_shuffle_columns(sources: ShuffleSources, reducer: int, **options: Unpack[ReadOptions]) -> Iterator[PairColumns]:
+    """The same pairs in the same order as ``read_shuffle``, as the columns they were written in. Raises as it does."""
+    with closing(_read_frames(sources, reducer, **options)) as frames:
+        for encoded in frames:
+            pairs = decode_pairs(encoded)
+            options["metrics"].shuffle_read_rows += len(pairs.keys)
+            options["check_killed"]()
+            yield pairs
+
+
+def _read_frames(
+    sources: ShuffleSources, reducer: int, **options: Unpack[ReadOptions]
+) -> Generator[bytes | memoryview, None, None]:
+    host, files, metrics = options["host"], options["files"], options["metrics"]
+    plan = plan_fetches(sources, reducer, host=host, limit_bytes=options["in_flight_bytes"])
+    failures = _Failures(sources)
+    with closing(_RemoteBlocks(plan, sources, reducer, options)) as remote:
+        for block in plan.blocks:
+            if block.host == host:
+                yield from _read_local(files, sources, block, reducer, failures, metrics)
+            else:
+                yield from frames_in(remote.take(block))
             remote.done_with(block)
-        if pending:
-            yield pending
 
 
 def _read_local(
     files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures, metrics: TaskMetrics
-) -> tuple[Iterator[list[Any]], int]:
+) -> Iterator[bytes | memoryview]:
     if block.about_bytes > _STREAM_ABOVE_BYTES:
         metrics.shuffle_local_bytes += block.about_bytes
-        return _stream_local(files, sources, block, reducer, failures), block.about_bytes
+        return _stream_local(files, sources, block, reducer, failures)
     for attempt in range(_TRIES):
         try:
             data = files.read_block(sources.shuffle, block.map_partition, block.attempt, reducer)
@@ -116,19 +128,19 @@ def _read_local(
                 raise failures.of_block(block, str(exc)) from exc
         else:
             metrics.shuffle_local_bytes += len(data)
-            return batches_in(data), len(data)
+            return frames_in(data)
     raise InternalError("unreachable: the last try returns or raises")
 
 
 def _stream_local(
     files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures
-) -> Iterator[list[Any]]:
+) -> Iterator[bytes | memoryview]:
     for attempt in range(_TRIES):
         begun = False
         try:
-            for batch in batches_of_pieces(files.stream_block(sources.shuffle, block.map_partition, block.attempt, reducer)):
+            for encoded in frames_of_pieces(files.stream_block(sources.shuffle, block.map_partition, block.attempt, reducer)):
                 begun = True
-                yield batch
+                yield encoded
         except BlockError as exc:
             if begun or isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
                 raise failures.of_block(block, str(exc)) from exc
@@ -169,32 +181,21 @@ class _Failures:
 class _RemoteBlocks:
     """Blocks of other hosts, fetched by helper threads within the window and handed out one by one."""
 
-    def __init__(
-        self,
-        plan: FetchPlan,
-        sources: ShuffleSources,
-        reducer: int,
-        app: AppId,
-        transport: BlockTransport,
-        limit_bytes: int,
-        metrics: TaskMetrics,
-        check_killed: Callable[[], None],
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, plan: FetchPlan, sources: ShuffleSources, reducer: int, options: ReadOptions) -> None:
         self._sources = sources
         self._reducer = PartitionIndex(reducer)
-        self._app = app
-        self._transport = transport
-        self._metrics = metrics
-        self._check_killed = check_killed
-        self._timeout_s = timeout_s
+        self._app = options["app"]
+        self._transport = options["transport"]
+        self._metrics = options["metrics"]
+        self._check_killed = options["check_killed"]
+        self._timeout_s = options.get("timeout_s", DEFAULT_TIMEOUT_S)
         self._failures = _Failures(sources)
         self._request_of = {block.map_partition: request for request in plan.requests for block in request.blocks}
         self._thread_count = min(_MOST_THREADS, len(plan.requests))
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         # All below is guarded by the condition.
-        self._window = FetchWindow.over(plan, limit_bytes)
+        self._window = FetchWindow.over(plan, options["in_flight_bytes"])
         self._needed: int | None = None
         self._arrived: dict[PartitionIndex, bytes | BaseException] = {}
         self._taken: dict[PartitionIndex, int] = {}
