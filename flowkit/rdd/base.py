@@ -12,6 +12,7 @@ from flowkit.lineage.kernels import Aggregate, Aggregator, Kernel, ShuffleRead, 
 from flowkit.lineage.nodes import Dependency, Narrow, Node, Preparation, Shuffle
 from flowkit.lineage.partitioners import HashPartitioner, Partitioner
 from flowkit.model.ids import ShuffleId
+from flowkit.model.job_spec import Determinism
 from flowkit.rdd.checks import check_int, check_on_driver
 
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class Base(Generic[T]):
         *,
         partitioner: Partitioner | None = None,
         preparation: Preparation | None = None,
+        determinism: Determinism = Determinism.DETERMINATE,
     ) -> Any:
         node = Node(
             self._runner.new_rdd_id(),
@@ -107,6 +109,7 @@ class Base(Generic[T]):
             call_site=find_call_site(),
             partitioner=partitioner,
             preparation=preparation,
+            determinism=determinism,
         )
         return type(self)(node, self._runner)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from flowkit.lineage.explain import explain
+from flowkit.lineage.kernels import Union
+from flowkit.lineage.nodes import Narrow
+from flowkit.model.job_spec import Determinism
 from flowkit.rdd.base import Base
 
 if TYPE_CHECKING:
@@ -66,6 +69,37 @@ class Persistence(Base[T]):
     def is_cached(self) -> bool:
         """Whether it is marked as cached."""
         return self._node.cached
+
+    def indeterminate(self) -> Self:
+        """Say that computing this RDD again may give other rows, as a function that draws random numbers or reads a clock does.
+
+        Returns
+        -------
+        RDD
+            The same rows; it and all that is made from it are computed consistently.
+
+        Notes
+        -----
+        flowkit never guesses this. Rows are taken to be the same each time: what is lost is computed again alone, next to what
+        others have read already. Where this is said, losing one output of a shuffle that was read rolls back all of it and all
+        that was made from it; the job fails, with that reason, if part of its result was already delivered.
+
+        Partitioner kept. Cost: narrow, no job; when something is lost, more is computed again.
+
+        Examples
+        --------
+        >>> import random
+        >>> fc.range(3).map(lambda x: (x, random.random())).indeterminate().count()
+        3
+        """
+        return self._make(  # type: ignore[no-any-return]
+            Union(),
+            [Narrow(self._node)],
+            self.num_partitions,
+            "indeterminate",
+            partitioner=self._node.partitioner,
+            determinism=Determinism.INDETERMINATE,
+        )
 
     def set_name(self, name: str) -> Self:
         """Give it a name for people, shown by ``repr`` and ``explain``.
