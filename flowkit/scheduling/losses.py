@@ -99,11 +99,8 @@ def executor_lost(
             for attempt_id in [each for each, (holder, _, _) in job.unfetched.items() if holder == executor_id]:
                 result_lost(application, job, attempt_id)
     attempts = list(state.attempts.values())
-    if running is None:
-        # First in, first out: these were running, though a process that dies of its task has no time left to say so.
-        at_hand = attempts[: state.slots]
-    else:
-        at_hand = [attempt for attempt in attempts if attempt.id in running]
+    # Without a record: first in, first out, so these were running, though a process that dies has no time left to say so.
+    at_hand = attempts[: state.slots] if running is None else [each for each in attempts if each.id in running]
     for attempt in at_hand:
         endings.note_start(books, attempt, attempt.launched_at)
     blamed = {attempt.id for attempt in attempts if attempt.started_at and (running is None or attempt.id in running)}

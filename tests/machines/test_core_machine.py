@@ -157,11 +157,11 @@ class CoreMachine(RuleBasedStateMachine):
         if len(self.cluster.executors) < 6:
             self.cluster.add_executor(host, slots)
 
-    @rule(place=places, task_caused=st.booleans())
-    def kill_executor(self, place: int, task_caused: bool) -> None:
+    @rule(place=places, task_caused=st.booleans(), record=st.booleans())
+    def kill_executor(self, place: int, task_caused: bool, record: bool) -> None:
         executor = self._executor(place)
         if executor is not None:
-            self.cluster.kill_executor(executor, task_caused=task_caused)
+            self.cluster.kill_executor(executor, task_caused=task_caused, record=record)
 
     @rule(place=places)
     def stop_executor(self, place: int) -> None:

@@ -205,6 +205,24 @@ def test_a_task_that_kills_every_executor_it_meets_ends_its_job_with_the_reasons
     assert "SIGSEGV" in done.failed.reason
 
 
+def test_only_what_a_dead_process_had_in_hand_is_blamed_for_its_death() -> None:
+    # Endings are reported late here: partition 0 is over, the core has not heard of it, and partition 1 kills the process.
+    cluster = SimulatedCluster(task_s=lambda launch: 0.01 if launch.partition == 0 else 1.0, report_batch_s=0.2)
+    executor = cluster.add_executor(slots=2)
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 2)))
+    cluster.advance(0.1)
+    cluster.kill_executor(executor, task_caused=True, record=True)
+    cluster.add_executor()
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    failed = [event for event in cluster.events if isinstance(event, TaskEnd) and event.failure is not None]
+    assert [(event.partition, event.counted) for event in failed] == [(1, True)]
+    ended = {event.partition: event.attempt_number for event in cluster.events if isinstance(event, TaskEnd)}
+    assert ended == {0: 1, 1: 1}, "both are made again"
+    check_event_order(cluster.events)
+
+
 def test_a_silent_executor_expires_and_its_tasks_run_elsewhere() -> None:
     cluster = SimulatedCluster(task_s=1.0)
     silent = cluster.add_executor("north")
