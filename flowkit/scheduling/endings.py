@@ -41,7 +41,7 @@ from flowkit.scheduling.actions import (
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
-from flowkit.scheduling.task_sets import Attempt
+from flowkit.scheduling.task_sets import Attempt, Preference
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
 UNCOUNTED_LIMIT = 50
@@ -65,7 +65,7 @@ def hear(books: Books, executor: ExecutorState, report: TaskReport) -> None:
         case TaskRecalled():
             _leave(books, attempt)
             if not attempt.is_void:
-                requeue(books, attempt)
+                requeue(books, attempt, _wish_left(books, attempt))
         case TaskSucceeded():
             note_start(books, attempt, report.started_at)
             _leave(books, attempt)
@@ -239,12 +239,29 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
     }
 
 
-def requeue(books: Books, attempt: Attempt) -> None:
+def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
+    """Where a task that was given back would best run, of the executors that it might run on soon."""
+    task_set, partition = attempt.task_set, attempt.partition
+    wish = task_set.preference(partition)
+    if wish is None:
+        return None
+
+    def may_run_on(executor: ExecutorState | None) -> bool:
+        return executor is not None and executor.usable and not task_set.avoids(partition, executor.id, books.now)
+
+    by_host = books.executors.by_host
+    return (
+        [executor for executor in wish[0] if may_run_on(books.executors.get(executor))],
+        [host for host in wish[1] if any(may_run_on(executor) for executor in by_host.get(host, {}).values())],
+    )
+
+
+def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> None:
     """Its task waits again."""
     stage = books.stage_of(attempt.task_set)
     if stage is None or stage.task_set is not attempt.task_set:
         return
-    attempt.task_set.add([attempt.partition], lambda partition: None)
+    attempt.task_set.add_again(attempt.partition, wish)
     if not stage.is_running:
         books.applications[stage.app].is_stale = True
         return

@@ -114,6 +114,7 @@ class Offers:
             idle -= len(taken)
             for attempt in taken:
                 attempt.is_recalled = True
+                attempt.task_set.avoid(attempt.partition, executor.id, books.now)
             books.emit(Recall(executor.id, tuple(attempt.id for attempt in taken)))
             if not idle:
                 return

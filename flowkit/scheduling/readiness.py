@@ -212,7 +212,7 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
         for each in cached:
             at = partition - each.first
             if 0 <= at < each.count:
-                executors += application.cached[each.rdd].get(PartitionIndex(at), ())
+                executors += application.cached.get(each.rdd, {}).get(PartitionIndex(at), ())
         hosts: Collection[HostToken] = near.get(partition, ())
         if not hosts and files:
             hosts = {host for name in files.get(partition, ()) for host in names.get(name, ())}

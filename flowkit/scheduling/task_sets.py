@@ -14,7 +14,7 @@ from flowkit.model.task import Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
 
-#: How long a failed task waits for another executor than the one it failed on: they may all be busy for hours.
+#: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
 
 #: Where a partition would best run: executors that cache it, hosts that hold its input.
@@ -90,11 +90,13 @@ class TaskSet:
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
         self.tries: dict[PartitionIndex, int] = {}
-        #: where a partition failed last, and until when it is kept from there while there are others; only the last: one
+        #: where a partition failed or was stuck last, and until when it is kept from there while there are others; only the last: one
         #: that failed everywhere still has tries left
         self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
         self.kept_back_until: float | None = None
+        #: where partitions would best run, as it was known when some were added last
+        self.preference: Callable[[PartitionIndex], Preference | None] = lambda partition: None
         #: since when slots near the data were all there was to take
         self._waiting_since = 0.0
         self._by_executor: dict[ExecutorId, deque[PartitionIndex]] = {}
@@ -124,20 +126,33 @@ class TaskSet:
 
     def add(self, partitions: Iterable[PartitionIndex], preference: Callable[[PartitionIndex], Preference | None]) -> None:
         """More to compute; ``preference`` says where each would best run."""
+        self.preference = preference
         for partition in partitions:
-            if partition in self.pending:
-                continue
-            self.pending[partition] = None
-            wish = preference(partition)
-            if wish is None or not (wish[0] or wish[1]):
-                self._indifferent.append(partition)
-                continue
-            for executor in wish[0]:
-                self._by_executor.setdefault(executor, deque()).append(partition)
-            by_host = self._by_neighbour if wish[0] else self._by_host
-            for host in wish[1]:
-                by_host.setdefault(host, deque()).append(partition)
-            self._anywhere.append(partition)
+            self.add_again(partition, preference(partition))
+
+    def add_again(self, partition: PartitionIndex, wish: Preference | None) -> None:
+        """One to compute, which would best run as ``wish`` says; None: anywhere."""
+        if partition in self.pending:
+            return
+        self.pending[partition] = None
+        if wish is None or not (wish[0] or wish[1]):
+            self._indifferent.append(partition)
+            return
+        for executor in wish[0]:
+            self._by_executor.setdefault(executor, deque()).append(partition)
+        by_host = self._by_neighbour if wish[0] else self._by_host
+        for host in wish[1]:
+            by_host.setdefault(host, deque()).append(partition)
+        self._anywhere.append(partition)
+
+    def avoid(self, partition: PartitionIndex, executor: ExecutorId, now: float) -> None:
+        """Keep its next attempt from there for a while, if there are others."""
+        self.avoided[partition] = executor, now + _AVOID_S
+
+    def avoids(self, partition: PartitionIndex, executor: ExecutorId, now: float) -> bool:
+        """Whether it is kept from there still."""
+        avoided = self.avoided.get(partition)
+        return avoided is not None and avoided[0] == executor and avoided[1] > now
 
     def withdraw(self, partition: PartitionIndex) -> None:
         """It need not be computed any more. The queues drop it when they come to it."""
@@ -212,7 +227,7 @@ class TaskSet:
         """Note an ending; return how many failures count for its partition by now."""
         if counted:
             self.failures[attempt.partition] = self.failures.get(attempt.partition, 0) + 1
-            self.avoided[attempt.partition] = attempt.executor.id, now + _AVOID_S
+            self.avoid(attempt.partition, attempt.executor.id, now)
         else:
             self.note_uncounted(attempt.partition)
         return self.failures.get(attempt.partition, 0)

@@ -161,6 +161,37 @@ def test_tasks_queued_behind_a_long_one_run_elsewhere() -> None:
     assert len(starts(cluster)) == 80
 
 
+def test_tasks_taken_back_run_near_their_data_when_somebody_else_there_is_free() -> None:
+    config = Config(validate=True, locality_wait_s=0.5)
+    cluster = SimulatedCluster(config, task_s=lambda launch: 100.0 if launch.partition == 40 else 0.001)
+    for host in ("north", "north", "south", "south"):
+        cluster.add_executor(host, slots=1, names=(host,))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    cluster.keep_actions = True
+    here = {partition: ("north",) for partition in range(80)}
+    done = cluster.submit(job(app, 0, result_stage(0, 80, preferred_hosts=here)))
+    cluster.advance(1.0)
+    assert len(done.values) == 79
+    launches = [task for action in cluster.actions if isinstance(action, act.Launch) for task in action.tasks]
+    assert len(launches) > 80, "something was taken back"
+    assert {event.host for event in starts(cluster)} == {"north"}
+    assert {event.locality for event in starts(cluster)} == {Locality.NODE}
+
+
+def test_tasks_taken_back_from_the_only_executor_near_their_data_wait_for_nobody() -> None:
+    config = Config(validate=True, locality_wait_s=50.0)
+    cluster = SimulatedCluster(config, task_s=lambda launch: 100.0 if launch.partition == 50 else 0.001)
+    for host in ("north", "south", "south"):
+        cluster.add_executor(host, slots=1, names=(host,))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    done = cluster.submit(job(app, 0, result_stage(0, 60, preferred_hosts={each: ("north",) for each in range(60)})))
+    cluster.advance(1.0)
+    assert len(done.values) == 59
+    assert {event.partition for event in starts(cluster) if event.host == "south"} <= set(range(51, 60))
+
+
 def test_a_paused_executor_gives_back_what_it_has_not_started() -> None:
     cluster = SimulatedCluster(task_s=5.0)
     paused = cluster.add_executor(slots=1)
