@@ -97,7 +97,7 @@ class SchedulerCore:
         return books.take_actions()
 
     def next_wakeup(self) -> float | None:
-        """When a ``Tick`` is wanted, or None while only news can change anything."""
+        """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
         candidates = [self._offers.wake_at, self._watch.next_look(self._books)]
         return min((at for at in candidates if at is not None), default=None)
 
@@ -108,6 +108,7 @@ class SchedulerCore:
             for application in stale:
                 readiness.look_again(books, application)
         self._offers.make(books)
+        self._watch.settle(books)
 
     def _apply(self, stimulus: sti.Stimulus) -> None:
         books = self._books

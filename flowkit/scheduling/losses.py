@@ -175,22 +175,24 @@ class Watch:
         self._next_executor_look: float | None = None
         self._starving_since: float | None = None
 
-    def next_look(self, books: Books) -> float | None:
-        """When ``look`` has something to find, or might."""
-        candidates = [application.lease_until for application in books.applications.values()]
-        if len(books.executors):
-            if self._next_executor_look is None:
-                self._next_executor_look = books.now + self._config.executor_timeout_s / _LOOKS_PER_TIMEOUT
-            candidates.append(self._next_executor_look)
-        else:
+    def settle(self, books: Books) -> None:
+        """After each batch: time-outs begin whose reasons are there now, and end with them."""
+        if not len(books.executors):
             self._next_executor_look = None
-        waiting = any(application.jobs for application in books.applications.values())
-        if waiting and not books.executors.usable_count:
-            if self._starving_since is None:
-                self._starving_since = books.now
-            candidates.append(self._starving_since + self._config.no_executor_timeout_s)
-        else:
+        elif self._next_executor_look is None:
+            self._next_executor_look = books.now + self._config.executor_timeout_s / _LOOKS_PER_TIMEOUT
+        if books.executors.usable_count or not any(application.jobs for application in books.applications.values()):
             self._starving_since = None
+        elif self._starving_since is None:
+            self._starving_since = books.now
+
+    def next_look(self, books: Books) -> float | None:
+        """When ``look`` has something to find, or might. Changes nothing."""
+        candidates = [application.lease_until for application in books.applications.values()]
+        if self._next_executor_look is not None:
+            candidates.append(self._next_executor_look)
+        if self._starving_since is not None:
+            candidates.append(self._starving_since + self._config.no_executor_timeout_s)
         for application in books.applications.values():
             if application.jobs:
                 for stage in application.stages.values():

@@ -235,6 +235,11 @@ class CoreMachine(RuleBasedStateMachine):
             for executor in self.cluster.executors.values():
                 assert len(executor.running) <= max(executor.slots, executor.most_running)
 
+    @invariant()
+    def asking_when_to_wake_it_changes_nothing(self) -> None:
+        if hasattr(self, "cluster"):
+            assert self.cluster.core.next_wakeup() == self.cluster.core.next_wakeup()
+
     def teardown(self) -> None:
         if not hasattr(self, "cluster"):
             return
@@ -275,13 +280,13 @@ class CoreMachine(RuleBasedStateMachine):
                 assert times <= 1 + lost, f"{app} stage {stage} partition {partition} ran {times} times and was lost {lost} times"
 
     def check_replay(self) -> None:
-        """The recorded stimuli lead to the same state."""
+        """The recorded stimuli lead to the same state, and to the same wish to be woken, though nobody asked for it before."""
         cluster = self.cluster
         again = SchedulerCore(cluster.config, seed=cluster.seed)
         for at, batch in cluster.batches:
             again.handle_all(batch, at)
-            again.next_wakeup()
         assert again.snapshot() == cluster.core.snapshot()
+        assert again.next_wakeup() == cluster.core.next_wakeup()
 
 
 TestCore = CoreMachine.TestCase

@@ -429,6 +429,33 @@ def test_the_same_stimuli_and_seed_lead_to_the_same_actions_and_state() -> None:
     assert other.actions != first.actions
 
 
+@pytest.mark.parametrize("asks", [0, 1, 3])
+def test_asking_when_to_wake_the_core_changes_nothing(asks: int) -> None:
+    config, app, executor = Config(), AppId("app"), ExecutorId("tcp://host:1#1")
+    core, told = SchedulerCore(config, seed=1), []
+    starved = 5.0 + config.no_executor_timeout_s
+    for at, stimulus in (
+        (0.0, sti.ApplicationOpened(app, "app", "0", 1_000.0)),
+        (1.0, sti.ExecutorReady(executor, HostToken("host"), 1)),
+        (1.0 + config.executor_timeout_s / 2, sti.Tick()),
+        (1.0 + config.executor_timeout_s * 2, sti.Tick()),  # silent: expires
+    ):
+        told += core.handle(stimulus, at)
+        assert len({core.next_wakeup() for _ in range(asks)}) <= 1
+    assert [action.executor for action in told if isinstance(action, act.ExpireExecutor)] == [executor]
+    core, told = SchedulerCore(config, seed=1), []
+    for at, stimulus in (
+        (0.0, sti.ApplicationOpened(app, "app", "0", 1_000.0)),
+        (5.0, sti.JobSubmitted(job(app, 0, result_stage(0, 1)))),
+        (starved - 0.1, sti.Tick()),
+    ):
+        told += core.handle(stimulus, at)
+        assert len({core.next_wakeup() for _ in range(asks)}) <= 1
+    assert not any(isinstance(action, act.JobFailed) for action in told)
+    told = core.handle(sti.Tick(), starved)
+    assert [action.kind for action in told if isinstance(action, act.JobFailed)] == ["ExecutorsLost"]
+
+
 def test_the_recorded_ring_replays_to_the_same_state() -> None:
     cluster = SimulatedCluster(task_s=0.05)
     victim = cluster.add_executor("north")
@@ -442,7 +469,6 @@ def test_the_recorded_ring_replays_to_the_same_state() -> None:
     again = SchedulerCore(cluster.config, seed=cluster.seed)
     for at, batch in cluster.batches:
         again.handle_all(batch, at)
-        again.next_wakeup()
     assert again.snapshot() == cluster.core.snapshot()
     assert list(again.ring) == list(cluster.core.ring)
     assert "JobSubmitted" in again.story(1_000)
