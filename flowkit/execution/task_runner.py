@@ -91,11 +91,12 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
     task.clean_up(succeeded=succeeded)
     metrics.cpu_s = time.thread_time() - cpu_before
     metrics.gc_s = gc_clock.seconds() - gc_before
+    cached = tuple(task.cached_blocks)
     match ending:
         case InlineResult() | StoredResult() | MapOutput():
-            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, tuple(task.cached_blocks))
+            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached)
         case _:
-            return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics)
+            return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached)
 
 
 class _Task:

@@ -193,6 +193,8 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
     ended_at: float
     failure: TaskFailure
     metrics: TaskMetrics
+    #: as of a task that ended well: what it put into the cache before it failed stays there
+    cached: tuple[BlockInfo, ...] = ()
 
 
 class TaskRecalled(msgspec.Struct, frozen=True, tag="recalled"):

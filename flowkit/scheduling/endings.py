@@ -15,6 +15,7 @@ from flowkit.model.events import (
     TaskStart,
 )
 from flowkit.model.task import (
+    BlockInfo,
     CommitDeniedFailure,
     ContentMissing,
     ExceptionFailure,
@@ -69,11 +70,13 @@ def hear(books: Books, executor: ExecutorState, report: TaskReport) -> None:
         case TaskSucceeded():
             note_start(books, attempt, report.started_at)
             _leave(books, attempt)
+            _note_cached(books, attempt, report.cached)
             _succeeded(books, attempt, report)
         case TaskFailed():
             if report.started_at:
                 note_start(books, attempt, report.started_at)
             _leave(books, attempt)
+            _note_cached(books, attempt, report.cached)
             _failed(books, attempt, report)
         case _:
             assert_never(report)
@@ -114,18 +117,22 @@ def _leave(books: Books, attempt: Attempt) -> None:
     books.executors.refresh(executor)
 
 
+def _note_cached(books: Books, attempt: Attempt, blocks: tuple[BlockInfo, ...]) -> None:
+    """What it put into the cache is there, whatever became of the attempt or its job."""
+    application = books.applications.get(attempt.task_set.app)
+    if application is None or not blocks:
+        return
+    for block in blocks:
+        application.cached.setdefault(block.rdd, {}).setdefault(block.partition, {})[attempt.executor.id] = None
+    books.publish(application.id, BlocksCached(time=books.now, app=application.id, executor=attempt.executor.id, blocks=blocks))
+
+
 # -- success -------------------------------------------------------------------------------------------------------
 
 
 def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     task_set = attempt.task_set
     application = books.applications.get(task_set.app)
-    if application is not None and report.cached:
-        for block in report.cached:
-            application.cached.setdefault(block.rdd, {}).setdefault(block.partition, {})[attempt.executor.id] = None
-        books.publish(
-            application.id, BlocksCached(time=books.now, app=application.id, executor=attempt.executor.id, blocks=report.cached)
-        )
     stage = books.stage_of(task_set)
     result = report.result
     if attempt.is_void or application is None or stage is None or stage.task_set is not task_set:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, assert_never
@@ -23,6 +23,7 @@ from flowkit.model.task import (
     BlockInfo,
     CommitDeniedFailure,
     ContentMissing,
+    ExceptionFailure,
     FetchFailure,
     InlineResult,
     KilledFailure,
@@ -252,7 +253,9 @@ class SimulatedExecutor:
             return
         task = self.running[attempt]
         planned = self._world.planned_failure(task.launch)
-        if planned is not None:
+        if isinstance(planned, ExceptionFailure):
+            self._fail_late(attempt, planned)
+        elif planned is not None:
             self._end(attempt, planned)
         elif self._program(task).commits:
             self._ask_to_commit(attempt)
@@ -288,9 +291,19 @@ class SimulatedExecutor:
         self.report(TaskSucceeded(attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached)))
         self._forget(attempt)
 
-    def _end(self, attempt: AttemptId, failure: TaskFailure) -> None:
+    def _fail_late(self, attempt: AttemptId, failure: TaskFailure) -> None:
+        """User code fails behind what is cached of its input, which stays in the cache."""
+        task = self.running[attempt]
+        newly_cached: list[BlockInfo] = []
+        try:
+            self._compute(task.launch, task.stage.definition, self._program(task), newly_cached)
+        except _Failed as earlier:
+            failure = earlier.failure
+        self._end(attempt, failure, newly_cached)
+
+    def _end(self, attempt: AttemptId, failure: TaskFailure, newly_cached: Sequence[BlockInfo] = ()) -> None:
         started_at = self.running[attempt].started_at
-        self.report(TaskFailed(attempt, started_at, self._world.now, failure, TaskMetrics()))
+        self.report(TaskFailed(attempt, started_at, self._world.now, failure, TaskMetrics(), tuple(newly_cached)))
         self._forget(attempt)
 
     def _forget(self, attempt: AttemptId) -> None:

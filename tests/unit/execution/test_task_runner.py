@@ -22,6 +22,7 @@ from flowkit.model.task import (
     InlineResult,
     MemoryFailure,
     StoredResult,
+    TaskFailed,
     TaskSucceeded,
 )
 from flowkit.storage.content import ContentStore, content_id
@@ -453,6 +454,18 @@ def test_a_task_measures_itself(bench):
     assert metrics.queued_s > 0
     assert metrics.deserialise_s > 0
     assert metrics.result_bytes > 0
+
+
+def test_partitions_a_task_put_into_the_cache_before_it_failed_ride_in_its_report_too(bench):
+    def fail(partition, iterator):
+        raise ValueError(sum(iterator))
+
+    source = Step(7, IntegerRange(0, 1_000, 1, 100), (), 100, "range", "test.py:1", cached=True)
+    bench.define_program(StageProgram((source,), Result(fail)))
+    bench.launch(1)
+    ending = bench.ending(1)
+    assert isinstance(ending, TaskFailed)
+    assert [(block.rdd, block.partition) for block in ending.cached] == [(7, 1)]
 
 
 def test_partitions_a_task_put_into_the_cache_ride_in_its_report(bench):

@@ -19,7 +19,7 @@ from flowkit.model.events import (
 )
 from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, RddId, ShuffleId
 from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import ContentMissing, InlineResult, Locality, TaskSucceeded
+from flowkit.model.task import ContentMissing, ExceptionFailure, InlineResult, Locality, TaskSucceeded
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
@@ -48,6 +48,23 @@ def test_a_second_job_over_a_shuffle_skips_the_stage_that_wrote_it() -> None:
     assert [event.skipped for event in cluster.events if isinstance(event, JobStart)] == [(), (0,)]
     assert set(cluster.computed.values()) == {1}
     check_event_order(cluster.events)
+
+
+def test_what_a_task_cached_before_it_failed_is_known_and_used() -> None:
+    cluster = SimulatedCluster(Config(validate=True, max_task_failures=1))
+    holder = cluster.add_executor()
+    app = cluster.open_application("app")
+    cluster.fail(app, 0, 0, ExceptionFailure("ValueError", "behind the cache", "", None))
+    failed = cluster.submit(job(app, 0, result_stage(0, 1, cached=7)))
+    cluster.run()
+    assert failed.failed is not None
+    assert cluster.core.snapshot()["applications"][app]["cached"] == {7: [0]}
+    cluster.add_executor("elsewhere")
+    again = cluster.submit(job(app, 1, result_stage(0, 1, cached=7)))
+    cluster.run()
+    assert again.numbers == expected(again.spec)
+    assert [(event.executor, event.locality) for event in starts(cluster)[1:]] == [(holder, Locality.PROCESS)]
+    assert sum(len(event.blocks) for event in cluster.events if isinstance(event, BlocksCached)) == 1
 
 
 def test_two_jobs_at_once_share_the_running_stage() -> None:
