@@ -1,7 +1,8 @@
 """The listener bus: events to any number of listeners, through named queues that never make the poster wait.
 
 Runs in the driver; thread-safe. Each queue has a thread of its own, so a slow listener delays only those that share its queue,
-and one that stays too far behind loses events: that is counted, and said once a minute.
+and one that stays too far behind loses events: that is counted, and said once a minute. A listener with a method ``on_idle`` is
+told when its queue has run empty: the time to write what it gathered.
 """
 
 from __future__ import annotations
@@ -113,11 +114,23 @@ class _Queue:
                     except Exception:
                         self._errors += 1
                         logger.exception("listener %r raised on %s; it stays", listener, type(event).__name__)
+                if len(self._events) == 1:  # this one, which only this thread takes away
+                    self._tell_idle()
                 with self._changed:
                     self._events.popleft()
                     self._delivered += 1
                     if not self._events:
                         self._changed.notify_all()
+
+    def _tell_idle(self) -> None:
+        for listener in self.listeners:
+            on_idle = getattr(listener, "on_idle", None)
+            if on_idle is not None:
+                try:
+                    on_idle()
+                except Exception:
+                    self._errors += 1
+                    logger.exception("listener %r raised when it was told that there is nothing more for now; it stays", listener)
 
 
 class ListenerBus:

@@ -183,3 +183,27 @@ def test_posters_on_many_threads_lose_nothing_and_each_stays_in_order():
     assert recorder.heard == other.heard
     for first in (0, 1_000, 2_000, 3_000):
         assert [number for number in recorder.heard if first <= number < first + 1_000] == list(range(first, first + 500))
+
+
+class Gathering(Recorder):
+    """Counts what it had heard whenever nothing more was waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle_after: list[int] = []
+
+    def on_idle(self) -> None:
+        self.idle_after.append(len(self.heard))
+
+
+def test_a_listener_is_told_when_its_queue_has_run_empty():
+    gathering = Gathering()
+    with ListenerBus() as bus:
+        bus.add_listener(gathering)
+        bus.post([event(number) for number in range(5)])
+        bus.wait_until_empty(10)
+        bus.post([event(5)])
+        bus.wait_until_empty(10)
+    assert gathering.heard == list(range(6))
+    assert gathering.idle_after[-1] == 6
+    assert 5 in gathering.idle_after

@@ -1,0 +1,245 @@
+"""The event log: every event of one application as a line of JSON, compressed, in files of bounded size; and reading it back.
+
+The writer is a listener in the driver and belongs to its queue's thread. What was heard is written whenever the queue runs empty,
+as a zstd frame of its own, so that a crash costs the events of the last moment and nothing before them. Frames one after another
+are one valid zstd file: ``zstdcat`` reads it.
+
+::
+
+    <directory>/<application>/events-000001.jsonl.zst, events-000002.jsonl.zst, ...
+
+The first line of each file is a header: ``{"flowkit_event_log": 1, "app": ..., "flowkit": ..., "part": ...}``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from flowkit.abc import Listener
+from flowkit.errors import InvalidArgument
+from flowkit.model.events import Event, JobStart
+from flowkit.model.ids import AppId
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION: Final = 1
+#: bytes of a file, compressed, after which the next one begins
+ROLL_BYTES: Final = 128 << 20
+#: bytes of JSON held back at most while events keep coming: enough to compress well, little to lose
+_BUFFER_BYTES: Final = 256 << 10
+_READ_BYTES: Final = 1 << 16
+_SECRET: Final = re.compile(r"secret|passw|token|credential|api_?key|private_?key", re.IGNORECASE)
+_REDACTED: Final = "(redacted)"
+
+
+class EventLog:
+    """Writes events. Add it to a bus on a queue of its own, and close it after the bus.
+
+    Parameters
+    ----------
+    directory
+        Made if need be; the application's files lie in a directory below it, readable by their owner only.
+    app
+        Whose events these are.
+    version
+        flowkit's, for the header.
+    roll_bytes
+        Size of a file after which the next one begins.
+
+    Notes
+    -----
+    Values of job properties whose names speak of secrets (``token``, ``password``, ...) are replaced. A disk that refuses ends the
+    log with one warning; jobs are not concerned.
+    """
+
+    def __init__(self, directory: str | Path, app: AppId, *, version: str, roll_bytes: int = ROLL_BYTES) -> None:
+        self.directory = Path(directory).expanduser() / str(app)
+        self._app = app
+        self._version = version
+        self._roll_bytes = roll_bytes
+        self._encoder = msgspec.json.Encoder()
+        self._lines = bytearray()
+        self._part = 0
+        self._file: IO[bytes] | None = None
+        self._failed = False
+
+    def on_event(self, event: Event) -> None:
+        """Take one event; it is on disk at the latest when the queue is empty."""
+        if self._failed:
+            return
+        self._lines += self._encoder.encode(redacted(event))
+        self._lines += b"\n"
+        if len(self._lines) >= _BUFFER_BYTES:
+            self.flush()
+
+    def on_idle(self) -> None:
+        """The queue is empty: write what was heard."""
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was heard so far."""
+        if not self._lines or self._failed:
+            return
+        try:
+            self._write()
+        except OSError:
+            self._failed = True
+            logger.warning("the event log in %s ends here; jobs go on without it", self.directory, exc_info=True)
+        self._lines.clear()
+
+    def close(self) -> None:
+        """Write the rest and close the file. Idempotent."""
+        self.flush()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def __repr__(self) -> str:
+        state = "failed" if self._failed else f"part {self._part}"
+        return f"<EventLog {self.directory}, {state}>"
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        codec = pa.Codec("zstd")
+        if self._file is None or self._file.tell() >= self._roll_bytes:
+            self._open_next(codec)
+        assert self._file is not None
+        self._file.write(codec.compress(bytes(self._lines), asbytes=True))
+        self._file.flush()
+
+    def _open_next(self, codec: Any) -> None:
+        if self._file is not None:
+            self._file.close()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._part += 1
+        self._file = (self.directory / f"events-{self._part:06}.jsonl.zst").open("xb")
+        header = {"flowkit_event_log": FORMAT_VERSION, "app": self._app, "flowkit": self._version, "part": self._part}
+        self._file.write(codec.compress(self._encoder.encode(header) + b"\n", asbytes=True))
+
+
+def redacted(event: Event) -> Event:
+    """The event without the values of properties that look secret.
+
+    >>> start = JobStart("app-1", 0, "collect", (), (), {"s3_token": "abc", "team": "blue"}, time=1.0)
+    >>> redacted(start).properties
+    {'s3_token': '(redacted)', 'team': 'blue'}
+    """
+    if isinstance(event, JobStart) and any(map(_SECRET.search, event.properties)):
+        return msgspec.structs.replace(event, properties=_without_secrets(event.properties))
+    return event
+
+
+def _without_secrets(properties: Mapping[str, str]) -> dict[str, str]:
+    return {name: _REDACTED if _SECRET.search(name) else value for name, value in properties.items()}
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------
+
+
+def read_event_log(path: str | Path) -> Iterator[Event]:
+    """The events of a log, oldest first.
+
+    Parameters
+    ----------
+    path
+        An application's directory, or one file of it.
+
+    Yields
+    ------
+    Event
+        As they were heard. A file that ends in the middle, as after a crash, ends with its last whole line; events of kinds that
+        this version does not know are left out.
+
+    Raises
+    ------
+    errors.InvalidArgument
+        There is no event log, or one of a newer format.
+    """
+    chosen = Path(path).expanduser()
+    files = sorted(chosen.glob("events-*.jsonl.zst")) if chosen.is_dir() else [chosen]
+    if not files or not files[0].exists():
+        raise InvalidArgument(f"no event log in {chosen}", name="path", value=str(path), allowed="an application's directory")
+    return _events(files)
+
+
+def replay(path: str | Path, *listeners: Listener) -> None:
+    """Hand all events of a log to listeners, such as a ``StatusStore``, which then know what those of the time knew."""
+    for event in read_event_log(path):
+        for listener in listeners:
+            listener.on_event(event)
+
+
+def _events(files: Iterable[Path]) -> Iterator[Event]:
+    decoder = msgspec.json.Decoder(Event)
+    for file in files:
+        lines = _lines(file)
+        _check_header(file, next(lines, b""))
+        for line in lines:
+            try:
+                event = decoder.decode(line)
+            except msgspec.ValidationError:
+                if _is_known(line):
+                    raise
+                continue  # of a later version of flowkit
+            yield event
+
+
+def _check_header(file: Path, line: bytes) -> None:
+    try:
+        header = msgspec.json.decode(line)
+        version = header["flowkit_event_log"]
+    except (msgspec.DecodeError, TypeError, KeyError):
+        raise InvalidArgument(
+            f"{file} is not an event log", name="path", value=str(file), allowed="files written by EventLog"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise InvalidArgument(
+            f"{file} was written by flowkit {header.get('flowkit')} in format {version}; this one reads up to {FORMAT_VERSION}",
+            name="path",
+            value=str(file),
+            allowed=f"formats up to {FORMAT_VERSION}",
+        )
+
+
+_KNOWN: Final = frozenset(kind.__name__ for kind in Event.__args__)
+
+
+def _is_known(line: bytes) -> bool:
+    return msgspec.json.decode(line).get("event") in _KNOWN
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    """Whole lines; the rest of a torn file is left out."""
+    rest = b""
+    for piece in _pieces(file):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    import pyarrow as pa
+
+    done = 0
+    try:
+        with pa.CompressedInputStream(pa.OSFile(str(file)), "zstd") as stream:
+            while piece := stream.read(_READ_BYTES):
+                done += len(piece)
+                yield piece
+            return
+    except OSError:
+        # Torn. What could be read before the tear is asked for again, byte by byte: a longer read fails as a whole.
+        pass
+    with pa.CompressedInputStream(pa.OSFile(str(file)), "zstd") as stream:
+        stream.read(done)
+        try:
+            while piece := stream.read(1):
+                yield piece
+        except OSError:
+            return
