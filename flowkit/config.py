@@ -92,6 +92,7 @@ class Config:
 
     # -- looking on
     progress: str = _setting("auto", "Live progress of jobs.", _one_of("auto", "off", "terminal"))
+    event_log: str = _setting("", "Directory for a log of every event, which can be replayed later; empty: none is written.")
     listener_queue_capacity: int = _setting(10_000, "Events a slow listener may lag behind before it loses some.", _positive)
     validate: bool = _setting(False, "Check every invariant of the scheduler core after each step (slow; for tests).")
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from distributed.deploy.cluster import Cluster
 
     from flowkit.abc import JobHandle
+    from flowkit.observe.event_log import EventLog
     from flowkit.observe.terminal import TerminalProgress
 
 T = TypeVar("T")
@@ -127,10 +128,17 @@ class Context(JobRunner):
         #: jobs under way
         self.jobs = Jobs()
         self._progress: TerminalProgress | None = None
+        self._event_log: EventLog | None = None
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
         try:
             self._progress = self._terminal_progress()
+            if self._config.event_log:
+                from flowkit import __version__
+                from flowkit.observe.event_log import EventLog
+
+                self._event_log = EventLog(self._config.event_log, self._link.app, version=__version__)
+                self._bus.add_listener(self._event_log, queue="event log")
             self._bus.start()
             self._link.subscribe(self._bus.post)
         except BaseException:
@@ -216,6 +224,8 @@ class Context(JobRunner):
             if self._progress is not None:
                 self._progress.close()
             self._bus.close()
+            if self._event_log is not None:
+                self._event_log.close()
 
     def __enter__(self) -> Self:
         return self
