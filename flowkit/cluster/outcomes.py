@@ -18,4 +18,5 @@ def outcome_error(outcome: JobFailed) -> BaseException:
     kind = getattr(errors, outcome.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, errors.FlowkitError)):
         kind = errors.JobFailed
-    return kind(outcome.reason, job=outcome.job, failure=outcome.failure, where=outcome.where)
+    told = {"story": outcome.where["story"]} if "story" in outcome.where else {}
+    return kind(outcome.reason, job=outcome.job, failure=outcome.failure, where=outcome.where, **told)

@@ -353,6 +353,8 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     self._end_session(driver)
             case act.ExpireExecutor():
                 self._expire(action.executor, action.reason)
+            case act.FaultFound():
+                logger.error("the scheduler core failed:\n%s\nwhat led there:\n%s", action.traceback, action.story)
             case (
                 act.Launch()
                 | act.DefineStage()

@@ -152,6 +152,14 @@ class Publish(_Action, frozen=True):
     event: Event
 
 
+class FaultFound(_Action, frozen=True):
+    """The core, or its policy, raised: to be written down. Jobs it hit are told by ``JobFailed``."""
+
+    traceback: str
+    #: the last stimuli, one a line
+    story: str
+
+
 Action = (
     DefineStage
     | ForgetStage
@@ -170,6 +178,7 @@ Action = (
     | RequestContent
     | ApplicationExpired
     | Publish
+    | FaultFound
 )
 
 ExecutorAction = (

@@ -14,14 +14,14 @@ Not in any table: an attempt whose job ended is *void*; it keeps its executor's 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
-from flowkit.scheduling import drivers, endings, losses, readiness
+from flowkit.scheduling import containment, drivers, endings, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
     Action,
@@ -33,6 +33,8 @@ from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
 
 _RING_LENGTH = 1_000
+#: of a line of the story: stimuli hold programs and results
+_STORY_WIDTH = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,28 @@ class SchedulerCore:
         """Apply a batch, then settle once; return what is to be done, in order."""
         books = self._books
         books.now = max(now, books.now)
-        try:
-            for stimulus in stimuli:
-                self.ring.append((now, stimulus))
+        for stimulus in stimuli:
+            self.ring.append((now, stimulus))
+            try:
                 self._apply(stimulus)
+            except Exception as error:
+                self._contain(error, containment.hit_by(books, stimulus))
+        try:
             self._settle()
-            if books.config.validate:
+        except Exception as error:
+            self._contain(error, containment.all_jobs(books))
+        if books.config.validate:
+            try:
                 self.check()
-        except AssertionError as error:
-            raise InternalError(f"an invariant of the scheduler core is broken: {error}", story=self.story()) from error
+            except AssertionError as error:
+                raise InternalError(f"an invariant of the scheduler core is broken: {error}", story=self.story()) from error
         return books.take_actions()
+
+    def _contain(self, error: Exception, hits: Collection[containment.Hit]) -> None:
+        """Jobs that a bug hit end with it, the others go on. Who validates wants to see it at once instead."""
+        if self._books.config.validate:
+            raise InternalError(f"the scheduler core failed: {type(error).__name__}: {error}", story=self.story()) from error
+        containment.contain(self._books, error, hits, self.story())
 
     def next_wakeup(self) -> float | None:
         """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
@@ -106,9 +120,23 @@ class SchedulerCore:
         # Ending a job may make another's stages worth a look; every pass ends jobs or starts stages, so there is an end.
         while len(books.executors) and (stale := [each for each in books.applications.values() if each.is_stale]):
             for application in stale:
-                readiness.look_again(books, application)
-        self._offers.make(books)
+                try:
+                    readiness.look_again(books, application)
+                except Exception as error:
+                    self._contain(error, containment.jobs_of(application))
+        self._make_offers()
         self._watch.settle(books)
+
+    def _make_offers(self) -> None:
+        books = self._books
+        while True:
+            try:
+                self._offers.make(books)
+            except containment.Fault as fault:
+                books.active.pop((fault.task_set.app, fault.task_set.stage), None)  # each goes once, so there is an end
+                self._contain(fault.error, containment.jobs_needing(books, fault.task_set))
+            else:
+                return
 
     def _apply(self, stimulus: sti.Stimulus) -> None:
         books = self._books
@@ -120,7 +148,11 @@ class SchedulerCore:
                     return
                 executor.last_heard = books.now
                 for report in stimulus.reports:
-                    endings.hear(books, executor, report)
+                    attempt = executor.attempts.get(report.attempt)
+                    try:
+                        endings.hear(books, executor, attempt, report)
+                    except Exception as error:
+                        self._contain(error, [] if attempt is None else containment.jobs_needing(books, attempt.task_set))
             case sti.Heartbeat():
                 losses.heartbeat(books, stimulus)
             case sti.CommitRequested():
@@ -203,7 +235,7 @@ class SchedulerCore:
 
     def story(self, length: int = 50) -> str:
         """The last stimuli, for a report of a bug."""
-        return "\n".join(f"{at:.6f} {stimulus}" for at, stimulus in list(self.ring)[-length:])
+        return "\n".join(f"{at:.6f} {stimulus}"[:_STORY_WIDTH] for at, stimulus in list(self.ring)[-length:])
 
     def snapshot(self) -> dict[str, Any]:
         """All that decides what happens next, as plain data; equal for equal histories."""

@@ -52,9 +52,8 @@ CONTENT_WAIT_S = 30.0
 # -- reports -------------------------------------------------------------------------------------------------------
 
 
-def hear(books: Books, executor: ExecutorState, report: TaskReport) -> None:
-    """News of one attempt."""
-    attempt = executor.attempts.get(report.attempt)
+def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report: TaskReport) -> None:
+    """News of one attempt; None: the executor is not known to have it."""
     if attempt is None:
         books.stale_count += 1
         if isinstance(report, TaskSucceeded) and isinstance(report.result, StoredResult):

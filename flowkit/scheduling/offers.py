@@ -15,6 +15,7 @@ from flowkit.model.task import Locality, StageDefinition, TaskLaunch
 from flowkit.scheduling.actions import DefineStage, Recall, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
+from flowkit.scheduling.containment import Fault
 from flowkit.scheduling.endings import CONTENT_WAIT_S
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
@@ -43,7 +44,10 @@ class Offers:
             ordered = self._policy.order(task_sets) if len(task_sets) > 1 else task_sets
             for task_set in ordered:
                 assert isinstance(task_set, TaskSet)
-                self._serve(books, task_set)
+                try:
+                    self._serve(books, task_set)
+                except Exception as error:
+                    raise Fault(task_set, error) from error
             waiting = [task_set.depth for task_set in task_sets if task_set.pending]
             if waiting:
                 for executor in [each for each in offered.values() if each.surplus > 0]:

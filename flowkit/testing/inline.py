@@ -6,6 +6,7 @@ scheduler's clock is a number that moves by itself. Thread-safe: threads take tu
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -29,6 +30,8 @@ from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.storage.content import ContentStore, content_id
 from flowkit.storage.host_directory import HostDirectory
+
+logger = logging.getLogger("flowkit.testing")
 
 _EXECUTOR: Final = ExecutorId("inline://this-thread#1")
 #: what the clock moves by whenever somebody looks at it
@@ -228,6 +231,8 @@ class InlineLink:
             case act.Publish(event=event):
                 for sink in self._sinks:
                     sink((event,))
+            case act.FaultFound():
+                logger.error("the scheduler core failed:\n%s\nwhat led there:\n%s", action.traceback, action.story)
             case act.ExpireExecutor() | act.RequestContent() | act.ApplicationExpired():
                 raise InternalError(f"the core asks the inline runner for {action}", story=self._core.story())
 

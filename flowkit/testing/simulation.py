@@ -124,6 +124,8 @@ class SimulatedCluster:
         #: every action of the core, when ``keep_actions`` is set
         self.actions: list[act.Action] = []
         self.keep_actions = False
+        #: what the core raised and contained, which it does when it does not validate
+        self.faults: list[act.FaultFound] = []
         #: how often a map partition was computed to its end
         self.computed: Counter[Partition] = Counter()
         #: how often what was computed went away, or never became known
@@ -338,6 +340,8 @@ class SimulatedCluster:
                 self._unwanted.update(attempts)
                 self._count_lost([name for host in self.hosts.values() for name in host.files if name[3] in attempts])
                 self._deliver(("out", "executor", executor), partial(self._executor_hears, action), reliable=False)
+            case act.FaultFound():
+                self.faults.append(action)
             case act.ExpireExecutor(executor=executor):
                 if executor in self.executors:
                     self._end(self.executors[executor])
