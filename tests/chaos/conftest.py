@@ -17,6 +17,8 @@ import pytest
 
 import flowkit as fk
 from flowkit.model import events as ev
+from flowkit.observe.event_log import replay
+from flowkit.observe.status import StatusStore
 
 
 def once(marker: Path) -> bool:
@@ -82,12 +84,16 @@ def story() -> Story:
 
 
 @pytest.fixture
-def start(story: Story) -> Iterator[Callable[..., fk.Context]]:
-    """Start an embedded cluster whose events go to ``story``; closed at the end of the test."""
+def start(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., fk.Context]]:
+    """Start an embedded cluster whose events go to ``story``; closed at the end of the test.
+
+    Then the log of its events is replayed: whatever fault there was, it must tell all that the live status told.
+    """
     contexts: list[fk.Context] = []
+    logs = tmp_path_factory.mktemp("event-logs")
 
     def start(workers: int = 3, **settings: object) -> fk.Context:
-        context = fk.Context(workers=workers, **{"progress": "off", **settings})
+        context = fk.Context(workers=workers, **{"progress": "off", "event_log": str(logs), **settings})
         contexts.append(context)
         context.add_listener(story)
         return context
@@ -95,3 +101,11 @@ def start(story: Story) -> Iterator[Callable[..., fk.Context]]:
     yield start
     for context in contexts:
         context.close()
+        replayed = StatusStore(context.app)
+        replay(logs / context.app, replayed)
+        assert replayed.summary() == context.status.summary()
+        assert (replayed.jobs(), replayed.stages(), replayed.executors()) == (
+            context.status.jobs(),
+            context.status.stages(),
+            context.status.executors(),
+        )
