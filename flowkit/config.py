@@ -69,7 +69,11 @@ class Config:
     kill_grace_s: float = _setting(
         5.0, "How long a killed task may go on before its executor's process is replaced.", _positive, unit="s"
     )
-    scheduling_policy: str = _setting("fifo", "Order in which jobs get slots; `fifo`: in that of their submission.")
+    scheduling_policy: str = _setting(
+        "fifo",
+        "Order in which jobs get slots; `fifo`: in that of their submission; other names: entry points of the group "
+        "`flowkit.scheduling_policies` where the scheduler runs.",
+    )
 
     # -- limits
     max_closure_bytes: int = _setting(256 << 20, "Largest pickled program of one stage.", _positive, unit="bytes")

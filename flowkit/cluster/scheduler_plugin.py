@@ -81,14 +81,16 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         if dask_internals.has_scheduler_handler(scheduler, OPEN_DRIVER):
             return
         # From here to the end without an await: two drivers may register at once.
+        from flowkit.cluster.extensions import scheduling_policy
         from flowkit.scheduling.core import SchedulerCore
 
+        policy = scheduling_policy(self._config.scheduling_policy)
         self._active = True
         self._scheduler = scheduler
         self._id = f"scheduler-{secrets.token_hex(8)}"
         self._loop = asyncio.get_running_loop()
         seed = random.SystemRandom().getrandbits(32) if self._seed is None else self._seed
-        self._core = SchedulerCore(self._config, seed=seed)
+        self._core = SchedulerCore(self._config, seed=seed, policy=policy)
         self._core_loop = CoreLoop(
             self._core,
             perform=self._perform,

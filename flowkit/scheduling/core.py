@@ -61,13 +61,13 @@ class SchedulerCore:
     first_attempt
         The first attempt id; ids rise from there and are never used twice.
     policy
-        The order of task sets; first in, first out by default.
+        The order of task sets; first in, first out by default. Who names another in ``config`` hands it in here.
     """
 
     def __init__(self, config: Config, *, seed: int, first_attempt: int = 1, policy: SchedulingPolicy | None = None) -> None:
         if policy is None and config.scheduling_policy != "fifo":
             raise ConfigError(
-                f"scheduling_policy = {config.scheduling_policy!r}: known: fifo",
+                f"scheduling_policy = {config.scheduling_policy!r}: known without looking for it: fifo",
                 setting="scheduling_policy",
                 value=config.scheduling_policy,
             )

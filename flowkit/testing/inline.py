@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from flowkit.cluster.extensions import scheduling_policy
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
@@ -85,7 +86,7 @@ class InlineLink:
         self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
         self._host = HostDirectory.open(f"{self._directory.name}/host")
         self._content = ContentStore(self._host.application(self._app).content_directory)
-        self._core = SchedulerCore(self._config, seed=0)
+        self._core = SchedulerCore(self._config, seed=0, policy=scheduling_policy(self._config.scheduling_policy))
         self._executor = Executor(
             executor=_EXECUTOR,
             host_directory=self._host,
