@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -102,6 +102,75 @@ class TopRows:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
         return heapq.nlargest(self.limit, rows, key=self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallestRows:
+    """The ``limit`` smallest rows, smallest first."""
+
+    limit: int
+    key: Callable[[Any], Any] | None
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        return heapq.nsmallest(self.limit, rows, key=self.key)
+
+
+def count_equal_rows(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
+    """``{row: how many equal it}``, in the order in which they were first seen."""
+    return dict(Counter(rows))
+
+
+def count_equal_keys(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
+    """``{key: how many pairs have it}``."""
+    return dict(Counter(map(itemgetter(0), rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesOfKey:
+    """The values of pairs whose key equals one."""
+
+    key: Any
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
+        wanted = self.key
+        return [value for key, value in rows if key == wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceByKey:
+    """``{key: its values merged}``."""
+
+    fn: Callable[[Any, Any], Any]
+
+    def __call__(self, _partition: int, rows: Iterator[Any]) -> dict[Any, Any]:
+        merged: dict[Any, Any] = {}
+        for key, value in rows:
+            merged[key] = self.fn(merged[key], value) if key in merged else value
+        return merged
+
+
+@dataclass(frozen=True, slots=True)
+class AsRows:
+    """Rows made of a partial result: what a tree merges next. ``one``: the result is a row; else it is a list of rows."""
+
+    action: Callable[[int, Iterator[Any]], Any]
+    one: bool
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> list[Any]:
+        result = self.action(partition, rows)
+        return [result] if self.one else result
+
+
+@dataclass(frozen=True, slots=True)
+class ToBranch:
+    """``(branch, row)``: neighbours of ``partitions`` go to the same of ``branches``, so that their order is kept."""
+
+    partitions: int
+    branches: int
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+        branch = partition * self.branches // self.partitions
+        return ((branch, row) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,20 @@ def with_none(element: T) -> tuple[T, None]:
     return element, None
 
 
+def with_true(element: T) -> tuple[T, bool]:
+    """A pair that says that there is one."""
+    return element, True
+
+
+def has_no_partner(joined: tuple[Any, tuple[Any, Any]]) -> bool:
+    """Whether an outer join found nothing on its right side.
+
+    >>> has_no_partner(("key", ("value", None)))
+    True
+    """
+    return joined[1][1] is None
+
+
 def nothing(*_: object) -> None:
     """Whatever comes, nothing is kept of it."""
     return

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import codecs
 import heapq
+import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import reduce
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flowkit.errors import EmptyRdd, OutputExists
 from flowkit.execution.actions import (
+    AsRows,
     ExtremeRow,
     FoldRows,
     ForeachPartition,
     ReduceRows,
+    SmallestRows,
     TakeRows,
+    ToBranch,
     TopRows,
     WriteText,
     collect_rows,
+    count_equal_rows,
     count_rows,
     drain_rows,
     sum_rows,
 )
-from flowkit.lineage.kernels import Map
+from flowkit.execution.elements import same
+from flowkit.lineage.kernels import AggregationKind, Aggregator, Map, MapPartitions
+from flowkit.lineage.partitioners import FunctionPartitioner
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_callable, check_codec, check_int
 
@@ -282,6 +291,127 @@ class Actions(Base[T]):
         limit = max(0, check_int("num", num))
         return heapq.nlargest(limit, (row for part in self._run(TopRows(limit, key), "top") for row in part), key=key)
 
+    def take_ordered(self, num: int, key: Callable[[T], Any] | None = None) -> list[T]:
+        """The ``num`` smallest elements, by ``key(x)`` where given, smallest first.
+
+        Notes
+        -----
+        Cost: one job; holds ``num`` elements a partition.
+
+        Examples
+        --------
+        >>> fc.parallelize([2, 9, 4]).take_ordered(2)
+        [2, 4]
+        """
+        if key is not None:
+            check_callable("key", key)
+        limit = check_int("num", num, least=0)
+        parts = self._run(SmallestRows(limit, key), "take_ordered")
+        return heapq.nsmallest(limit, (row for part in parts for row in part), key=key)
+
+    def count_by_value(self) -> dict[T, int]:
+        """How often each element is there.
+
+        Raises
+        ------
+        TypeError
+            In the task, when an element is not hashable.
+
+        Notes
+        -----
+        Cost: one job; the distinct elements of each partition go to the driver, which holds all of them. For many of them,
+        ``map(lambda x: (x, 1)).reduce_by_key(add)`` stays on the cluster.
+
+        Examples
+        --------
+        >>> fc.parallelize(["a", "b", "a"]).count_by_value()
+        {'a': 2, 'b': 1}
+        """
+        return _added_up(self._run(count_equal_rows, "count_by_value"))
+
+    def tree_reduce(self, fn: Callable[[T, T], T], depth: int = 2) -> T:
+        """Merge all elements with a function, in order, in several rounds on executors; the driver merges few.
+
+        Parameters
+        ----------
+        fn
+            Associative.
+        depth
+            Rounds, 1 or more; 1 is what ``reduce`` does. About the ``depth``-th root of the partitions reaches the driver.
+
+        Raises
+        ------
+        errors.EmptyRdd
+            There is nothing to reduce; also a ValueError.
+
+        Notes
+        -----
+        Cost: one job of up to ``depth`` stages, with a shuffle of one element a partition between them. Worth it when partial
+        results are large or merging them is slow.
+
+        Examples
+        --------
+        >>> fc.range(100, num_partitions=20).tree_reduce(lambda x, y: x + y)
+        4950
+        """
+        check_callable("fn", fn)
+        rounds = check_int("depth", depth, least=1)
+        parts = self._tree(ReduceRows(fn), fn, rounds, "tree_reduce", one=False)
+        if not parts:
+            raise EmptyRdd("tree_reduce() of an empty RDD")
+        merged: T = reduce(fn, parts)
+        return merged
+
+    def tree_aggregate(
+        self, zero: U, merge_element: Callable[[U, T], U], merge_results: Callable[[U, U], U], depth: int = 2
+    ) -> U:
+        """Fold elements into a copy of ``zero`` in every partition, then merge the results in several rounds on executors.
+
+        Parameters
+        ----------
+        zero
+            Used once a partition, and not on the driver (as in PySpark, and other than in ``aggregate``); copied deeply.
+        merge_element, merge_results
+            As in ``aggregate``; results are merged in the order of partitions.
+        depth
+            As in ``tree_reduce``.
+
+        Notes
+        -----
+        Cost: as ``tree_reduce``.
+
+        Examples
+        --------
+        >>> fc.range(100, num_partitions=20).tree_aggregate(0, lambda c, x: c + 1, lambda c, d: c + d)
+        100
+        """
+        check_callable("merge_element", merge_element)
+        check_callable("merge_results", merge_results)
+        rounds = check_int("depth", depth, least=1)
+        parts = self._tree(FoldRows(zero, merge_element), merge_results, rounds, "tree_aggregate", one=True)
+        return reduce(merge_results, parts) if parts else deepcopy(zero)
+
+    def _tree(
+        self,
+        action: Callable[[int, Iterator[Any]], Any],
+        merge: Callable[[Any, Any], Any],
+        depth: int,
+        operation: str,
+        *,
+        one: bool,
+    ) -> list[Any]:
+        """Partial results merged until few are left; those, in order."""
+        parts = self._narrow(MapPartitions(AsRows(action, one), indexed=True), operation)
+        aggregator = Aggregator(same, merge, merge, AggregationKind.REDUCE)
+        fan_in = max(2, math.ceil(self.num_partitions ** (1 / depth)))
+        # A further round must leave fewer than it adds.
+        while (count := parts.num_partitions) > fan_in + count / fan_in:
+            branches = max(1, count // fan_in)
+            branched = parts._narrow(MapPartitions(ToBranch(count, branches), indexed=True), operation)
+            merged = branched._by_key(operation, FunctionPartitioner(branches, same), aggregator)
+            parts = merged._narrow(Map(itemgetter(1)), operation)
+        return [row for part in parts._run(collect_rows, operation) for row in part]
+
     def foreach(self, fn: Callable[[T], object]) -> None:
         """Call a function for every element, on executors, for its effect; what it returns is dropped.
 
@@ -350,6 +480,13 @@ class Actions(Base[T]):
             raise
         shutil.rmtree(directory / "_temporary", ignore_errors=True)
         (directory / "_SUCCESS").touch()
+
+
+def _added_up(counts: Iterable[dict[Any, int]]) -> dict[Any, int]:
+    total: Counter[Any] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
 
 
 def _partitions_to_try(scanned: int, found: int, wanted: int) -> int:

@@ -5,13 +5,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowkit.execution.actions import collect_rows
-from flowkit.execution.elements import CopiedZero, Keyed, appended, extended, listed, same
-from flowkit.lineage.kernels import AggregationKind, Aggregator, CoGroup, FlatMapValues, Join, JoinKind, Map, MapValues
+from flowkit.execution.actions import ReduceByKey, ValuesOfKey, collect_rows, count_equal_keys
+from flowkit.execution.elements import (
+    CopiedZero,
+    Keyed,
+    appended,
+    extended,
+    has_no_partner,
+    listed,
+    nothing,
+    same,
+    with_true,
+)
+from flowkit.lineage.kernels import AggregationKind, Aggregator, CoGroup, Filter, FlatMapValues, Join, JoinKind, Map, MapValues
 from flowkit.lineage.nodes import Dependency, Node, shuffle_of
 from flowkit.lineage.nodes import Narrow as NarrowDependency
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
@@ -395,6 +406,54 @@ class Pairs(Base[T]):
             kernel, dependencies, partitioner.num_partitions, "cogroup", partitioner=partitioner
         )
 
+    def group_with(self: Pairs[tuple[K, V]], *others: RDD[tuple[K, Any]]) -> RDD[tuple[K, tuple[list[Any], ...]]]:
+        """``cogroup`` by the name that PySpark has for several.
+
+        Notes
+        -----
+        Cost: as ``cogroup``.
+
+        Examples
+        --------
+        >>> one, two = fc.parallelize([("a", 1)]), fc.parallelize([("a", 2)])
+        >>> one.group_with(two, one).collect()
+        [('a', ([1], [2], [1]))]
+        """
+        return self.cogroup(*others)
+
+    def subtract_by_key(
+        self: Pairs[tuple[K, V]], other: RDD[tuple[K, Any]], num_partitions: int | None = None
+    ) -> RDD[tuple[K, V]]:
+        """Pairs whose key the other one has not; duplicates are kept.
+
+        Notes
+        -----
+        Cost: a shuffle of each side that does not lie by key already, of the other one's distinct keys only; holds those of a
+        partition, spilled beyond the task's memory.
+
+        Examples
+        --------
+        >>> sorted(fc.parallelize([("a", 1), ("b", 2), ("b", 2)]).subtract_by_key(fc.parallelize([("a", 9)])).collect())
+        [('b', 2), ('b', 2)]
+        """
+        node = self._other("other", other)
+        partitioner = self._common_partitioner([self._node, node], num_partitions)
+        keys = other._narrow(Map(itemgetter(0)), "subtract_by_key")
+        return self._without("subtract_by_key", keys, partitioner)  # type: ignore[no-any-return]
+
+    def _without(self, operation: str, keys: Base[Any], partitioner: Partitioner) -> Any:
+        """Pairs whose keys are not among some."""
+        marked = keys._narrow(Map(with_true), operation)
+        aggregator = Aggregator(nothing, nothing, nothing, AggregationKind.DISTINCT)
+        distinct = marked._by_key(operation, partitioner, aggregator)
+        (mine,) = self._dependencies(operation, [self._node], partitioner)
+        kernel = Join(JoinKind.LEFT, (shuffle_of(mine), None))
+        joined = self._make(
+            kernel, [mine, NarrowDependency(distinct._node)], partitioner.num_partitions, operation, partitioner=partitioner
+        )
+        kept = joined._narrow(Filter(has_no_partner), operation, keeps_partitioner=True)
+        return kept._narrow(MapValues(itemgetter(0)), operation, keeps_partitioner=True)
+
     def _joined(self, operation: str, kind: JoinKind, other: object, num_partitions: int | None) -> Any:
         nodes = [self._node, self._other("other", other)]
         partitioner = self._common_partitioner(nodes, num_partitions)
@@ -420,6 +479,60 @@ class Pairs(Base[T]):
         return [made[node] for node in nodes]
 
     # -- actions
+
+    def count_by_key(self: Pairs[tuple[K, V]]) -> dict[K, int]:
+        """How many pairs each key has.
+
+        Notes
+        -----
+        Cost: one job; the driver holds all keys.
+
+        Examples
+        --------
+        >>> fc.parallelize([("a", 1), ("b", 1), ("a", 1)]).count_by_key()
+        {'a': 2, 'b': 1}
+        """
+        total: Counter[K] = Counter()
+        for part in self._run(count_equal_keys, "count_by_key"):
+            total.update(part)
+        return dict(total)
+
+    def reduce_by_key_locally(self: Pairs[tuple[K, V]], fn: Callable[[V, V], V]) -> dict[K, V]:
+        """Merge the values of each key with a function, in order; the result on the driver.
+
+        Notes
+        -----
+        Cost: one job and no shuffle; the driver holds all keys, and merges one value a key and partition.
+
+        Examples
+        --------
+        >>> fc.parallelize([("a", 1), ("b", 1), ("a", 2)]).reduce_by_key_locally(lambda x, y: x + y)
+        {'a': 3, 'b': 1}
+        """
+        check_callable("fn", fn)
+        merged: dict[K, V] = {}
+        for part in self._run(ReduceByKey(fn), "reduce_by_key_locally"):
+            for key, value in part.items():
+                merged[key] = fn(merged[key], value) if key in merged else value
+        return merged
+
+    def lookup(self: Pairs[tuple[K, V]], key: K) -> list[V]:
+        """The values of one key, in order; an empty list when it is not there.
+
+        Notes
+        -----
+        Cost: one job: over the one partition that may hold the key where pairs are known to lie by key, else over all.
+
+        Examples
+        --------
+        >>> fc.parallelize([("a", 1), ("b", 2), ("a", 3)]).lookup("a")
+        [1, 3]
+        """
+        partitioner = self._node.partitioner
+        # The bounds of a sort may still be unknown.
+        known = partitioner is not None and getattr(partitioner, "resolved", True)
+        partitions = [partitioner.partition_of(key)] if partitioner is not None and known else None
+        return [value for part in self._run(ValuesOfKey(key), "lookup", partitions) for value in part]
 
     def collect_as_map(self: Pairs[tuple[K, V]]) -> dict[K, V]:
         """All pairs as a dict on the driver; of several values of a key the last one counts.

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from flowkit.rdd.actions import Actions
 from flowkit.rdd.narrow import Narrow
+from flowkit.rdd.numeric import Numeric
 from flowkit.rdd.pairs import Pairs
 from flowkit.rdd.persistence import Persistence
 from flowkit.rdd.wide import Wide
@@ -13,7 +14,7 @@ from flowkit.rdd.wide import Wide
 T = TypeVar("T")
 
 
-class RDD(Narrow[T], Wide[T], Pairs[T], Actions[T], Persistence[T]):
+class RDD(Narrow[T], Wide[T], Pairs[T], Actions[T], Numeric[T], Persistence[T]):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 
     Made by a ``Context`` and by transformations of other RDDs. Transformations are lazy and return new RDDs; actions run a job
