@@ -8,6 +8,8 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     +-- UserError                      what the caller wrote
     |   +-- InvalidArgument            also a ValueError; bad value at the call
     |   +-- EmptyRdd                   also a ValueError; nothing to reduce, no first element
+    |   +-- UnequalPartitions          also a ValueError; zipped partitions of different lengths
+    |   +-- PipedCommandFailed         a program that rows were piped through
     |   +-- ClosureError               also a TypeError; a function that cannot travel, with the path to what it captured
     |   +-- UnstableHash               also a TypeError; a key whose hash differs between processes
     |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
@@ -84,6 +86,14 @@ class InvalidArgument(UserError, ValueError):
 
 class EmptyRdd(UserError, ValueError):
     """An operation that needs at least one element met none."""
+
+
+class UnequalPartitions(UserError, ValueError):
+    """Partitions that are zipped have different lengths."""
+
+
+class PipedCommandFailed(UserError):
+    """A program that a partition was piped through ended with an ``exit_code`` other than 0."""
 
 
 class ClosureError(UserError, TypeError):

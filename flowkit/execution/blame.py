@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from flowkit.execution import actions, elements
 from flowkit.execution.elements import CopiedZero, Keyed
 from flowkit.execution.end_markers import function_name
-from flowkit.execution.narrow import apply_map_partitions, at, where
+from flowkit.execution.narrow import apply_to_iterators, at, where
 from flowkit.execution.records import short
 from flowkit.lineage.kernels import (
     Aggregate,
@@ -39,6 +39,7 @@ from flowkit.lineage.kernels import (
     Step,
     TextLines,
     WholeFiles,
+    ZipPartitions,
 )
 from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
 
@@ -242,7 +243,8 @@ def _places_of_own(frames: list[_Frame], program: StageProgram) -> tuple[str, ..
     if file in _READING:
         return tuple(where(step) for step in program.steps if isinstance(step.kernel, _SOURCES))
     if file == _PASSING:
-        kinds = MapPartitions if frames[-1].code is apply_map_partitions.__code__ else (MapValues, FlatMapValues)
+        whole = frames[-1].code is apply_to_iterators.__code__
+        kinds = (MapPartitions, ZipPartitions) if whole else (MapValues, FlatMapValues)
         return tuple(where(step) for step in program.steps if isinstance(step.kernel, kinds))
     if not file.startswith(_BY_KEY):
         return ()
@@ -331,7 +333,7 @@ def _functions_of(step: Step) -> Iterator[_UserFunction]:
             yield _UserFunction(fn, place, _Role.TAKES_ELEMENT, silent=_code_of(fn) is None)
         case FlatMap(fn) | FlatMapValues(fn):
             yield _UserFunction(fn, place, _Role.TAKES_ELEMENT, silent=not _is_generator(fn))
-        case MapPartitions(fn):
+        case MapPartitions(fn) | ZipPartitions(fn):
             yield _UserFunction(fn, place, _Role.ENCLOSES, silent=not _is_generator(fn))
         case Aggregate(aggregator):
             yield from _functions_of_aggregator(aggregator, place)

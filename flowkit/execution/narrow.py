@@ -128,14 +128,19 @@ def _blame(fn: Callable[..., Any], step: Step) -> Callable[[], StopIterationInTa
 def apply_map_partitions(stream: Stream, step: Step, kernel: MapPartitions, partition: int) -> Stream:
     """Call the user's function once, with the iterator; it may stop before the end of it."""
     elements = stream.closed()
+    return apply_to_iterators([partition, elements] if kernel.indexed else [elements], step, kernel.fn)
+
+
+def apply_to_iterators(arguments: Sequence[Any], step: Step, fn: Callable[..., Iterable[Any]]) -> Stream:
+    """Call the user's function once, with iterators over whole partitions."""
     try:
-        made = kernel.fn(partition, elements) if kernel.indexed else kernel.fn(elements)
+        made = fn(*arguments)
     except StopIteration as error:
-        raise leaked_stop_iteration(function_name(kernel.fn), where(step)) from error
+        raise leaked_stop_iteration(function_name(fn), where(step)) from error
     try:
         return Stream(iter(made))
     except TypeError:
         raise TypeError(
-            f"{function_name(kernel.fn)}, called by {where(step)}, returned {made!r:.80} ({type(made).__name__}); "
+            f"{function_name(fn)}, called by {where(step)}, returned {made!r:.80} ({type(made).__name__}); "
             "it must return an iterable of elements"
         ) from None

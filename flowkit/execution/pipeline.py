@@ -19,13 +19,15 @@ from flowkit.execution.columnar import group_columns, sort_columns
 from flowkit.execution.end_markers import leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.join import join
-from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, where
+from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, apply_to_iterators, where
+from flowkit.execution.pairing import each_with_each, zipped
 from flowkit.execution.records import as_chunks, in_batches, in_chunks
 from flowkit.execution.sort import sort_pairs
 from flowkit.execution.sources import read_collection, read_range, read_text, read_whole_files
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
+    Cartesian,
     CoGroup,
     Collection,
     Filter,
@@ -44,6 +46,8 @@ from flowkit.lineage.kernels import (
     TextLines,
     Union,
     WholeFiles,
+    Zip,
+    ZipPartitions,
 )
 from flowkit.model.ids import PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus
@@ -145,12 +149,12 @@ def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnv
             continue
         step = program.steps[visit.index]
         for each in step.inputs:
-            inner = visit.partition - each.first
-            if 0 <= inner < each.count:
+            used = each.mapping.inputs_of(visit.partition)
+            if not used and not isinstance(step.kernel, Union):
+                raise InternalError(f"partition {visit.partition} of {where(step)} lies outside its input {each}")
+            for inner in used:
                 visit.inputs.append(len(visits))
                 visits.append(_visit(program, each.step, inner, environment))
-            elif not isinstance(step.kernel, Union):
-                raise InternalError(f"partition {visit.partition} of {where(step)} lies outside its input {each}")
     return visits
 
 
@@ -233,8 +237,15 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
         case MapPartitions() as kernel:
             return apply_map_partitions(inputs[0], step, kernel, partition)
         case Union():
-            # One input as a rule; several where all are partitioned alike and each partition is the union of theirs.
+            # One input as a rule; several where each partition is the union of some, of one RDD or of several.
             return inputs[0] if len(inputs) == 1 else Stream(chain.from_iterable(each.closed() for each in inputs))
+        case Zip():
+            return Stream(zipped([each.closed() for each in inputs], partition, where(step)))
+        case ZipPartitions(fn):
+            return apply_to_iterators([each.closed() for each in inputs], step, fn)
+        case Cartesian():
+            left, right = (each.closed() for each in inputs)
+            return Stream(each_with_each(left, right, environment))
         case ShuffleRead() as read:
             return Stream(_read_reduced(read, step, partition, environment))
         case Aggregate(aggregator):
@@ -245,8 +256,8 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
                 cogroup(list(map(as_chunks, _sides(shuffles, inputs, partition, environment))), environment, where(step))
             )
         case Join(kind, shuffles):
-            left, right = _sides(shuffles, inputs, partition, environment)
-            return Stream(join(kind, left, right, environment, where(step)))
+            streamed, tabled = _sides(shuffles, inputs, partition, environment)
+            return Stream(join(kind, streamed, tabled, environment, where(step)))
         case Map() | Filter() | FlatMap() | MapValues() | FlatMapValues():
             return apply_element_steps(inputs[0], [step])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from flowkit.lineage.kernels import Union
+from flowkit.lineage.kernels import Cartesian, Union
 from flowkit.lineage.nodes import Node, Shuffle
-from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
+from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner, PlacePartitioner
 from flowkit.lineage.stages import StageCut, cut
 from flowkit.model.ids import ShuffleId
 
@@ -66,9 +66,13 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
             notes.append("(the other side lies so already: no shuffle)")
     elif not node.dependencies:
         notes.append(_partitions(node.num_partitions))
+    elif isinstance(node.kernel, Cartesian):
+        notes.append(f"every pair of partitions of 2 RDDs, {_partitions(node.num_partitions)}")
     elif len(node.dependencies) > 1:
         alike = "" if isinstance(node.kernel, Union) else " that lie alike (no shuffle)"
         notes.append(f"of {len(node.dependencies)} RDDs{alike}, {_partitions(node.num_partitions)}")
+    elif node.num_partitions != (before := node.dependencies[0].parent.num_partitions):
+        notes.append(f"{_partitions(before)} into {node.num_partitions}")
     if node.preparation is not None and not node.preparation.done:
         notes.append("[runs a job of its own before the first action]")
     if node.cached:
@@ -90,4 +94,6 @@ def _partitions(count: int) -> str:
 def _how(partitioner: Partitioner) -> str:
     if isinstance(partitioner, HashPartitioner):
         return "hash partitioned"
+    if isinstance(partitioner, PlacePartitioner):
+        return "dealt out"
     return "partitioned by a function" if isinstance(partitioner, FunctionPartitioner) else "range partitioned"

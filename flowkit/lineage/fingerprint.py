@@ -97,7 +97,7 @@ def _of(node: Node, namespace: str) -> str:
             if isinstance(dependency, Shuffle):
                 parts += [b"shuffle", walk.digest(dependency.partitioner), walk.digest(dependency.aggregator)]
             else:
-                parts += [b"narrow", struct.pack("<q", dependency.first)]
+                parts += [b"narrow", repr(dependency.known_mapping()).encode()]
     except CannotFollow:
         return f"unique-{namespace}-{node.id}"
     return _hash(b"node", parts).hex()

@@ -112,6 +112,23 @@ class Union:
     """Inputs end to end: stage partition ``p`` is that of the one input whose window holds it (see ``StepInput``)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """``(a, b, ...)`` of elements at the same place of inputs that are partitioned alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZipPartitions:
+    """``fn(iterator of the first input, of the second, ...)``; must return an iterable."""
+
+    fn: Callable[..., Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cartesian:
+    """``(a, b)`` for all elements of two inputs; stage partition ``p`` is that of one partition of each (see ``StepInput``)."""
+
+
 # -- wide --------------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +221,9 @@ Kernel = (
     | FlatMapValues
     | MapPartitions
     | Union
+    | Zip
+    | ZipPartitions
+    | Cartesian
     | ShuffleRead
     | Aggregate
     | CoGroup
@@ -215,15 +235,79 @@ Kernel = (
 
 
 @dataclass(frozen=True, slots=True)
-class StepInput:
-    """A narrow input: step ``step``; its partition ``p - first`` where ``first <= p < first + count``.
+class Window:
+    """Partition ``p`` uses the input's ``p - first`` where ``first <= p < first + count``, else none of it.
 
     One-to-one inputs have ``first`` 0 and ``count`` the number of partitions.
+
+    >>> Window(2, 3).inputs_of(4), Window(2, 3).inputs_of(5)
+    (range(2, 3), range(0, 0))
     """
 
-    step: int
     first: int
     count: int
+
+    def inputs_of(self, partition: int) -> range:
+        """Partitions of the input that a partition uses."""
+        inner = partition - self.first
+        return range(inner, inner + 1) if 0 <= inner < self.count else range(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Partition ``p`` uses the input's ``bounds[p]`` up to, not including, ``bounds[p + 1]``.
+
+    >>> Groups((0, 2, 5)).inputs_of(1)
+    range(2, 5)
+    """
+
+    bounds: tuple[int, ...]
+
+    def inputs_of(self, partition: int) -> range:
+        """Partitions of the input that a partition uses."""
+        return range(self.bounds[partition], self.bounds[partition + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Quotient:
+    """Partition ``p`` uses the input's ``p // by``.
+
+    >>> [Quotient(2).inputs_of(p)[0] for p in range(6)]
+    [0, 0, 1, 1, 2, 2]
+    """
+
+    by: int
+
+    def inputs_of(self, partition: int) -> range:
+        """Partitions of the input that a partition uses."""
+        return range(partition // self.by, partition // self.by + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """Partition ``p`` uses the input's ``p % by``.
+
+    >>> [Remainder(2).inputs_of(p)[0] for p in range(6)]
+    [0, 1, 0, 1, 0, 1]
+    """
+
+    by: int
+
+    def inputs_of(self, partition: int) -> range:
+        """Partitions of the input that a partition uses."""
+        return range(partition % self.by, partition % self.by + 1)
+
+
+#: Which partitions of a narrow input a partition uses.
+PartitionMapping = Window | Groups | Quotient | Remainder
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """A narrow input: step ``step``, and which of its partitions a partition uses."""
+
+    step: int
+    mapping: PartitionMapping
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkit.lineage.call_site import short_call_site
-from flowkit.lineage.kernels import Aggregator, Kernel
+from flowkit.lineage.kernels import Aggregator, Kernel, PartitionMapping, Window
 from flowkit.lineage.partitioners import Partitioner
 from flowkit.model.ids import RddId, ShuffleId
 from flowkit.model.job_spec import Content, Determinism
@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Narrow:
-    """A dependency on one partition: partition ``p`` uses ``parent``'s ``p - first``, where ``first <= p < first + its count``."""
+    """A dependency on few partitions: partition ``p`` uses those of ``parent`` that ``mapping`` says.
+
+    None: its own ``p``.
+    """
 
     parent: Node
-    first: int = 0
+    mapping: PartitionMapping | None = None
+
+    def known_mapping(self) -> PartitionMapping:
+        """The mapping, also where it is the plain one."""
+        return self.mapping or Window(0, self.parent.num_partitions)
 
 
 class Shuffle:

@@ -113,6 +113,37 @@ class FunctionPartitioner:
         return [self.partition_of(key) for key in keys]
 
 
+class PlacePartitioner:
+    """Keys are the numbers of partitions themselves, as operations that deal rows out make them. Equal by their number of partitions.
+
+    >>> PlacePartitioner(3).partition_of(2)
+    2
+    """
+
+    __slots__ = ("num_partitions",)
+
+    def __init__(self, num_partitions: int) -> None:
+        _check_partitions(num_partitions)
+        self.num_partitions = num_partitions
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacePartitioner) and other.num_partitions == self.num_partitions
+
+    def __hash__(self) -> int:
+        return hash((PlacePartitioner, self.num_partitions))
+
+    def __repr__(self) -> str:
+        return f"PlacePartitioner({self.num_partitions})"
+
+    def partition_of(self, key: Any) -> int:
+        """The partition of one key."""
+        return int(key)
+
+    def partition_all(self, keys: Sequence[Any]) -> Sequence[int]:
+        """The partitions of many keys."""
+        return keys
+
+
 class RangePartitioner:
     """By ranges of the key, or of ``key(k)``: partition ``i`` holds what is above bound ``i - 1`` and at most bound ``i``.
 

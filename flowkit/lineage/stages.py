@@ -12,7 +12,7 @@ from itertools import count
 
 from flowkit.errors import ClosureTooLarge
 from flowkit.lineage.closures import describe_largest
-from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput
+from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
@@ -66,7 +66,7 @@ def program_of(stage: StageCut, result: Result | None) -> StageProgram:
             rdd=node.id,
             kernel=node.kernel,
             inputs=tuple(
-                StepInput(places[each.parent.id], each.first, each.parent.num_partitions)
+                StepInput(places[each.parent.id], each.known_mapping())
                 for each in node.dependencies
                 if not isinstance(each, Shuffle)
             ),
@@ -90,25 +90,41 @@ def _written(shuffle: Shuffle) -> ShuffleWrite:
 
 
 def cached_inputs(stage: StageCut) -> tuple[CachedInput, ...]:
-    """Cached RDDs of a stage, and which of its partitions use which of theirs."""
+    """Cached RDDs of a stage, and which of its partitions use which of theirs.
+
+    Left out are those that lie behind anything but a window, such as a ``coalesce``: a partition may use several of theirs there.
+    """
+    hidden = _behind_other_shapes(stage)
     firsts: dict[RddId, set[int]] = {stage.root.id: {0}}
     inputs: list[CachedInput] = []
     for node in reversed(stage.nodes):
         for first in sorted(firsts.get(node.id, ())):
-            if node.cached:
+            if node.cached and node.id not in hidden:
                 inputs.append(CachedInput(node.id, first, node.num_partitions))
             for dependency in node.dependencies:
-                if not isinstance(dependency, Shuffle):
-                    firsts.setdefault(dependency.parent.id, set()).add(first + dependency.first)
+                if not isinstance(dependency, Shuffle) and isinstance(window := dependency.known_mapping(), Window):
+                    firsts.setdefault(dependency.parent.id, set()).add(first + window.first)
     return tuple(inputs)
+
+
+def _behind_other_shapes(stage: StageCut) -> frozenset[RddId]:
+    """RDDs of a stage with a way to its end on which partitions are not used one by one."""
+    behind: set[RddId] = set()
+    for node in reversed(stage.nodes):  # users before what they use
+        for dependency in node.dependencies:
+            if not isinstance(dependency, Shuffle) and (node.id in behind or not isinstance(dependency.known_mapping(), Window)):
+                behind.add(dependency.parent.id)
+    return frozenset(behind)
 
 
 def parent_shuffles(stage: StageCut) -> tuple[ParentShuffle, ...]:
     """Shuffles a stage reads, with the cached RDDs that lie on *every* way from there to the stage's end."""
+    hidden = _behind_other_shapes(stage)
     on_every_way: dict[RddId, frozenset[RddId]] = {}
     guards: dict[ShuffleId, frozenset[RddId]] = {}
     for node in reversed(stage.nodes):  # users before what they use
-        own = on_every_way.get(node.id, frozenset()) | ({node.id} if node.cached else frozenset())
+        told = node.cached and node.id not in hidden
+        own = on_every_way.get(node.id, frozenset()) | ({node.id} if told else frozenset())
         for dependency in node.dependencies:
             if isinstance(dependency, Shuffle):
                 guards[dependency.id] = guards[dependency.id] & own if dependency.id in guards else own

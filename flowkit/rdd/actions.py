@@ -34,7 +34,7 @@ from flowkit.execution.actions import (
 )
 from flowkit.execution.elements import same
 from flowkit.lineage.kernels import AggregationKind, Aggregator, Map, MapPartitions
-from flowkit.lineage.partitioners import FunctionPartitioner
+from flowkit.lineage.partitioners import PlacePartitioner
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_callable, check_codec, check_int
 
@@ -408,7 +408,7 @@ class Actions(Base[T]):
         while (count := parts.num_partitions) > fan_in + count / fan_in:
             branches = max(1, count // fan_in)
             branched = parts._narrow(MapPartitions(ToBranch(count, branches), indexed=True), operation)
-            merged = branched._by_key(operation, FunctionPartitioner(branches, same), aggregator)
+            merged = branched._by_key(operation, PlacePartitioner(branches), aggregator)
             parts = merged._narrow(Map(itemgetter(1)), operation)
         return [row for part in parts._run(collect_rows, operation) for row in part]
 

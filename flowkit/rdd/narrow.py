@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowkit.execution.actions import NumberRows, count_rows
 from flowkit.execution.elements import as_one_list
-from flowkit.lineage.kernels import Filter, FlatMap, Map, MapPartitions, Union
+from flowkit.lineage.kernels import Filter, FlatMap, Map, MapPartitions, Union, Window
 from flowkit.lineage.nodes import Narrow as NarrowDependency
 from flowkit.lineage.nodes import Preparation
 from flowkit.rdd.base import Base
@@ -225,6 +225,6 @@ def union_all(first: Base[T], others: list[Any]) -> RDD[T]:
         )
     dependencies, total = [], 0
     for node in nodes:
-        dependencies.append(NarrowDependency(node, total))
+        dependencies.append(NarrowDependency(node, Window(total, node.num_partitions)))
         total += node.num_partitions
     return first._make(Union(), dependencies, total, "union")  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ import pytest
 from flowkit.cluster.client_link import ClientLink
 from flowkit.cluster.embedded import EmbeddedCluster
 from flowkit.config import Config
-from flowkit.lineage.kernels import IntegerRange, Map, Result, ShuffleRead, ShuffleWrite, StageProgram, Step, StepInput
+from flowkit.lineage.kernels import IntegerRange, Map, Result, ShuffleRead, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.ids import JobId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import JobSpec, ParentShuffle, StageKind, StageSpec
@@ -91,7 +91,7 @@ def _range_step(count: int) -> Step:
 def map_job(link: ClientLink, count: int, fn: Callable[[int], object]) -> Job:
     """Submit one stage of ``count`` tasks, each giving ``[fn(partition)]``."""
     number = next(_numbers)
-    steps = (_range_step(count), Step(RddId(1), Map(fn), (StepInput(0, 0, count),), count, "map", "test.py:2"))
+    steps = (_range_step(count), Step(RddId(1), Map(fn), (StepInput(0, Window(0, count)),), count, "map", "test.py:2"))
     program = link.put_content(cloudpickle.dumps(StageProgram(steps, Result(lambda p, it: list(it)))))
     stage = StageSpec(StageId(number), "map at test.py:2", StageKind.RESULT, count, tuple(range(count)), program)
     return Job(link, JobSpec(link.app, JobId(number), "collect at test.py:3", (stage,)))
@@ -106,7 +106,7 @@ def shuffle_job(link: ClientLink, maps: int, reducers: int, in_map: Callable[[in
         in_map(i)
         return i, i
 
-    steps = (_range_step(maps), Step(RddId(1), Map(pair), (StepInput(0, 0, maps),), maps, "map", "test.py:2"))
+    steps = (_range_step(maps), Step(RddId(1), Map(pair), (StepInput(0, Window(0, maps)),), maps, "map", "test.py:2"))
     writer = StageProgram(steps, ShuffleWrite(shuffle, HashPartitioner(reducers)))
     read = Step(RddId(2), ShuffleRead(shuffle), (), reducers, "partition_by", "test.py:3")
     reader = StageProgram((read,), Result(lambda p, it: sum(v for _, v in it)))

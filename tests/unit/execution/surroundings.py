@@ -13,7 +13,7 @@ import pytest
 from flowkit.execution import spill
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.pipeline import TaskValue, run_program
-from flowkit.lineage.kernels import Kernel, Result, ShuffleWrite, StageProgram, Step, StepInput
+from flowkit.lineage.kernels import Kernel, Result, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.model.ids import AppId, AttemptId, HostToken, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.metrics import TaskMetrics
@@ -130,7 +130,7 @@ def chain_of(
         Step(
             RddId(number),
             kernel,
-            (StepInput(number - 1, 0, num_partitions),) if number else (),
+            (StepInput(number - 1, Window(0, num_partitions)),) if number else (),
             num_partitions,
             type(kernel).__name__.lower(),
             f"here.py:{number}",

@@ -19,6 +19,7 @@ from flowkit.lineage.kernels import (
     StageProgram,
     Step,
     StepInput,
+    Window,
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.map_status import MapStatus, ShuffleSources
@@ -38,7 +39,7 @@ SUM = Aggregator(identity, add, add, AggregationKind.REDUCE)
 def shuffled(bench):
     """A bench whose map stage (stage 0, attempts 0 to 3) has run; and the statuses of its outputs."""
     numbers = Step(0, IntegerRange(0, 1_000, 1, MAPS), (), MAPS, "range", "test.py:1")
-    pairs = Step(1, Map(lambda n: (n % 10, n)), (StepInput(0, 0, MAPS),), MAPS, "map", "test.py:2")
+    pairs = Step(1, Map(lambda n: (n % 10, n)), (StepInput(0, Window(0, MAPS)),), MAPS, "map", "test.py:2")
     program = StageProgram((numbers, pairs), ShuffleWrite(5, HashPartitioner(REDUCERS), SUM))
     bench.define_program(program, num_partitions=MAPS, shuffle=5, num_reducers=REDUCERS)
     bench.launch(*range(MAPS))
@@ -107,7 +108,7 @@ def test_dropping_what_never_was_makes_no_directory(bench):
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_kills_at_any_moment_leave_neither_memory_nor_claims_behind(bench):
     numbers = Step(0, IntegerRange(0, 20_000, 1, MAPS), (), MAPS, "range", "test.py:1", cached=True)
-    pairs = Step(1, Map(lambda n: (n % 500, n)), (StepInput(0, 0, MAPS),), MAPS, "map", "test.py:2")
+    pairs = Step(1, Map(lambda n: (n % 500, n)), (StepInput(0, Window(0, MAPS)),), MAPS, "map", "test.py:2")
     program = StageProgram((numbers, pairs), ShuffleWrite(5, HashPartitioner(REDUCERS), SUM))
     bench.define_program(program, num_partitions=MAPS, shuffle=5, num_reducers=REDUCERS)
     rng = random.Random(7)

@@ -31,6 +31,7 @@ from flowkit.lineage.kernels import (
     Step,
     StepInput,
     Union,
+    Window,
 )
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, RangePartitioner
 from flowkit.model.ids import ShuffleId
@@ -80,9 +81,9 @@ def test_a_union_takes_the_one_input_whose_window_holds_the_partition(surroundin
     steps = (
         Step(0, source(6, 2), (), 2, "range", ""),
         Step(1, source(3, 1), (), 1, "range", ""),
-        Step(2, Map(boom), (StepInput(1, 0, 1),), 1, "map", ""),
-        Step(3, Union(), (StepInput(0, 0, 2), StepInput(2, 2, 1)), 3, "union", ""),
-        Step(4, Map(plus_one), (StepInput(3, 0, 3),), 3, "map", ""),
+        Step(2, Map(boom), (StepInput(1, Window(0, 1)),), 1, "map", ""),
+        Step(3, Union(), (StepInput(0, Window(0, 2)), StepInput(2, Window(2, 1))), 3, "union", ""),
+        Step(4, Map(plus_one), (StepInput(3, Window(0, 3)),), 3, "map", ""),
     )
     program = StageProgram(steps, Result(collect))
     assert surroundings.run(program, 1) == [4, 5, 6]

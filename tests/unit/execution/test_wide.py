@@ -30,6 +30,7 @@ from flowkit.lineage.kernels import (
     StageProgram,
     Step,
     StepInput,
+    Window,
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.ids import ShuffleId
@@ -137,7 +138,7 @@ def two_partitions(program: StageProgram) -> StageProgram:
     return StageProgram(
         (
             Step(first.rdd, IntegerRange(0, 2, 1, 2), (), 2, first.operation, first.call_site),
-            Step(second.rdd, second.kernel, (StepInput(0, 0, 2),), 2, second.operation, second.call_site),
+            Step(second.rdd, second.kernel, (StepInput(0, Window(0, 2)),), 2, second.operation, second.call_site),
         ),
         program.output,
     )
@@ -192,9 +193,9 @@ def two_inputs(left: list[Any], right: list[Any], kernel: CoGroup | Join) -> Sta
     (source, left_rows), (_, right_rows) = rows_of(left), rows_of(right)
     steps = (
         Step(0, source, (), 1, "range", ""),
-        Step(1, left_rows, (StepInput(0, 0, 1),), 1, "left", ""),
-        Step(2, right_rows, (StepInput(0, 0, 1),), 1, "right", ""),
-        Step(3, kernel, (StepInput(1, 0, 1), StepInput(2, 0, 1)), 1, "join", "here.py:3"),
+        Step(1, left_rows, (StepInput(0, Window(0, 1)),), 1, "left", ""),
+        Step(2, right_rows, (StepInput(0, Window(0, 1)),), 1, "right", ""),
+        Step(3, kernel, (StepInput(1, Window(0, 1)), StepInput(2, Window(0, 1))), 1, "join", "here.py:3"),
     )
     return StageProgram(steps, Result(collect))
 
@@ -263,7 +264,7 @@ def test_a_side_of_a_join_may_come_from_a_shuffle(surroundings: Surroundings) ->
     pairs = many(1_000, 50)
     surroundings.write(4, [chain_of(*rows_of(pairs), output=ShuffleWrite(ShuffleId(4), HashPartitioner(1)))])
     program = two_inputs(pairs, pairs, Join(JoinKind.INNER, (None, ShuffleId(4))))
-    steps = (*program.steps[:2], Step(2, program.steps[3].kernel, (StepInput(1, 0, 1),), 1, "join", ""))
+    steps = (*program.steps[:2], Step(2, program.steps[3].kernel, (StepInput(1, Window(0, 1)),), 1, "join", ""))
     assert surroundings.run(StageProgram(steps, program.output)) == naive_join(JoinKind.INNER, pairs, pairs)
 
 
