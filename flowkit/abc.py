@@ -162,6 +162,10 @@ class ClusterLink(Protocol):
         """Hand every batch of events to ``sink`` (cheap, must not block)."""
         ...
 
+    def hear_updates(self, sink: Callable[[bytes], None]) -> None:
+        """Hand what tasks added to accumulators to ``sink``, before the job they belong to is over; never concurrently."""
+        ...
+
     def close(self) -> None:
         """End the session: jobs, files, blocks. Idempotent."""
         ...

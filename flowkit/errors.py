@@ -15,6 +15,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
+    |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
     |   +-- OutputExists               also a FileExistsError
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- LimitExceeded                  a stated limit, its setting named
@@ -94,6 +95,10 @@ class UnequalPartitions(UserError, ValueError):
 
 class PipedCommandFailed(UserError):
     """A program that a partition was piped through ended with an ``exit_code`` other than 0."""
+
+
+class AccumulatorMisused(UserError, RuntimeError):
+    """An accumulator was used where or as it cannot be."""
 
 
 class ClosureError(UserError, TypeError):

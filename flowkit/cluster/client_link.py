@@ -196,6 +196,10 @@ class ClientLink:
         """Hand every batch of events to ``sink``, on the event loop; see ``abc.ClusterLink``."""
         self._sinks.append(sink)
 
+    def hear_updates(self, sink: Callable[[bytes], None]) -> None:
+        """Hand on updates of accumulators, on the thread that hands over results; see ``abc.ClusterLink``."""
+        self._deliveries.updates_sink = sink
+
     def close(self) -> None:
         """End the session: jobs, files, blocks. Idempotent, and harmless when the cluster is gone."""
         with self._closing:
@@ -361,6 +365,8 @@ class ClientLink:
                     self._hear_events(message)
                 case act.DeliverResult():
                     self._deliveries.take_large(message)
+                case act.DeliverAccumulated(data=data):
+                    self._deliveries.take_updates(data)
                 case act.JobSucceeded():
                     self._deliveries.succeeded(message)
                 case act.JobFailed():

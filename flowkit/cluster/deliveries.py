@@ -40,6 +40,8 @@ class Deliveries:
         self._fetching: dict[AttemptId, asyncio.Task[None]] = {}
         self._fetch_slots = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._fetched: list[AttemptId] = []
+        #: who merges updates of accumulators
+        self.updates_sink: Callable[[bytes], None] = lambda _: None
         #: what the thread does next; None ends it
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"flowkit-results-{app[-4:]}", daemon=True)
@@ -96,6 +98,10 @@ class Deliveries:
                 logger.error("the scheduler delivered a map output as a result: %r", message)
             case _:
                 assert_never(message.result)
+
+    def take_updates(self, data: bytes) -> None:
+        """Updates of accumulators: merged before the job that they belong to is over."""
+        self._work.put(lambda: self.updates_sink(data))
 
     def succeeded(self, message: act.JobSucceeded) -> None:
         """All results were delivered, or are being fetched."""

@@ -344,7 +344,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         match action:
             case act.Publish():
                 self._publish(action)
-            case act.DeliverResult():
+            case act.DeliverResult() | act.DeliverAccumulated():
                 self._tell(action, urgent=False)
             case act.JobSucceeded() | act.JobFailed() | act.RequestContent():
                 self._tell(action, urgent=True)

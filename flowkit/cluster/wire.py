@@ -19,6 +19,7 @@ from flowkit.scheduling.actions import (
     AnswerCommit,
     ApplicationExpired,
     DefineStage,
+    DeliverAccumulated,
     DeliverResult,
     DropApplication,
     DropRdd,
@@ -50,7 +51,7 @@ from flowkit.scheduling.stimuli import (
     TasksReported,
 )
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"
@@ -234,7 +235,7 @@ DriverStimulus = (
 )
 ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | CommitRequested
 
-ToDriver = DeliverResult | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
+ToDriver = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
 ToExecutor = (
     DefineStage
     | ForgetStage

@@ -61,6 +61,7 @@ class TaskContext:
         "_is_completed",
         "_is_interrupted",
         "_lock",
+        "added",
         "app_id",
         "attempt_number",
         "cpus",
@@ -104,6 +105,8 @@ class TaskContext:
         self._acquire_commit = acquire_commit
         # Listeners may be registered from threads the task itself started.
         self._lock = threading.Lock()
+        #: by the keys of accumulators: their names, and what this task adds (see ``execution.accumulators``)
+        self.added: dict[Any, tuple[str, Any]] = {}
         self._completion_listeners: list[CompletionListener] = []
         self._failure_listeners: list[FailureListener] = []
         self._is_completed = False

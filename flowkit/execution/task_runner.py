@@ -20,6 +20,7 @@ from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.errors import CommitDenied, FetchFailed, NestedAction, ResultNotPicklable, TaskKilled, TaskListenersFailed
 from flowkit.execution import gc_clock
+from flowkit.execution.accumulators import packed
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.environment import TaskEnvironment
@@ -34,6 +35,7 @@ from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus
 from flowkit.model.task import (
+    Accumulated,
     BlockInfo,
     CommitDeniedFailure,
     ContentMissing,
@@ -94,7 +96,7 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
     cached = tuple(task.cached_blocks)
     match ending:
         case InlineResult() | StoredResult() | MapOutput():
-            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached)
+            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached, task.accumulated)
         case _:
             return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached)
 
@@ -102,7 +104,7 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
 class _Task:
     """One run of one attempt."""
 
-    __slots__ = ("attempt", "cached_blocks", "context", "environment", "memory", "program", "services")
+    __slots__ = ("accumulated", "attempt", "cached_blocks", "context", "environment", "memory", "program", "services")
 
     def __init__(self, attempt: Attempt, services: TaskServices) -> None:
         self.attempt = attempt
@@ -112,6 +114,7 @@ class _Task:
         self.environment: _Environment | None = None
         self.memory: TaskMemory | None = None
         self.cached_blocks: list[BlockInfo] = []
+        self.accumulated: Accumulated | None = None
 
     def run(self) -> TaskResult:
         """The task from its first step to its listeners; raises what it failed with."""
@@ -134,6 +137,8 @@ class _Task:
                 error.add_note(str(also))
             raise
         context.mark_completed()
+        if context.added:
+            self.accumulated = packed(context)
         return result if isinstance(result, MapOutput) else self._hand_over(result)
 
     def clean_up(self, *, succeeded: bool) -> None:

@@ -126,6 +126,8 @@ class TaskEnd(_Event, frozen=True):
     failure: TaskFailure | None
     counted: bool
     metrics: TaskMetrics
+    #: what it added to accumulators that have names, in words
+    accumulated: dict[str, str] = {}
 
 
 class ExecutorAdded(_Event, frozen=True):

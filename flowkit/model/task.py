@@ -173,6 +173,13 @@ class TaskStarted(msgspec.Struct, frozen=True, tag="started"):
     at: float
 
 
+class Accumulated(msgspec.Struct, frozen=True):
+    """What a task added to accumulators: pickled for the driver, and those with names in words for listeners."""
+
+    data: bytes
+    named: dict[str, str] = {}
+
+
 class TaskSucceeded(msgspec.Struct, frozen=True, tag="ok"):
     """The task ended well."""
 
@@ -183,6 +190,7 @@ class TaskSucceeded(msgspec.Struct, frozen=True, tag="ok"):
     metrics: TaskMetrics
     #: partitions that this task newly put into the executor's cache
     cached: tuple[BlockInfo, ...] = ()
+    accumulated: Accumulated | None = None
 
 
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):

@@ -112,6 +112,13 @@ class DeliverResult(_Action, frozen=True):
     result: TaskResult
 
 
+class DeliverAccumulated(_Action, frozen=True):
+    """What a task added to accumulators; once a partition of a stage, however often it was computed within its jobs."""
+
+    app: AppId
+    data: bytes
+
+
 class JobSucceeded(_Action, frozen=True):
     """All results of a job were delivered."""
 
@@ -173,6 +180,7 @@ Action = (
     | DropApplication
     | ExpireExecutor
     | DeliverResult
+    | DeliverAccumulated
     | JobSucceeded
     | JobFailed
     | RequestContent
@@ -186,5 +194,5 @@ ExecutorAction = (
 )
 """Those that become a message to one executor, unchanged."""
 
-DriverAction = DeliverResult | JobSucceeded | JobFailed | RequestContent | ApplicationExpired
+DriverAction = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired
 """Those that become a message to one driver, unchanged."""

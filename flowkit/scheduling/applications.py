@@ -44,6 +44,8 @@ class Stage:
         self.is_released = False
         #: MAP only: all its outputs were there once
         self.was_complete = False
+        #: partitions whose updates of accumulators were handed on, as long as the same jobs list it
+        self.accumulated: set[PartitionIndex] = set()
         #: a task missed the cache that was to spare it a shuffle: its parents are needed after all
         self.reads_behind_cache = False
         #: the newest one, shared by all executors it is sent to

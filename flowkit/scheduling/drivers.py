@@ -128,6 +128,8 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
             stage.spec = each  # the same stage; its caches may have changed since
             stage.definition = None
         stage.is_released = False
+        if not stage.jobs:
+            stage.accumulated.clear()  # a later job that computes them again counts them again
         stage.jobs[job.id] = job.order
         for content in (each.program, *each.attachments):
             if content.inline is None:

@@ -35,10 +35,7 @@ from flowkit.model.task import (
     counts_against_task,
 )
 from flowkit.scheduling import jobs
-from flowkit.scheduling.actions import (
-    ReleaseResults,
-    RequestContent,
-)
+from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -140,6 +137,9 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
         return
     task_set.depth.observe(report.ended_at - report.started_at)
+    if report.accumulated is not None and attempt.partition not in stage.accumulated:
+        stage.accumulated.add(attempt.partition)
+        books.emit(DeliverAccumulated(application.id, report.accumulated.data))
     match result:
         case MapOutput(status=status):
             assert stage.outputs is not None
@@ -153,7 +153,8 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
             pass
         case _:
             assert_never(result)
-    jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
+    named = None if report.accumulated is None else report.accumulated.named
+    jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics, accumulated=named)
     if stage.outputs is None and not jobs.deliver(books, application, stage, attempt, result):
         return
     jobs.finish_if_done(books, stage)

@@ -29,7 +29,14 @@ from flowkit.scheduling.task_sets import Attempt
 
 
 def publish_end(
-    books: Books, attempt: Attempt, ended_at: float, failure: TaskFailure | None, *, counted: bool, metrics: TaskMetrics
+    books: Books,
+    attempt: Attempt,
+    ended_at: float,
+    failure: TaskFailure | None,
+    *,
+    counted: bool,
+    metrics: TaskMetrics,
+    accumulated: dict[str, str] | None = None,
 ) -> None:
     """Tell listeners, unless they never heard of its start or have heard of its end: that of a void attempt is its job's."""
     if not attempt.started_at or attempt.is_void:
@@ -51,6 +58,7 @@ def publish_end(
             failure=failure,
             counted=counted,
             metrics=metrics,
+            accumulated=accumulated or {},
         ),
     )
 

@@ -82,6 +82,7 @@ class InlineLink:
         self._turn = threading.RLock()
         self._jobs: dict[JobId, SubmittedJob] = {}
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
+        self._updates_sink: Callable[[bytes], None] = lambda _: None
         self._closed = False
         self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
         self._host = HostDirectory.open(f"{self._directory.name}/host")
@@ -146,6 +147,10 @@ class InlineLink:
     def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
         """Hand events to ``sink`` as they happen."""
         self._sinks.append(sink)
+
+    def hear_updates(self, sink: Callable[[bytes], None]) -> None:
+        """Hand on updates of accumulators."""
+        self._updates_sink = sink
 
     def close(self) -> None:
         """End the session and remove its files. Idempotent."""
@@ -225,6 +230,8 @@ class InlineLink:
                 executor.drop_application(app)
             case act.DeliverResult():
                 self._deliver(action)
+            case act.DeliverAccumulated(data=data):
+                self._updates_sink(data)
             case act.JobSucceeded(job=job):
                 self._jobs.pop(job).succeed()
             case act.JobFailed(job=job):

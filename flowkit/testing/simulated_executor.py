@@ -20,6 +20,7 @@ from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, Partition
 from flowkit.model.map_status import MapStatus, encode_size
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
+    Accumulated,
     BlockInfo,
     CommitDeniedFailure,
     ContentMissing,
@@ -66,6 +67,11 @@ class World(Protocol):
     @property
     def now(self) -> float:
         """The time."""
+        ...
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether every task adds something to an accumulator."""
         ...
 
     def host(self, token: HostToken) -> SimulatedHost:
@@ -288,7 +294,8 @@ class SimulatedExecutor:
         else:
             result = InlineResult(pickle.dumps(value))
         self._world.was_computed(launch, definition.shuffle)
-        self.report(TaskSucceeded(attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached)))
+        added = Accumulated(pickle.dumps((launch.stage, launch.partition))) if self._world.accumulates else None
+        self.report(TaskSucceeded(attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached), added))
         self._forget(attempt)
 
     def _fail_late(self, attempt: AttemptId, failure: TaskFailure) -> None:

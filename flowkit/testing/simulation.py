@@ -121,6 +121,10 @@ class SimulatedCluster:
         self.hosts: dict[HostToken, SimulatedHost] = {}
         self.jobs: dict[tuple[AppId, JobId], SimulatedJob] = {}
         self.events: list[Event] = []
+        #: every task adds ``(stage, partition)`` to an accumulator
+        self.accumulates = False
+        #: updates of accumulators that drivers were given
+        self.accumulated: dict[AppId, list[bytes]] = {}
         #: every action of the core, when ``keep_actions`` is set
         self.actions: list[act.Action] = []
         self.keep_actions = False
@@ -333,7 +337,14 @@ class SimulatedCluster:
         match action:
             case act.Publish(event=event):
                 self.events.append(event)
-            case act.DeliverResult() | act.JobSucceeded() | act.JobFailed() | act.RequestContent() | act.ApplicationExpired():
+            case (
+                act.DeliverResult()
+                | act.DeliverAccumulated()
+                | act.JobSucceeded()
+                | act.JobFailed()
+                | act.RequestContent()
+                | act.ApplicationExpired()
+            ):
                 self._deliver(("out", "driver", action.app), partial(self._driver_hears, action), reliable=True)
             case act.Kill(executor=executor, attempts=attempts):
                 # Whatever they did or still do is not wanted any more, and may be computed again for another job.
@@ -381,6 +392,8 @@ class SimulatedCluster:
                     found.values[partition] = pickle.loads(result.data)
                 elif isinstance(result, StoredResult):
                     self.later(0.001, partial(self._fetch, found, partition, attempt, holder))
+            case act.DeliverAccumulated(app=app, data=data):
+                self.accumulated.setdefault(app, []).append(data)
             case act.JobSucceeded(app=app, job=number):
                 self.jobs[app, number].ended = True
             case act.JobFailed(app=app, job=number):
