@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from flowkit.context import Context
     from flowkit.errors import FlowkitError
     from flowkit.execution.task_context import TaskContext
+    from flowkit.jobs import inheritable
     from flowkit.rdd.rdd import RDD
 
-__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__"]  # noqa: RUF022 (as sorted() does)
+__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__", "inheritable"]  # noqa: RUF022 (as sorted() does)
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
@@ -25,6 +26,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
         "Context": "flowkit.context",
         "FlowkitError": "flowkit.errors",
         "TaskContext": "flowkit.execution.task_context",
+        "inheritable": "flowkit.jobs",
     }
 
     def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
@@ -109,6 +110,10 @@ class JobRunner(Protocol):
 
     def unpersist(self, rdd: int, *, blocking: bool) -> None:
         """Drop the cached partitions of an RDD."""
+        ...
+
+    def cancellable(self, cancellation: Any) -> AbstractContextManager[None]:
+        """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         ...
 
 

@@ -24,12 +24,13 @@ from flowkit.config import Config
 from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.text_lines import newline_is_one_byte
+from flowkit.jobs import Jobs, JobScopes, check_wanted
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site, short_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
-from flowkit.model.ids import AppId, JobId, RddId, ShuffleId
+from flowkit.model.ids import AppId, RddId, ShuffleId
 from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
@@ -44,16 +45,13 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.cluster import Cluster
 
-    from flowkit.abc import JobHandle
     from flowkit.observe.event_log import EventLog
     from flowkit.observe.terminal import TerminalProgress
 
 T = TypeVar("T")
-_CANCEL_WAIT_S = 1.0
-"""How long Ctrl-C waits for the cluster to confirm before it hands the terminal back."""
 
 
-class Context(JobRunner):
+class Context(JobScopes, JobRunner):
     """A driver's session on a cluster.
 
     Parameters
@@ -118,6 +116,7 @@ class Context(JobRunner):
                 allowed="None",
             )
         self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
+        self._app = self._link.app
         self._planner = Planner(
             self._link.app, dumps=closures.dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
         )
@@ -129,8 +128,8 @@ class Context(JobRunner):
         self._link.hear_updates(self._accumulators.take)
         #: everything that happened, added up
         self.status = StatusStore(self._link.app)
-        #: jobs under way
-        self.jobs = Jobs()
+        #: jobs under way, and what became of others
+        self.jobs = Jobs(self.status)
         self._progress: TerminalProgress | None = None
         self._event_log: EventLog | None = None
         self._bus = ListenerBus(self._config.listener_queue_capacity)
@@ -509,25 +508,26 @@ class Context(JobRunner):
         results: dict[int, Any] = {}
         if not chosen:
             return []
-        self._prepare(node)
         name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
+        scope = self._scope()
+        check_wanted(scope, name)
+        self._prepare(node)
+        properties = dict(scope.properties)
         spec = self._planner.plan(
             node,
             Result(fn, operation, call_site),
             chosen,
             name=name,
-            properties={},
+            properties=properties,
             max_result_bytes=self._config.max_result_bytes,
         )
         handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
-        with self.jobs.running(handle):
-            try:
-                handle.wait()
-            except (KeyboardInterrupt, SystemExit):
-                handle.cancel("interrupted")
-                _wait_for_the_end(handle)
-                raise
+        self.jobs.wait(handle, name, properties, scope)
         return [results[partition] for partition in chosen]
+
+    def cancellable(self, cancellation: Any) -> contextlib.AbstractContextManager[None]:
+        """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
+        return self._cancellable(cancellation)
 
     def _prepare(self, node: Node) -> None:
         for each in ancestors(node):
@@ -571,59 +571,6 @@ class Context(JobRunner):
     def remove_listener(self, listener: Listener) -> None:
         """Hand it no more events."""
         self._bus.remove_listener(listener)
-
-
-class Jobs:
-    """Jobs of one Context that are under way. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._handles: dict[JobId, JobHandle] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def active(self) -> tuple[JobId, ...]:
-        """Their numbers, oldest first."""
-        with self._lock:
-            return tuple(self._handles)
-
-    def cancel(self, job: int, reason: str = "cancelled by the user") -> None:
-        """Cancel one; its action raises ``errors.JobCancelled``. Harmless when it is over."""
-        with self._lock:
-            handle = self._handles.get(JobId(job))
-        if handle is not None:
-            handle.cancel(reason)
-
-    def cancel_all(self, reason: str = "cancelled by the user") -> None:
-        """Cancel every job of this Context."""
-        for job in self.active:
-            self.cancel(job, reason)
-
-    def running(self, handle: JobHandle) -> _Running:
-        """A context manager: the job is under way."""
-        return _Running(self, handle)
-
-    def __repr__(self) -> str:
-        return f"<Jobs: {len(self.active)} active>"
-
-
-class _Running:
-    def __init__(self, jobs: Jobs, handle: JobHandle) -> None:
-        self._jobs = jobs
-        self._handle = handle
-
-    def __enter__(self) -> None:
-        with self._jobs._lock:
-            self._jobs._handles[self._handle.job] = self._handle
-
-    def __exit__(self, *exc_info: object) -> None:
-        with self._jobs._lock:
-            self._jobs._handles.pop(self._handle.job, None)
-
-
-def _wait_for_the_end(handle: JobHandle) -> None:
-    """Let a cancelled job end, so that its slots are free when the prompt is back; not longer than a second."""
-    with contextlib.suppress(Exception):  # it was cancelled: that it says so is no news
-        handle.wait(_CANCEL_WAIT_S)
 
 
 def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:

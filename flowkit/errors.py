@@ -29,6 +29,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     +-- JobError                       a job that ended without a result
     |   +-- JobFailed                  a task failed for a reason outside user code
     |   +-- JobCancelled               somebody asked for it
+    |   +-- JobTimeout                 also a TimeoutError; its time was limited and is over
     |   +-- ExecutorsLost              nobody left to run on, or a task kept losing its executor
     |   +-- ShuffleLost                map output that could not be had again
     +-- ClusterError                   the cluster itself
@@ -173,6 +174,10 @@ class JobFailed(JobError):
 
 class JobCancelled(JobError):
     """The job was cancelled; carries ``reason``."""
+
+
+class JobTimeout(JobError, TimeoutError):
+    """A job was cancelled since the time that ``job_timeout`` gave it was over."""
 
 
 class ExecutorsLost(JobError):

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 _OWN = __file__.replace("\\", "/").rpartition("/lineage/")[0] + "/"
 
 
+_known: ContextVar[str] = ContextVar("flowkit_call_site", default="")
+
+
+@contextmanager
+def called_from(call_site: str) -> Iterator[None]:
+    """What a block does is laid to a call that is on another thread's stack."""
+    token = _known.set(call_site)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def find_call_site() -> str:
     """``<full path>:<line>`` of the caller outside flowkit; empty when there is none."""
+    if known := _known.get():
+        return known
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back

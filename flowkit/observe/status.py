@@ -49,6 +49,8 @@ class JobStatus:
     ended_at: float = 0.0
     outcome: str = "running"
     reason: str = ""
+    #: what the driver's thread had said: group, description, tags, and whatever else
+    properties: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -183,7 +185,9 @@ class StatusStore:
                 summary.jobs += 1
                 summary.skipped_stages += len(event.skipped)
                 stages = tuple(info.stage for info in event.stages)
-                self._jobs[event.job] = JobStatus(event.job, event.name, stages, event.skipped, event.time)
+                self._jobs[event.job] = JobStatus(
+                    event.job, event.name, stages, event.skipped, event.time, properties=event.properties
+                )
                 _forget_oldest(self._jobs, lambda job: bool(job.ended_at))
             case JobEnd():
                 self._running_jobs = max(0, self._running_jobs - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from flowkit.rdd.actions import Actions
+from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
 from flowkit.rdd.numeric import Numeric
 from flowkit.rdd.pairs import Pairs
@@ -16,7 +16,7 @@ from flowkit.rdd.wide import Wide
 T = TypeVar("T")
 
 
-class RDD(Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Actions[T], Numeric[T], Persistence[T]):
+class RDD(Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Numeric[T], Persistence[T]):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 
     Made by a ``Context`` and by transformations of other RDDs. Transformations are lazy and return new RDDs; actions run a job

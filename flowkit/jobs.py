@@ -1,0 +1,354 @@
+"""What a driver says about its jobs and does to them: properties, groups, tags, time limits, cancelling, looking one up.
+
+Runs in the driver. What is said holds for the thread (or asyncio task) that says it, by a context variable: each ``Context`` has its
+own, tasks of asyncio inherit it, and threads do when they are started with ``inheritable``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final, ParamSpec, TypeVar
+
+from flowkit.abc import JobHandle
+from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
+from flowkit.model.ids import AppId, JobId, StageId
+from flowkit.observe.status import JobStatus, StageStatus, StatusStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+GROUP: Final = "flowkit.job.group"
+DESCRIPTION: Final = "flowkit.job.description"
+TAGS: Final = "flowkit.job.tags"
+#: how long an action that gives up waits for the cluster to confirm, before it hands the prompt back
+CANCEL_WAIT_S = 1.0
+
+
+class Cancellation:
+    """Whether whoever started some actions wants them no more; jobs that they start later are not started at all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handles: list[JobHandle] = []
+        self.reason = ""
+
+    def add(self, handle: JobHandle) -> None:
+        """A job was started on its behalf."""
+        with self._lock:
+            self._handles.append(handle)
+            reason = self.reason
+        if reason:
+            handle.cancel(reason)
+
+    def cancel(self, reason: str) -> None:
+        """Cancel all jobs started so far and those to come."""
+        with self._lock:
+            self.reason = self.reason or reason
+            handles = tuple(self._handles)
+        for handle in handles:
+            handle.cancel(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What holds for the jobs that a thread starts now."""
+
+    properties: Mapping[str, str] = field(default_factory=dict)
+    #: on ``time.monotonic``; the nearest of those around
+    deadline: float | None = None
+    timeout_s: float = 0.0
+    cancellations: tuple[Cancellation, ...] = ()
+
+
+_scopes: contextvars.ContextVar[Mapping[AppId, _Scope]] = contextvars.ContextVar("flowkit_jobs", default=MappingProxyType({}))
+
+
+def inheritable(fn: Callable[P, R]) -> Callable[P, R]:
+    """A function that runs with what this thread has said about its jobs, in whatever thread it is called.
+
+    Taken when this is called, not when ``fn`` is.
+
+    Examples
+    --------
+    >>> import threading
+    >>> found = []
+    >>> with fc.job_group("nightly"):
+    ...     thread = threading.Thread(target=inheritable(lambda: found.append(fc.get_local_property("flowkit.job.group"))))
+    ...     thread.start()
+    ...     thread.join()
+    >>> found
+    ['nightly']
+    """
+    context = contextvars.copy_context()
+
+    @functools.wraps(fn)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        # A copy for each call: one context cannot be entered twice at a time.
+        return context.copy().run(fn, *args, **kwargs)
+
+    return run
+
+
+class JobScopes:
+    """What a ``Context`` lets a thread say about the jobs it starts."""
+
+    _app: AppId
+
+    def _scope(self) -> _Scope:
+        return _scopes.get().get(self._app) or _Scope()
+
+    def _enter(self, scope: _Scope) -> contextvars.Token[Mapping[AppId, _Scope]]:
+        return _scopes.set(MappingProxyType({**_scopes.get(), self._app: scope}))
+
+    @contextlib.contextmanager
+    def _within(self, scope: _Scope) -> Iterator[None]:
+        token = self._enter(scope)
+        try:
+            yield
+        finally:
+            _scopes.reset(token)
+
+    # -- for a block
+
+    def job_group(self, group: str, description: str = "") -> contextlib.AbstractContextManager[None]:
+        """Put the jobs of a block into a group, by which they can be listed and cancelled.
+
+        Examples
+        --------
+        >>> with fc.job_group("nightly", "counts of the day"):
+        ...     total = fc.range(3).count()
+        """
+        changes = {GROUP: _checked("group", group)}
+        if description:
+            changes[DESCRIPTION] = description
+        return self.job_properties(changes)
+
+    def job_tag(self, *tags: str) -> contextlib.AbstractContextManager[None]:
+        """Add tags to the jobs of a block; those of blocks around it hold too.
+
+        Examples
+        --------
+        >>> with fc.job_tag("adhoc"), fc.job_tag("ann"):
+        ...     sorted(fc.job_tags())
+        ['adhoc', 'ann']
+        """
+        together = self.job_tags() | {_checked_tag(tag) for tag in tags}
+        return self.job_properties({TAGS: ",".join(sorted(together))})
+
+    def job_description(self, text: str) -> contextlib.AbstractContextManager[None]:
+        """Describe the jobs of a block, for people.
+
+        Examples
+        --------
+        >>> with fc.job_description("warm up"):
+        ...     fc.range(3).count()
+        3
+        """
+        return self.job_properties({DESCRIPTION: text})
+
+    def job_properties(self, properties: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:
+        """Set properties of the jobs of a block: tasks read them as ``TaskContext.local_properties``, scheduling policies too.
+
+        Examples
+        --------
+        >>> with fc.job_properties({"team": "blue"}):
+        ...     fc.get_local_property("team")
+        'blue'
+        """
+        for name, value in properties.items():
+            _checked("property", name)
+            if not isinstance(value, str):
+                raise InvalidArgument(f"{name} = {value!r}: must be a str", name=name, value=value, allowed="a str")
+        scope = self._scope()
+        return self._within(replace(scope, properties=MappingProxyType({**scope.properties, **properties})))
+
+    def job_timeout(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:
+        """Limit the time of a block's actions, all together.
+
+        An action that is not over by then is cancelled and raises ``errors.JobTimeout``, which is a ``TimeoutError`` too. Of limits
+        within limits the nearest counts.
+
+        Examples
+        --------
+        >>> with fc.job_timeout(60):
+        ...     fc.range(3).count()
+        3
+        """
+        if not timeout_s > 0:
+            allowed = "a number of seconds above 0"
+            raise InvalidArgument(
+                f"timeout_s = {timeout_s!r}: must be {allowed}", name="timeout_s", value=timeout_s, allowed=allowed
+            )
+        scope = self._scope()
+        deadline = time.monotonic() + timeout_s
+        if scope.deadline is not None and scope.deadline < deadline:
+            return self._within(scope)
+        return self._within(replace(scope, deadline=deadline, timeout_s=float(timeout_s)))
+
+    def _cancellable(self, cancellation: Cancellation) -> contextlib.AbstractContextManager[None]:
+        """Let somebody cancel the jobs of a block."""
+        scope = self._scope()
+        return self._within(replace(scope, cancellations=(*scope.cancellations, cancellation)))
+
+    # -- from now on
+
+    def set_local_property(self, name: str, value: str | None) -> None:
+        """Set a property of the jobs that this thread starts from now on; None takes it away."""
+        scope = self._scope()
+        properties = {**scope.properties}
+        if value is None:
+            properties.pop(name, None)
+        else:
+            properties[_checked("property", name)] = str(value)
+        self._enter(replace(scope, properties=MappingProxyType(properties)))
+
+    def get_local_property(self, name: str) -> str | None:
+        """What ``name`` is for jobs that this thread starts now; None when it was not set."""
+        return self._scope().properties.get(name)
+
+    def add_job_tag(self, tag: str) -> None:
+        """Add a tag to the jobs that this thread starts from now on."""
+        self.set_local_property(TAGS, ",".join(sorted(self.job_tags() | {_checked_tag(tag)})))
+
+    def remove_job_tag(self, tag: str) -> None:
+        """Take a tag away again; harmless when it is not there."""
+        self.set_local_property(TAGS, ",".join(sorted(self.job_tags() - {_checked_tag(tag)})) or None)
+
+    def clear_job_tags(self) -> None:
+        """Take all tags away."""
+        self.set_local_property(TAGS, None)
+
+    def job_tags(self) -> frozenset[str]:
+        """Tags of the jobs that this thread starts now."""
+        return tags_of(self._scope().properties)
+
+
+def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
+    """The tags among a job's properties.
+
+    >>> sorted(tags_of({"flowkit.job.tags": "a,b"}))
+    ['a', 'b']
+    """
+    return frozenset(filter(None, properties.get(TAGS, "").split(",")))
+
+
+class Jobs:
+    """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
+
+    def __init__(self, status: StatusStore) -> None:
+        self._status = status
+        self._handles: dict[JobId, tuple[JobHandle, Mapping[str, str]]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> tuple[JobId, ...]:
+        """Numbers of those under way, oldest first."""
+        with self._lock:
+            return tuple(self._handles)
+
+    def ids_for_group(self, group: str | None) -> tuple[JobId, ...]:
+        """Numbers of a group's jobs, under way or remembered; None: of jobs without group."""
+        known = {job.job: job.properties.get(GROUP) for job in self._status.jobs()}
+        with self._lock:
+            known.update((job, properties.get(GROUP)) for job, (_, properties) in self._handles.items())
+        return tuple(sorted(job for job, of in known.items() if of == group))
+
+    def info(self, job: int) -> JobStatus | None:
+        """How a job is doing or did; None when it is unknown or forgotten."""
+        return next((each for each in self._status.jobs() if each.job == job), None)
+
+    def stage_info(self, stage: int) -> StageStatus | None:
+        """How the last attempt at a stage is doing or did; None when it is unknown or forgotten."""
+        return next((each for each in reversed(self._status.stages()) if each.stage == StageId(stage)), None)
+
+    def cancel(self, job: int, reason: str = "cancelled by the user") -> None:
+        """Cancel one; its action raises ``errors.JobCancelled``. Harmless when it is over."""
+        with self._lock:
+            found = self._handles.get(JobId(job))
+        if found is not None:
+            found[0].cancel(reason)
+
+    def cancel_group(self, group: str, reason: str = "its group was cancelled") -> None:
+        """Cancel a group's jobs that are under way."""
+        self._cancel_where(lambda properties: properties.get(GROUP) == group, reason)
+
+    def cancel_tag(self, tag: str, reason: str = "its tag was cancelled") -> None:
+        """Cancel jobs with a tag that are under way."""
+        self._cancel_where(lambda properties: tag in tags_of(properties), reason)
+
+    def cancel_all(self, reason: str = "cancelled by the user") -> None:
+        """Cancel every job of this Context."""
+        self._cancel_where(lambda _: True, reason)
+
+    def _cancel_where(self, chosen: Callable[[Mapping[str, str]], bool], reason: str) -> None:
+        with self._lock:
+            handles = [handle for handle, properties in self._handles.values() if chosen(properties)]
+        for handle in handles:
+            handle.cancel(reason)
+
+    def wait(self, handle: JobHandle, name: str, properties: Mapping[str, str], scope: Any) -> None:
+        """Wait for a job that was just submitted, as what was said about it asks for."""
+        with self._lock:
+            self._handles[handle.job] = handle, properties
+        try:
+            for cancellation in scope.cancellations:
+                cancellation.add(handle)
+            remaining = None if scope.deadline is None else max(0.0, scope.deadline - time.monotonic())
+            try:
+                handle.wait(remaining)
+            except TimeoutError:
+                if remaining is None or time.monotonic() < scope.deadline:
+                    raise  # the user's own
+                handle.cancel("its time is over")
+                _wait_for_the_end(handle)
+                raise JobTimeout(
+                    f"job {handle.job} ({name}) was not over {scope.timeout_s:g} s after job_timeout began, and was cancelled",
+                    job=handle.job,
+                    timeout_s=scope.timeout_s,
+                ) from None
+            except (KeyboardInterrupt, SystemExit):
+                handle.cancel("interrupted")
+                _wait_for_the_end(handle)
+                raise
+        finally:
+            with self._lock:
+                self._handles.pop(handle.job, None)
+
+    def __repr__(self) -> str:
+        return f"<Jobs: {len(self.active)} active>"
+
+
+def check_wanted(scope: Any, name: str) -> None:
+    """Raise when nobody wants the job that is about to be submitted any more."""
+    for cancellation in scope.cancellations:
+        if cancellation.reason:
+            raise JobCancelled(f"{name}: {cancellation.reason}")
+    if scope.deadline is not None and time.monotonic() >= scope.deadline:
+        raise JobTimeout(
+            f"{name} was not started: the {scope.timeout_s:g} s of job_timeout are over", job=None, timeout_s=scope.timeout_s
+        )
+
+
+def _wait_for_the_end(handle: JobHandle) -> None:
+    """Let a cancelled job end, so that its slots are free when the prompt is back; not longer than a second."""
+    with contextlib.suppress(Exception):  # it was cancelled: that it says so is no news
+        handle.wait(CANCEL_WAIT_S)
+
+
+def _checked(what: str, name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise InvalidArgument(f"{what} = {name!r}: must be a str that is not empty", name=what, value=name, allowed="a str")
+    return name
+
+
+def _checked_tag(tag: Any) -> str:
+    if "," in _checked("tag", tag):
+        raise InvalidArgument(f"tag = {tag!r}: must have no comma", name="tag", value=tag, allowed="a str without comma")
+    return str(tag)
