@@ -57,7 +57,7 @@ def test_reducers_fetch_what_lies_on_the_other_host(two_hosts, story: Story):
         fc.add_listener(story)
         assert counts(fc).collect_as_map() == EXPECTED
         story.wait_until_jobs_ended()
-    hosts = {event.host for event in story.of(ev.ExecutorAdded)}
+        hosts = {executor.host for executor in fc.status.executors()}
     assert len(hosts) == 2
     metrics = [end.metrics for end in story.of(ev.TaskEnd)]
     assert sum(each.shuffle_remote_bytes for each in metrics) > 0
