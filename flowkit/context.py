@@ -23,6 +23,7 @@ from flowkit.abc import ClusterLink, JobRunner, Listener
 from flowkit.config import Config
 from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
 from flowkit.execution.accumulators import Accumulator, Accumulators
+from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.jobs import Jobs, JobScopes, check_wanted
 from flowkit.lineage import closures
@@ -276,13 +277,14 @@ class Context(JobScopes, JobRunner):
         spans: list[tuple[int, int]] = []
         pieces: list[bytes] = []
         offset = 0
-        for index in range(parts):
-            piece = closures.dumps_rows(list(rows[index * size // parts : (index + 1) * size // parts]))
-            pieces.append(piece)
-            spans.append((offset, len(piece)))
-            offset += len(piece)
+        with closures.carrying() as carried:
+            for index in range(parts):
+                piece = closures.dumps_rows(list(rows[index * size // parts : (index + 1) * size // parts]))
+                pieces.append(piece)
+                spans.append((offset, len(piece)))
+                offset += len(piece)
         content = self._link.put_content(b"".join(pieces))
-        return self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content,))
+        return self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content, *carried.values()))
 
     def range(self, start: int, stop: int | None = None, step: int = 1, *, num_partitions: int | None = None) -> RDD[int]:
         """Integers as of the builtin ``range``, never listed.
@@ -419,6 +421,28 @@ class Context(JobScopes, JobRunner):
         return union_all(first, [first._other("rdds", other) for other in others])
 
     # -- beside the rows
+
+    def broadcast(self, value: T) -> Broadcast[T]:
+        """Send a value to executors once a host, for tasks to read by ``value``; in closures and rows only its name travels.
+
+        Raises
+        ------
+        errors.ClosureError
+            It holds what can't be pickled, a Context or an RDD among others.
+
+        Notes
+        -----
+        Cost: pickles the value now. Beyond 32 kB it is put on one host, others fetch it from there when a task of theirs reads it;
+        each executor process holds one copy as long as a stage that uses it is known there.
+
+        Examples
+        --------
+        >>> table = fc.broadcast({"a": 1})
+        >>> fc.parallelize(["a", "b"]).map(lambda key: table.value.get(key, 0)).collect()
+        [1, 0]
+        """
+        self._check_open()
+        return Broadcast(value, self._link.put_content(pickled(value)))
 
     def accumulator(self, initial: T, *, name: str = "", merge: Callable[[T, T], T] = add) -> Accumulator[T]:
         """A value that tasks add to and the driver reads.

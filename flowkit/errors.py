@@ -16,6 +16,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
+    |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- LimitExceeded                  a stated limit, its setting named
@@ -100,6 +101,10 @@ class PipedCommandFailed(UserError):
 
 class AccumulatorMisused(UserError, RuntimeError):
     """An accumulator was used where or as it cannot be."""
+
+
+class BroadcastDestroyed(UserError, RuntimeError):
+    """A broadcast was used after ``destroy``."""
 
 
 class ClosureError(UserError, TypeError):

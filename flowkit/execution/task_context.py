@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from flowkit.errors import InternalError, TaskListenersFailed
-from flowkit.model.ids import AppId, AttemptId, PartitionIndex, StageId
+from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 
 CompletionListener = Callable[["TaskContext"], object]
@@ -56,6 +57,7 @@ class TaskContext:
     __slots__ = (
         "_acquire_commit",
         "_completion_listeners",
+        "_content_path",
         "_failure",
         "_failure_listeners",
         "_is_completed",
@@ -89,6 +91,7 @@ class TaskContext:
         metrics: TaskMetrics,
         is_interrupted: Callable[[], bool] = lambda: False,
         acquire_commit: Callable[[], None] | None = None,
+        content_path: Callable[[ContentId], Path] | None = None,
     ) -> None:
         self.app_id = app_id
         self.stage_id = stage_id
@@ -103,6 +106,7 @@ class TaskContext:
         self.resources: Mapping[str, tuple[str, ...]] = {}
         self._is_interrupted = is_interrupted
         self._acquire_commit = acquire_commit
+        self._content_path = content_path
         # Listeners may be registered from threads the task itself started.
         self._lock = threading.Lock()
         #: by the keys of accumulators: their names, and what this task adds (see ``execution.accumulators``)
@@ -146,6 +150,12 @@ class TaskContext:
         if self._acquire_commit is None:
             raise InternalError("a task context that travelled cannot commit")
         self._acquire_commit()
+
+    def content_path(self, content: ContentId) -> Path:
+        """The file that holds some content of the application on this host, fetched if need be."""
+        if self._content_path is None:
+            raise InternalError("a task context that travelled reads no content")
+        return self._content_path(content)
 
     # -- listeners
 

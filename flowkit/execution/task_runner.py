@@ -199,6 +199,7 @@ class _Task:
             metrics=attempt.metrics,
             is_interrupted=lambda: attempt.switch.reason is not None,
             acquire_commit=acquire_commit,
+            content_path=content.path,
         )
         set_current(self.context)
 

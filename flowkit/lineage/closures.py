@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from operator import itemgetter
 from types import FunctionType, MethodType, ModuleType
@@ -17,12 +19,36 @@ import cloudpickle
 from flowkit.errors import ClosureError
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
+from flowkit.model.ids import ContentId
+from flowkit.model.job_spec import Content
 
 #: How far the walk goes: deep enough for any sane closure, bounded on any other.
 _MAX_DEPTH = 12
 _MAX_VISITS = 5_000
 _MAX_PARTS = 200
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type, ModuleType)
+
+
+#: contents that what is being pickled names; None while nobody wants to know
+_carried: ContextVar[dict[ContentId, Content] | None] = ContextVar("flowkit_carried", default=None)
+
+
+@contextmanager
+def carrying() -> Iterator[dict[ContentId, Content]]:
+    """Gather the contents that are named by what a block pickles: executors need them besides."""
+    carried: dict[ContentId, Content] = {}
+    token = _carried.set(carried)
+    try:
+        yield carried
+    finally:
+        _carried.reset(token)
+
+
+def note_carried(content: Content) -> None:
+    """What is being pickled names this content."""
+    carried = _carried.get()
+    if carried is not None and content.inline is None:
+        carried[content.id] = content
 
 
 def dumps(program: StageProgram) -> bytes:

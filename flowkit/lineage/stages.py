@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from flowkit.errors import ClosureTooLarge
-from flowkit.lineage.closures import describe_largest
+from flowkit.lineage.closures import carrying, describe_largest
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, JobId, PartitionIndex, RddId, ShuffleId, StageId
@@ -161,8 +161,8 @@ class Planner:
         self._stage_ids = count()
         self._job_ids = count()
         self._stage_of: dict[ShuffleId, StageId] = {}
-        #: pickled programs of map stages, with the cached RDDs they were pickled for
-        self._programs: dict[ShuffleId, tuple[tuple[RddId, ...], Content]] = {}
+        #: pickled programs of map stages, with the cached RDDs they were pickled for and the contents they name
+        self._programs: dict[ShuffleId, tuple[tuple[RddId, ...], Content, tuple[Content, ...]]] = {}
 
     def plan(
         self,
@@ -201,20 +201,21 @@ class Planner:
         shuffle = stage.writes
         total = stage.root.num_partitions
         hosts = _preferred_hosts(stage)
+        program, carried = self._program(stage, result)
         return StageSpec(
             stage=StageId(next(self._stage_ids)) if shuffle is None else self._stage_id(shuffle.id),
             name=stage.root.label,
             kind=StageKind.RESULT if shuffle is None else StageKind.MAP,
             num_partitions=total,
             partitions=tuple(PartitionIndex(p) for p in (partitions if shuffle is None else range(total))),
-            program=self._program(stage, result),
+            program=program,
             parents=parent_shuffles(stage),
             shuffle=None if shuffle is None else shuffle.id,
             num_reducers=0 if shuffle is None else shuffle.partitioner.num_partitions,
             determinism=stage.root.determinism,
             cached=cached_inputs(stage),
             preferred_hosts=hosts,
-            attachments=tuple({each.id: each for node in stage.nodes for each in node.attachments}.values()),
+            attachments=tuple({each.id: each for node in stage.nodes for each in (*node.attachments, *carried)}.values()),
             operations=tuple(node.operation for node in stage.nodes[-50:]),
         )
 
@@ -223,13 +224,15 @@ class Planner:
         # Atomic: of two threads that plan the same shuffle one wins, and an unused number is no loss.
         return known if known is not None else self._stage_of.setdefault(shuffle, StageId(next(self._stage_ids)))
 
-    def _program(self, stage: StageCut, result: Result) -> Content:
+    def _program(self, stage: StageCut, result: Result) -> tuple[Content, tuple[Content, ...]]:
+        """The pickled program, and large contents that it names."""
         cached = tuple(node.id for node in stage.nodes if node.cached)
         known = self._programs.get(stage.writes.id) if stage.writes is not None else None
         if known is not None and known[0] == cached:
-            return known[1]
+            return known[1], known[2]
         program = program_of(stage, result)
-        data = self._dumps(program)
+        with carrying() as carried:
+            data = self._dumps(program)
         if len(data) > self._max_closure_bytes:
             raise ClosureTooLarge(
                 f"the pickled functions of the stage of {stage.root.label} are {len(data):,} bytes, more than "
@@ -241,8 +244,8 @@ class Planner:
             )
         content = self._put(data)
         if stage.writes is not None:
-            self._programs[stage.writes.id] = cached, content
-        return content
+            self._programs[stage.writes.id] = cached, content, tuple(carried.values())
+        return content, tuple(carried.values())
 
 
 def _preferred_hosts(stage: StageCut) -> dict[PartitionIndex, tuple[str, ...]]:

@@ -83,3 +83,20 @@ def test_large_closures_and_results_travel_between_hosts(two_hosts):
         assert sizes == [len(payload) + i for i in range(8)]
         big = fc.range(4, num_partitions=4).map(lambda i: payload).collect()
         assert big == [payload] * 4
+
+
+def test_a_broadcast_reaches_the_other_host_and_leaves_the_driver_once(two_hosts, tmp_path: Path):
+    table = {number: "x" * 100 for number in range(20_000)}
+    with fk.Context(two_hosts, progress="off") as fc:
+        sent = fc.broadcast(table)
+        rows = fc.range(12, num_partitions=12).map(lambda x: len(sent.value) + x)
+        assert rows.collect() == [20_000 + x for x in range(12)]
+        held = [path.stat().st_size for path in tmp_path.glob("*/*/content/*")]
+        assert held.count(sent.size_bytes) == 2, "one copy a host"
+
+
+def test_a_broadcast_in_rows_is_found_by_a_stage_that_did_not_name_it(two_hosts):
+    with fk.Context(two_hosts, progress="off") as fc:
+        sent = fc.broadcast(["x" * 100] * 20_000)
+        pairs = fc.parallelize([(n, sent) for n in range(6)], 1).partition_by(4)
+        assert sum(pairs.map(lambda pair: len(pair[1].value)).collect()) == 6 * 20_000

@@ -1,0 +1,147 @@
+"""A value that every task may read, sent once a host: in closures and rows only its name travels.
+
+A ``Broadcast`` lives in the driver. In a task there is a handle in its place, which reads the bytes from the host's content store,
+fetched from another host at first need, and unpickles them once a process: all handles of one value share it, and when the last of
+them is gone, with the last stage that used it, so is the value.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import weakref
+from typing import Any, Generic, TypeVar
+
+import cloudpickle
+
+from flowkit.errors import BroadcastDestroyed, ClosureError, InternalError
+from flowkit.execution.task_context import TaskContext
+from flowkit.lineage.closures import find_unpicklable, note_carried
+from flowkit.model.ids import ContentId
+from flowkit.model.job_spec import Content
+
+T = TypeVar("T")
+
+
+class Broadcast(Generic[T]):
+    """A value that tasks read by ``value``. Made by ``Context.broadcast``; immutable, thread-safe.
+
+    Examples
+    --------
+    >>> names = fc.broadcast({1: "one", 2: "two"})
+    >>> fc.parallelize([2, 1]).map(lambda n: names.value[n]).collect()
+    ['two', 'one']
+    """
+
+    __slots__ = ("_content", "_destroyed", "_value")
+
+    def __init__(self, value: T, content: Content) -> None:
+        self._value: T | None = value
+        self._content = content
+        self._destroyed = False
+
+    @property
+    def value(self) -> T:
+        """The value; what tasks do to their copies is seen by nobody else on purpose."""
+        self._check()
+        return self._value  # type: ignore[return-value]
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size as it travels."""
+        return self._content.size_bytes
+
+    def destroy(self) -> None:
+        """Let go of the value here, and refuse to send it to any job from now on. Jobs under way are not concerned. Idempotent."""
+        self._destroyed = True
+        self._value = None
+
+    def _check(self) -> None:
+        if self._destroyed:
+            raise BroadcastDestroyed(f"broadcast {self._content.id[:8]} was destroyed and cannot be used any more")
+
+    def __reduce__(self) -> tuple[type[TaskBroadcast], tuple[Content]]:
+        self._check()
+        note_carried(self._content)
+        return TaskBroadcast, (self._content,)
+
+    def __repr__(self) -> str:
+        state = ", destroyed" if self._destroyed else ""
+        return f"<Broadcast {self._content.id[:8]} of {self._content.size_bytes:,} bytes{state}>"
+
+
+class _Shared:
+    """A value in one process, unpickled by whoever needs it first."""
+
+    __slots__ = ("__weakref__", "loaded", "lock", "value")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.loaded = False
+        self.value: Any = None
+
+
+_shared: weakref.WeakValueDictionary[ContentId, _Shared] = weakref.WeakValueDictionary()
+_sharing = threading.Lock()
+
+
+class TaskBroadcast:
+    """What a broadcast is inside a task."""
+
+    __slots__ = ("_content", "_shared")
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        with _sharing:
+            shared = _shared.get(content.id)
+            if shared is None:
+                shared = _shared[content.id] = _Shared()
+        self._shared = shared
+
+    @property
+    def value(self) -> Any:
+        """The value, one in a process; treat it as read-only."""
+        shared = self._shared
+        if not shared.loaded:
+            # Held over a fetch on purpose: whoever else wants the value waits for the very same bytes.
+            with shared.lock:
+                if not shared.loaded:
+                    shared.value = pickle.loads(self._read())
+                    shared.loaded = True
+        return shared.value
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size as it travelled."""
+        return self._content.size_bytes
+
+    def _read(self) -> bytes:
+        if self._content.inline is not None:
+            return self._content.inline
+        context = TaskContext.get()
+        if context is None:
+            raise InternalError("a broadcast is read inside tasks, or by the driver that made it")
+        return context.content_path(self._content.id).read_bytes()
+
+    def __reduce__(self) -> tuple[type[TaskBroadcast], tuple[Content]]:
+        return TaskBroadcast, (self._content,)
+
+    def __repr__(self) -> str:
+        return f"<Broadcast {self._content.id[:8]} in a task>"
+
+
+def pickled(value: Any) -> bytes:
+    """A value as it travels.
+
+    Raises
+    ------
+    errors.ClosureError
+        It holds something that can't be pickled, such as a Context or an RDD; names the path to it.
+    """
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        found = find_unpicklable(value)
+        path, reason = ([], error) if found is None else (found[0], found[2])
+        raise ClosureError(f"the value can't be broadcast: {' -> '.join(path)}: {reason}", path=" -> ".join(path)) from None
+    return data
