@@ -36,6 +36,7 @@ from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
 from flowkit.rdd.checks import check_callable, check_codec, check_int, check_on_driver
+from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
 from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, list_files, pack_files, plan_splits
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Context(JobScopes, JobRunner):
+class Context(JobScopes, FileSources, JobRunner):
     """A driver's session on a cluster.
 
     Parameters

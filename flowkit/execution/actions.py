@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain, count, islice
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from flowkit.errors import InternalError
-from flowkit.execution.task_context import TaskContext
 from flowkit.lineage.partitioners import PartitionSample, sample_partition
 
 
@@ -208,35 +206,3 @@ class NumberRows:
         if self.starts is None:
             raise InternalError("rows were to be numbered before partitions were counted")
         return zip(rows, count(self.starts[partition]), strict=False)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteText:
-    """One line a row into ``part-00000``: written beside, then renamed when the scheduler says this attempt may."""
-
-    directory: str
-    encoding: str
-
-    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
-        context = TaskContext.get()
-        if context is None:
-            raise InternalError("text is written by tasks")
-        target = Path(self.directory) / f"part-{partition:05d}"
-        beside = Path(self.directory) / "_temporary" / f"{target.name}-{context.task_attempt_id}"
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("w", encoding=self.encoding, newline="\n") as file:
-                for row in rows:
-                    if isinstance(row, bytes):
-                        file.flush()  # what was encoded so far comes before it
-                        file.buffer.write(row)
-                        file.write("\n")
-                    else:
-                        file.write(f"{row}\n")
-            context.acquire_commit()
-            size = beside.stat().st_size
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-        context.metrics.output_bytes += size
-        return size

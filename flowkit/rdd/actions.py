@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import heapq
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import reduce
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, TypeVar
 
-from flowkit.errors import EmptyRdd, OutputExists
+from flowkit.errors import EmptyRdd
 from flowkit.execution.actions import (
     AsRows,
     ExtremeRow,
@@ -25,7 +22,6 @@ from flowkit.execution.actions import (
     TakeRows,
     ToBranch,
     TopRows,
-    WriteText,
     collect_rows,
     count_equal_rows,
     count_rows,
@@ -36,7 +32,7 @@ from flowkit.execution.elements import same
 from flowkit.lineage.kernels import AggregationKind, Aggregator, Map, MapPartitions
 from flowkit.lineage.partitioners import PlacePartitioner
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable, check_codec, check_int
+from flowkit.rdd.checks import check_callable, check_int
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -439,47 +435,6 @@ class Actions(Base[T]):
         """
         check_callable("fn", fn)
         self._run(ForeachPartition(fn), "foreach_partition")
-
-    def save_as_text(self, path: str | Path, *, encoding: str = "utf-8") -> None:
-        r"""Write one line an element (``bytes`` as they are, ``str`` of others) into files ``part-00000`` and on in a new directory.
-
-        Parameters
-        ----------
-        path
-            A directory that does not exist yet, on a file system that driver and executors share.
-        encoding
-            Of the files.
-
-        Raises
-        ------
-        errors.OutputExists
-            At the call, when something is there; also a FileExistsError.
-
-        Notes
-        -----
-        Cost: one job. Of several attempts at a partition one becomes visible, by rename; ``_SUCCESS`` is written when all are
-        there. A job that fails leaves nothing.
-
-        Examples
-        --------
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     fc.range(3, num_partitions=1).save_as_text(f"{place}/out")
-        ...     pathlib.Path(place, "out", "part-00000").read_text()
-        '0\n1\n2\n'
-        """
-        directory = Path(path).absolute()
-        if directory.exists():
-            raise OutputExists(f"{directory} exists already; remove it or choose another place", path=str(directory))
-        check_codec("encoding", encoding, codecs.lookup)
-        directory.mkdir(parents=True)
-        try:
-            self._run(WriteText(str(directory), encoding), "save_as_text")
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        shutil.rmtree(directory / "_temporary", ignore_errors=True)
-        (directory / "_SUCCESS").touch()
 
 
 def _added_up(counts: Iterable[dict[Any, int]]) -> dict[Any, int]:

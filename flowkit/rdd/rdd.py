@@ -11,12 +11,13 @@ from flowkit.rdd.pairs import Pairs
 from flowkit.rdd.persistence import Persistence
 from flowkit.rdd.sampling import Sampling
 from flowkit.rdd.shapes import Shapes
+from flowkit.rdd.sinks import Sinks
 from flowkit.rdd.wide import Wide
 
 T = TypeVar("T")
 
 
-class RDD(Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Numeric[T], Persistence[T]):
+class RDD(Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Numeric[T], Sinks[T], Persistence[T]):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 
     Made by a ``Context`` and by transformations of other RDDs. Transformations are lazy and return new RDDs; actions run a job

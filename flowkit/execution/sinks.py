@@ -1,0 +1,341 @@
+"""Partitions into files: one file an attempt, beside the place it is meant for; renamed when the scheduler says that this attempt may.
+
+Runs on slot threads. Formats are plain data with one method, ``write(rows, path)``; all else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, Protocol
+from urllib.parse import quote
+
+from flowkit.errors import InternalError
+from flowkit.execution.records import short
+from flowkit.execution.task_context import TaskContext
+
+#: rows made into one batch, one pickle, one row group's piece
+_ROWS_AT_ONCE = 8_192
+
+
+class FileFormat(Protocol):
+    """How rows become a file."""
+
+    @property
+    def extension(self) -> str:
+        """Of the file's name, with its dot."""
+        ...
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """Write all rows to a new file; returns how many there were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFiles:
+    """Writes each partition into ``directory / name-00000.extension``."""
+
+    directory: str
+    name: str
+    format: FileFormat
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
+        """Bytes written."""
+        context = TaskContext.get()
+        if context is None:
+            raise InternalError("files are written by tasks")
+        target = Path(self.directory) / f"{self.name}-{partition:05d}{self.format.extension}"
+        beside = Path(self.directory) / "_temporary" / f"{target.name}-{context.task_attempt_id}"
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            count = self.format.write(rows, beside)
+            context.acquire_commit()
+            size = beside.stat().st_size
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        context.metrics.output_bytes += size
+        context.metrics.output_rows += count
+        return size
+
+
+def _opened(path: Path, compression: str | None) -> IO[bytes]:
+    opened: Any = gzip.open(path, "wb", compresslevel=6) if compression == "gzip" else path.open("wb")  # noqa: SIM115 - closed by the caller
+    file: IO[bytes] = opened
+    return file
+
+
+def _suffix(compression: str | None) -> str:
+    return ".gz" if compression == "gzip" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """A line an element: ``bytes`` as they are, ``str`` of others."""
+
+    encoding: str
+    compression: str | None = None
+
+    @property
+    def extension(self) -> str:
+        """None but that of the compression."""
+        return _suffix(self.compression)
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        count = 0
+        with _opened(path, self.compression) as file:
+            for row in rows:
+                file.write(row if isinstance(row, bytes) else str(row).encode(self.encoding))
+                file.write(b"\n")
+                count += 1
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLinesFormat:
+    """A JSON value a line."""
+
+    compression: str | None = None
+
+    @property
+    def extension(self) -> str:
+        """``.jsonl``, compressed or not."""
+        return ".jsonl" + _suffix(self.compression)
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        count = 0
+        with _opened(path, self.compression) as file:
+            for row in rows:
+                try:
+                    line = encode(row)
+                except (TypeError, ValueError) as error:
+                    raise TypeError(f"cannot write {short(row)} as JSON: {error}") from None
+                file.write(line.encode() + b"\n")
+                count += 1
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFormat:
+    """Comma separated values: of mappings the columns asked for, of sequences all."""
+
+    columns: tuple[str, ...] | None
+    header: bool
+    delimiter: str
+    encoding: str
+    compression: str | None = None
+
+    @property
+    def extension(self) -> str:
+        """``.csv``, compressed or not."""
+        return ".csv" + _suffix(self.compression)
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        import io
+
+        count = 0
+        columns = self.columns
+        with _opened(path, self.compression) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file:
+            writer = csv.writer(file, delimiter=self.delimiter)
+            for row in rows:
+                if columns is None and isinstance(row, Mapping):
+                    columns = tuple(row)
+                if not count and self.header and columns is not None:
+                    writer.writerow(columns)
+                writer.writerow(self._fields(row, columns))
+                count += 1
+            if not count and self.header and columns is not None:
+                writer.writerow(columns)
+        return count
+
+    def _fields(self, row: Any, columns: tuple[str, ...] | None) -> Sequence[Any]:
+        if isinstance(row, Mapping):
+            if unknown := row.keys() - set(columns or ()):
+                raise TypeError(f"{short(row)} has fields that are no columns: {', '.join(sorted(map(str, unknown)))}")
+            return [row.get(column) for column in columns or ()]
+        if not isinstance(row, list | tuple) or (columns is not None and len(row) != len(columns)):
+            wanted = "a mapping or a sequence" + ("" if columns is None else f" of {len(columns)}")
+            raise TypeError(f"cannot write {short(row)} as CSV: needs {wanted}")
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class PickleFormat:
+    """Pickled lists of rows, one after another."""
+
+    @property
+    def extension(self) -> str:
+        """``.pickle``."""
+        return ".pickle"
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        count = 0
+        with path.open("wb") as file:
+            while batch := list(islice(rows, _ROWS_AT_ONCE)):
+                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+                count += len(batch)
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFormat:
+    """Parquet of mappings, or of Arrow record batches and tables."""
+
+    schema: Any
+    compression: str
+
+    @property
+    def extension(self) -> str:
+        """``.parquet``."""
+        return ".parquet"
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        import pyarrow.parquet as pq
+
+        tables = as_tables(rows, self.schema)
+        first = next(tables, None)
+        if first is None:
+            if self.schema is not None:
+                pq.write_table(self.schema.empty_table(), path, compression=self.compression)
+            else:
+                path.touch()  # replaced by nothing: see ``WriteParquetDirectories``
+            return 0
+        with pq.ParquetWriter(path, first.schema, compression=self.compression) as writer:
+            count = 0
+            for table in chain((first,), tables):
+                writer.write_table(table)
+                count += table.num_rows
+        return count
+
+
+def as_tables(rows: Iterator[Any], schema: Any) -> Iterator[Any]:
+    """Arrow tables of rows, which are mappings, record batches or tables; all of the schema given, or of the first one's."""
+    import pyarrow as pa
+
+    for first in rows:
+        if isinstance(first, pa.RecordBatch | pa.Table):
+            for each in chain((first,), rows):
+                table = pa.Table.from_batches([each]) if isinstance(each, pa.RecordBatch) else each
+                schema = schema or table.schema
+                yield _cast(table, schema)
+            return
+        everything = chain((first,), rows)
+        while batch := list(islice(everything, _ROWS_AT_ONCE)):
+            table = _table_of(batch, schema)
+            schema = schema or table.schema
+            yield table
+        return
+
+
+def _cast(table: Any, schema: Any) -> Any:
+    if table.schema.equals(schema):
+        return table
+    try:
+        return table.select(schema.names).cast(schema)
+    except (KeyError, ValueError, TypeError) as error:
+        raise TypeError(f"a table of {table.schema.names} does not fit the schema of the others: {error}") from None
+
+
+def _table_of(batch: list[Any], schema: Any) -> Any:
+    import pyarrow as pa
+
+    for row in batch:
+        if not isinstance(row, Mapping):
+            raise TypeError(f"cannot write {short(row)} as a row of columns: needs a mapping, a RecordBatch or a Table")
+        if schema is not None and (unknown := row.keys() - set(schema.names)):
+            raise TypeError(
+                f"{short(row)} has fields that the schema has not: {', '.join(sorted(map(str, unknown)))}; give schema=, or make "
+                "rows alike"
+            )
+    try:
+        return pa.Table.from_pylist(batch, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise TypeError(f"rows do not fit {'the schema' if schema is not None else 'together'}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteParquetDirectories:
+    """Writes each partition into directories ``column=value``, as Hive does: one file in each for a partition that has rows for it."""
+
+    directory: str
+    name: str
+    columns: tuple[str, ...]
+    format: ParquetFormat
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
+        """Bytes written."""
+        import shutil
+
+        import pyarrow.parquet as pq
+
+        context = TaskContext.get()
+        if context is None:
+            raise InternalError("files are written by tasks")
+        beside = Path(self.directory) / "_temporary" / f"{self.name}-{partition:05d}-{context.task_attempt_id}"
+        file_name = f"{self.name}-{partition:05d}{self.format.extension}"
+        writers: dict[tuple[Any, ...], Any] = {}
+        count = 0
+        try:
+            try:
+                for table in as_tables(rows, self.format.schema):
+                    count += table.num_rows
+                    for values, part in self._parts(table):
+                        writer = writers.get(values)
+                        if writer is None:
+                            place = beside.joinpath(*map(hive_directory, self.columns, values))
+                            place.mkdir(parents=True, exist_ok=True)
+                            writer = writers[values] = pq.ParquetWriter(
+                                place / file_name, part.schema, compression=self.format.compression
+                            )
+                        writer.write_table(part)
+            finally:
+                for writer in writers.values():
+                    writer.close()
+            context.acquire_commit()
+            size = 0
+            for file in sorted(beside.rglob(file_name)) if beside.exists() else ():
+                size += file.stat().st_size
+                target = Path(self.directory) / file.relative_to(beside)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        context.metrics.output_bytes += size
+        context.metrics.output_rows += count
+        return size
+
+    def _parts(self, table: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        import pyarrow as pa
+
+        missing = [column for column in self.columns if column not in table.schema.names]
+        if missing:
+            raise TypeError(
+                f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(table.schema.names)}"
+            )
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for place, values in enumerate(zip(*(table[column].to_pylist() for column in self.columns), strict=True)):
+            places.setdefault(values, []).append(place)
+        rest = table.drop_columns(list(self.columns))
+        for values, chosen in places.items():
+            yield values, rest.take(pa.array(chosen))
+
+
+def hive_directory(column: str, value: Any) -> str:
+    """The directory of one value of a column.
+
+    >>> hive_directory("day", "2026/11"), hive_directory("day", None)
+    ('day=2026%2F11', 'day=__HIVE_DEFAULT_PARTITION__')
+    """
+    return f"{column}=__HIVE_DEFAULT_PARTITION__" if value is None else f"{column}={quote(str(value), safe='')}"

@@ -1,0 +1,361 @@
+"""More that a Context reads: whole texts, JSON lines, CSV, Parquet, Arrow, pickles, records; tables in memory. Run on the driver, lazy."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flowkit.errors import InvalidArgument
+from flowkit.execution.file_readers import (
+    DecodeFile,
+    ReadArrow,
+    ReadCsv,
+    ReadFragments,
+    ReadRecords,
+    as_stream,
+    batches_of_stream,
+    is_not_blank,
+    parse_json_line,
+    read_pickles,
+    rows_of_batch,
+)
+from flowkit.rdd.checks import check_callable, check_codec, check_int
+from flowkit.storage.objects.local import list_files, pack_files
+
+if TYPE_CHECKING:
+    from flowkit.rdd.rdd import RDD
+
+T = TypeVar("T")
+
+
+class FileSources:
+    """Sources that are made of ``parallelize``, ``text_file`` and ``binary_files``."""
+
+    if TYPE_CHECKING:
+        # What the Context has.
+        def parallelize(self, elements: Iterable[T], num_partitions: int | None = None) -> RDD[T]: ...  # noqa: D102
+        def text_file(  # noqa: D102
+            self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+        ) -> RDD[str]: ...
+        def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
+        @property
+        def default_parallelism(self) -> int: ...  # noqa: D102
+
+    def whole_text_files(
+        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+    ) -> RDD[tuple[str, str]]:
+        """``(path, text)`` of whole files.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``binary_files``.
+        encoding, errors
+            As of the builtin ``open``.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job. A task holds one file at a time.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "a.txt").write_text("one two")
+        ...     fc.whole_text_files(place).values().collect()
+        ['one two']
+        """
+        check_codec("encoding", encoding, codecs.lookup)
+        check_codec("errors", errors, codecs.lookup_error)
+        return self.binary_files(path, min_partitions).map(DecodeFile(encoding, errors))
+
+    def read_json_lines(
+        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+    ) -> RDD[Any]:
+        r"""The JSON value of each line; blank lines are left out.
+
+        Parameters
+        ----------
+        path, min_partitions, encoding, errors
+            As for ``text_file``: compressed files too, and large ones are split.
+
+        Raises
+        ------
+        ValueError
+            From the task, for a line that is not JSON, shown.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "a.jsonl").write_text('{"n": 1}\n[2]\n')
+        ...     fc.read_json_lines(place).collect()
+        [{'n': 1}, [2]]
+        """
+        lines = self.text_file(path, min_partitions, encoding=encoding, errors=errors)
+        return lines.filter(is_not_blank).map(parse_json_line)
+
+    def read_csv(
+        self,
+        path: str | Path,
+        min_partitions: int | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        header: bool = True,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+        types: Mapping[str, Callable[[str], Any]] | None = None,
+    ) -> RDD[Any]:
+        r"""Rows of comma separated values: mappings by column, or tuples where there are no names.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``binary_files``; compressed files (gz, bz2, xz) too. A file is read by one task: a quoted field may hold line ends,
+            so nobody knows where rows begin before all before them were read.
+        columns
+            Names; None: each file's first line, if it has a ``header``.
+        header
+            Whether each file begins with a line of names.
+        delimiter
+            One character.
+        encoding
+            Of the files.
+        types
+            By column, what makes a value of a text (``int``, ``float``, ``datetime.fromisoformat``); an empty text becomes None. Columns
+            not named stay ``str``.
+
+        Raises
+        ------
+        ValueError
+            From the task, with file and line: too many or too few fields, broken quoting, a text that is no such value.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "a.csv").write_text("name,age\nann,31\n")
+        ...     fc.read_csv(place, types={"age": int}).collect()
+        [{'name': 'ann', 'age': 31}]
+        """
+        check_codec("encoding", encoding, codecs.lookup)
+        if len(delimiter) != 1:
+            raise InvalidArgument(
+                f"delimiter = {delimiter!r}: must be one character", name="delimiter", value=delimiter, allowed="one character"
+            )
+        for name, convert in (types or {}).items():
+            check_callable(f"types[{name!r}]", convert)
+        names = None if columns is None else tuple(columns)
+        if names is not None and (unknown := set(types or {}) - set(names)):
+            raise InvalidArgument(
+                f"types of {', '.join(sorted(unknown))}, which are no columns",
+                name="types",
+                value=types,
+                allowed=", ".join(names),
+            )
+        reader = ReadCsv(names, header, delimiter, encoding, dict(types or {}))
+        return self._paths(path, min_partitions).map_partitions(reader)
+
+    def read_parquet(
+        self,
+        path: str | Path,
+        *,
+        columns: Sequence[str] | None = None,
+        filters: Any = None,
+        batches: bool = False,
+        num_partitions: int | None = None,
+    ) -> RDD[Any]:
+        """Rows of Parquet files, as mappings or Arrow record batches.
+
+        Parameters
+        ----------
+        path
+            A file, or a directory of files, also of directories ``column=value`` as Hive lays them, which become columns.
+        columns
+            Those to read; None: all. Others are never read.
+        filters
+            Which rows: a ``pyarrow.compute.Expression``, or a list such as ``[("day", ">", 3)]``. What no row of a file or row group can
+            fulfil, by its statistics, is never read.
+        batches
+            Whether elements are ``pyarrow.RecordBatch`` instead of one mapping a row.
+        num_partitions
+            At most so many, of whole row groups; None: ``default_parallelism``.
+
+        Raises
+        ------
+        FileNotFoundError, errors.InvalidArgument
+            At the call: nothing is there, or a column is not.
+
+        Notes
+        -----
+        Cost: reads the files' footers now; no job. Time stamps keep their time zone, or its absence.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.range(10).map(lambda n: {"n": n, "even": n % 2 == 0}).save_as_parquet(f"{place}/out")
+        ...     fc.read_parquet(f"{place}/out", columns=["n"], filters=[("even", "=", True), ("n", ">", 3)]).collect()
+        [{'n': 4}, {'n': 6}, {'n': 8}]
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        import pyarrow.parquet as pq
+
+        place = Path(path).expanduser()
+        if not place.exists():
+            raise FileNotFoundError(f"nothing is at {place}")
+        dataset = ds.dataset(str(place), format="parquet", partitioning="hive" if place.is_dir() else None)
+        names = dataset.schema.names
+        unknown = [name for name in columns or () if name not in names]
+        if unknown:
+            raise InvalidArgument(
+                f"columns = {list(columns or ())!r}: there is no {', '.join(unknown)}",
+                name="columns",
+                value=columns,
+                allowed=", ".join(names),
+            )
+        if filters is not None and not isinstance(filters, ds.Expression):
+            filters = pq.filters_to_expression(filters)
+        try:
+            fragments = [
+                part for each in dataset.get_fragments(filter=filters) for part in each.split_by_row_group(filter=filters)
+            ]
+        except pa.ArrowInvalid as error:
+            raise InvalidArgument(f"filters: {error}", name="filters", value=filters, allowed=", ".join(names)) from None
+        wanted = self.default_parallelism if num_partitions is None else check_int("num_partitions", num_partitions, least=1)
+        reader = ReadFragments(dataset.schema, None if columns is None else tuple(columns), filters, batches)
+        return self.parallelize(fragments, max(1, min(wanted, len(fragments)))).map_partitions(reader)
+
+    def read_arrow(self, path: str | Path, *, batches: bool = False, min_partitions: int | None = None) -> RDD[Any]:
+        """Rows of Arrow IPC files or streams, as mappings or record batches.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``binary_files``.
+        batches
+            Whether elements are ``pyarrow.RecordBatch``.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pyarrow as pa, tempfile
+        >>> table = pa.table({"n": [1, 2]})
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     with pa.OSFile(f"{place}/a.arrow", "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        ...         writer.write_table(table)
+        ...     fc.read_arrow(place).collect()
+        [{'n': 1}, {'n': 2}]
+        """
+        return self._paths(path, min_partitions).map_partitions(ReadArrow(batches))
+
+    def pickle_file(self, path: str | Path, min_partitions: int | None = None) -> RDD[Any]:
+        """What ``save_as_pickle`` wrote.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``binary_files``.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job. Reading a pickle runs what is in it: read only what you trust.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.range(3).save_as_pickle(f"{place}/out")
+        ...     fc.pickle_file(f"{place}/out").collect()
+        [0, 1, 2]
+        """
+        return self._paths(path, min_partitions).map_partitions(read_pickles)
+
+    def binary_records(self, path: str | Path, record_bytes: int, min_partitions: int | None = None) -> RDD[bytes]:
+        """``bytes`` of one length, one after another in files.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``binary_files``.
+        record_bytes
+            Of each; 1 or more.
+
+        Raises
+        ------
+        ValueError
+            From the task, for a file that ends inside a record.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "a.bin").write_bytes(b"abcdef")
+        ...     fc.binary_records(place, 2).collect()
+        [b'ab', b'cd', b'ef']
+        """
+        reader = ReadRecords(check_int("record_bytes", record_bytes, least=1))
+        return self._paths(path, min_partitions).map_partitions(reader)
+
+    def from_arrow(self, table: Any, num_partitions: int | None = None, *, batches: bool = False) -> RDD[Any]:
+        """Rows of a ``pyarrow.Table`` or ``RecordBatch``, as mappings or record batches.
+
+        Notes
+        -----
+        Cost: pickles the table now; no job.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> fc.from_arrow(pa.table({"n": [1, 2], "s": ["a", None]})).collect()
+        [{'n': 1, 's': 'a'}, {'n': 2, 's': None}]
+        """
+        import pyarrow as pa
+
+        if isinstance(table, pa.RecordBatch):
+            table = pa.Table.from_batches([table])
+        if not isinstance(table, pa.Table):
+            raise TypeError(f"from_arrow takes a pyarrow Table or RecordBatch, not {type(table).__name__}")
+        parts = self.default_parallelism if num_partitions is None else check_int("num_partitions", num_partitions, least=1)
+        cuts = [table.num_rows * place // parts for place in range(parts + 1)]
+        pieces = [as_stream(table.slice(start, end - start)) for start, end in pairwise(cuts)]
+        found = self.parallelize(pieces, parts).flat_map(batches_of_stream)
+        return found if batches else found.flat_map(rows_of_batch)
+
+    def from_pandas(self, frame: Any, num_partitions: int | None = None, *, batches: bool = False) -> RDD[Any]:
+        """Rows of a pandas ``DataFrame``, as mappings or record batches; the index is left out unless it is a column.
+
+        Notes
+        -----
+        Cost: makes an Arrow table of it now; no job. Missing values become None, time zones stay.
+        """
+        import pyarrow as pa
+
+        if not hasattr(frame, "to_records"):
+            raise TypeError(f"from_pandas takes a DataFrame, not {type(frame).__name__}")
+        return self.from_arrow(pa.Table.from_pandas(frame, preserve_index=False), num_partitions, batches=batches)
+
+    def _paths(self, path: str | Path, min_partitions: int | None) -> RDD[str]:
+        files = list_files(path)
+        wanted = self.default_parallelism if min_partitions is None else check_int("min_partitions", min_partitions, least=1)
+        packed = pack_files(files, wanted) if files else ()
+        return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple)

@@ -1,0 +1,322 @@
+"""Actions that write files: all of a job's output appears at once, or none of it. Run on the driver."""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flowkit.errors import InvalidArgument, OutputExists
+from flowkit.execution.sinks import (
+    CsvFormat,
+    FileFormat,
+    JsonLinesFormat,
+    ParquetFormat,
+    PickleFormat,
+    TextFormat,
+    WriteFiles,
+    WriteParquetDirectories,
+)
+from flowkit.rdd.base import Base
+from flowkit.rdd.checks import check_codec
+
+T = TypeVar("T")
+
+_MODES = ("error", "overwrite", "append", "ignore")
+
+
+class Sinks(Base[T]):
+    """What writes.
+
+    Every ``save_as_...`` takes ``mode``: ``error`` refuses a place that exists, ``ignore`` does nothing then, ``append`` adds files with
+    names of their own, ``overwrite`` replaces what was there when all is written and not before. Files are written into a hidden
+    directory beside the place and take it by one rename (``append``: a rename a file), with an empty ``_SUCCESS`` that says that all is
+    there. Of several attempts at a partition one counts. A job that fails, is cancelled or loses its workers leaves nothing.
+    """
+
+    __slots__ = ()
+
+    def save_as_text(
+        self, path: str | Path, *, encoding: str = "utf-8", compression: str | None = None, mode: str = "error"
+    ) -> None:
+        r"""Write one line an element (``bytes`` as they are, ``str`` of others) into files ``part-00000`` and on.
+
+        Parameters
+        ----------
+        path
+            A directory, on a file system that driver and executors share.
+        encoding
+            Of the files.
+        compression
+            None or ``gzip``.
+        mode
+            What to do when something is there: ``error``, ``overwrite``, ``append``, ``ignore``; see ``Sinks``.
+
+        Raises
+        ------
+        errors.OutputExists
+            At the call, when something is there and ``mode`` is ``error``; also a FileExistsError.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.range(3, num_partitions=1).save_as_text(f"{place}/out")
+        ...     pathlib.Path(place, "out", "part-00000").read_text()
+        '0\n1\n2\n'
+        """
+        check_codec("encoding", encoding, codecs.lookup)
+        self._save(path, mode, "save_as_text", TextFormat(encoding, _checked_compression(compression)))
+
+    def save_as_json_lines(self, path: str | Path, *, compression: str | None = None, mode: str = "error") -> None:
+        """Write one JSON value a line into files ``part-00000.jsonl`` and on.
+
+        Parameters
+        ----------
+        path, compression, mode
+            As for ``save_as_text``.
+
+        Raises
+        ------
+        TypeError
+            From the task, for an element that JSON cannot say (NaN among others), named.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.parallelize([{"a": 1}, [2, "x"]]).save_as_json_lines(f"{place}/out")
+        ...     fc.read_json_lines(f"{place}/out").collect()
+        [{'a': 1}, [2, 'x']]
+        """
+        self._save(path, mode, "save_as_json_lines", JsonLinesFormat(_checked_compression(compression)))
+
+    def save_as_csv(
+        self,
+        path: str | Path,
+        *,
+        columns: Sequence[str] | None = None,
+        header: bool = True,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
+        compression: str | None = None,
+        mode: str = "error",
+    ) -> None:
+        """Write rows as comma separated values into files ``part-00000.csv`` and on.
+
+        Parameters
+        ----------
+        columns
+            Names in order. None: of mappings the fields of each file's first one; of sequences there are none then, and no header.
+        header
+            Whether each file begins with the names.
+        delimiter
+            One character.
+        path, encoding, compression, mode
+            As for ``save_as_text``.
+
+        Raises
+        ------
+        TypeError
+            From the task, for a row that does not fit the columns, named.
+
+        Notes
+        -----
+        Cost: one job.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.parallelize([{"a": 1, "b": "x"}]).save_as_csv(f"{place}/out")
+        ...     fc.read_csv(f"{place}/out").collect()
+        [{'a': '1', 'b': 'x'}]
+        """
+        check_codec("encoding", encoding, codecs.lookup)
+        _check_delimiter(delimiter)
+        names = None if columns is None else tuple(columns)
+        kind = CsvFormat(names, header, delimiter, encoding, _checked_compression(compression))
+        self._save(path, mode, "save_as_csv", kind)
+
+    def save_as_pickle(self, path: str | Path, *, mode: str = "error") -> None:
+        """Pickle elements into files ``part-00000.pickle`` and on, for ``Context.pickle_file``.
+
+        Parameters
+        ----------
+        path, mode
+            As for ``save_as_text``.
+
+        Notes
+        -----
+        Cost: one job. Reading a pickle runs what is in it: read only what you wrote.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.parallelize([(1, {2})]).save_as_pickle(f"{place}/out")
+        ...     fc.pickle_file(f"{place}/out").collect()
+        [(1, {2})]
+        """
+        self._save(path, mode, "save_as_pickle", PickleFormat())
+
+    def save_as_parquet(
+        self,
+        path: str | Path,
+        *,
+        schema: Any = None,
+        partition_by: Sequence[str] = (),
+        compression: str = "snappy",
+        mode: str = "error",
+    ) -> None:
+        """Write mappings, Arrow record batches or tables as Parquet into files ``part-00000.parquet`` and on.
+
+        Parameters
+        ----------
+        schema
+            A ``pyarrow.Schema``; None: that of each partition's first rows, which later ones must fit.
+        partition_by
+            Columns that become directories, ``day=2026-11-21/part-00000.parquet``, as Hive and Spark lay them.
+        compression
+            ``snappy``, ``zstd``, ``gzip``, ``lz4`` or ``none``.
+        path, mode
+            As for ``save_as_text``.
+
+        Raises
+        ------
+        TypeError
+            From the task, for a row that does not fit the schema, named.
+
+        Notes
+        -----
+        Cost: one job. A task with ``partition_by`` holds a file open for each combination of values it meets; lay rows by them first
+        (``key_by``, ``partition_by``) to have few. A partition without rows writes no file when there is no schema.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     fc.parallelize([{"a": 1, "b": "x"}, {"a": 2, "b": None}]).save_as_parquet(f"{place}/out")
+        ...     fc.read_parquet(f"{place}/out", columns=["b"]).collect()
+        [{'b': 'x'}, {'b': None}]
+        """
+        allowed = ("snappy", "zstd", "gzip", "lz4", "none")
+        if compression not in allowed:
+            raise InvalidArgument(
+                f"compression = {compression!r}: must be one of {', '.join(allowed)}", name="compression", value=compression
+            )
+        if isinstance(partition_by, str):
+            raise InvalidArgument(
+                f"partition_by = {partition_by!r}: must be a list of names", name="partition_by", value=partition_by
+            )
+        kind = ParquetFormat(schema, compression)
+        if partition_by:
+            columns = tuple(partition_by)
+            self._save_with(
+                path, mode, "save_as_parquet", lambda place, name: WriteParquetDirectories(place, name, columns, kind)
+            )
+        else:
+            self._save(path, mode, "save_as_parquet", kind)
+
+    def _save(self, path: str | Path, mode: str, operation: str, kind: FileFormat) -> None:
+        self._save_with(path, mode, operation, lambda place, name: WriteFiles(place, name, kind))
+
+    def _save_with(
+        self,
+        path: str | Path,
+        mode: str,
+        operation: str,
+        writer: Callable[[str, str], Callable[[int, Iterator[Any]], Any]],
+    ) -> None:
+        if mode not in _MODES:
+            raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
+        target = _directory("path", path)
+        if target.exists() or target.is_symlink():
+            if mode == "ignore":
+                return
+            if mode == "error":
+                raise OutputExists(
+                    f'{target} exists already; remove it, choose another place, or say mode="overwrite" or "append"',
+                    path=str(target),
+                )
+        token = secrets.token_hex(4)
+        work = target.parent / f".{target.name}-{token}"
+        name = f"part-{token}" if mode == "append" else "part"
+        work.mkdir(parents=True)
+        try:
+            self._run(writer(str(work), name), operation)
+            shutil.rmtree(work / "_temporary", ignore_errors=True)
+            for file in work.glob("*.parquet"):
+                if not file.stat().st_size:
+                    file.unlink()  # of a partition that had neither rows nor schema
+            (work / "_SUCCESS").touch()
+            _take_place(work, target, mode)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _take_place(work: Path, target: Path, mode: str) -> None:
+    if mode == "append" and target.exists():
+        for file in sorted(each for each in work.rglob("*") if each.is_file()):
+            place = target / file.relative_to(work)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+        return
+    if mode == "overwrite" and target.exists():
+        old = work.with_name(f"{work.name}-old")
+        target.rename(old)
+        try:
+            work.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink()
+        return
+    if target.exists():  # since the job began; a rename would replace it if it is empty
+        raise OutputExists(f"{target} was made by somebody else meanwhile; nothing was written", path=str(target))
+    work.rename(target)
+
+
+def _directory(name: str, path: Any) -> Path:
+    if isinstance(path, str) and "://" in path:
+        if not path.startswith("file://"):
+            raise InvalidArgument(
+                f"{name} = {path!r}: only local and shared file systems are supported so far",
+                name=name,
+                value=path,
+                allowed="a path",
+            )
+        path = path.removeprefix("file://")
+    return Path(path).absolute()
+
+
+def _checked_compression(compression: str | None) -> str | None:
+    if compression not in (None, "gzip"):
+        raise InvalidArgument(
+            f"compression = {compression!r}: must be None or 'gzip'",
+            name="compression",
+            value=compression,
+            allowed="None, 'gzip'",
+        )
+    return compression
+
+
+def _check_delimiter(delimiter: Any) -> None:
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise InvalidArgument(
+            f"delimiter = {delimiter!r}: must be one character", name="delimiter", value=delimiter, allowed="one character"
+        )
