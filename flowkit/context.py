@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_contexts = count()
+#: by the order in which they were made
+_live: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+#: what ``get_or_create`` makes
+_prepared: dict[str, Any] = {}
+
 
 class Context(JobScopes, FileSources, JobRunner):
     """A driver's session on a cluster.
@@ -150,6 +156,38 @@ class Context(JobScopes, FileSources, JobRunner):
             self.close()
             raise
         atexit.register(self.close)
+        _live[next(_contexts)] = self
+
+    @classmethod
+    def live(cls) -> tuple[Context, ...]:
+        """Contexts of this process that are not closed, oldest first."""
+        return tuple(context for _, context in sorted(_live.items()) if not context._closed)
+
+    @classmethod
+    def prepare(cls, **options: Any) -> None:
+        """Say what ``get_or_create`` makes when there is none; as ``flowkit run`` does with its command line."""
+        _prepared.clear()
+        _prepared.update({name: value for name, value in options.items() if value is not None})
+
+    @classmethod
+    def get_or_create(cls, cluster: str | Client | Cluster | None = None, **options: Any) -> Context:
+        """The newest Context of this process that is not closed; a new one where there is none.
+
+        Parameters
+        ----------
+        cluster, options
+            As of ``Context``, for a new one; what is left out is as ``flowkit run`` was told. Of one that is there they change nothing.
+
+        Examples
+        --------
+        >>> Context.get_or_create() is Context.get_or_create()  # doctest: +SKIP
+        True
+        """
+        check_on_driver("Context.get_or_create()")
+        alive = cls.live()
+        if alive:
+            return alive[-1]
+        return cls(**{**_prepared, **options, **({} if cluster is None else {"cluster": cluster})})
 
     def _connect(
         self,

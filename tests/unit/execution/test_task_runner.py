@@ -50,6 +50,7 @@ def test_a_task_reads_every_field_of_its_context(bench):
     value = bench.value(17)
     assert value.pop("local_properties") == {"pool": "adhoc"}
     assert value == {
+        "added": {},
         "app_id": "app-test",
         "stage_id": 3,
         "stage_attempt_number": 2,

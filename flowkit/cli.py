@@ -1,0 +1,293 @@
+"""The command line: ``flowkit run`` for scripted pipelines, ``flowkit doctor`` for what ails an installation.
+
+Exit codes: 0 all went well; 1 the script raised, or doctor found something that must be mended; 2 the command line is wrong; 3 the
+cluster cannot be had; 4 a setting is wrong; 130 interrupted. A script's own ``sys.exit`` code is passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import runpy
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from flowkit import __version__
+from flowkit.config import Config
+from flowkit.errors import ClusterError, ConfigError, InvalidArgument
+
+OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    parser = _parser()
+    chosen = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    if chosen.command is None:
+        parser.print_help()
+        return USAGE
+    code: int = chosen.run(chosen)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flowkit", description="Lazy RDDs on Dask workers.")
+    parser.add_argument("--version", action="version", version=f"flowkit {__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands")
+    run = commands.add_parser(
+        "run",
+        help="run a script; Context.get_or_create() inside it takes these options",
+        description="Run a script. `Context.get_or_create()` inside it makes a Context as these options say.",
+    )
+    run.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler; without it, a cluster in this machine's cores")
+    run.add_argument("--workers", type=int, metavar="N", help="processes of that cluster (default: one per core)")
+    run.add_argument("--name", help="for people (default: the script's)")
+    run.add_argument("--conf", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be given several times")
+    run.add_argument("--event-log", metavar="DIRECTORY", help="keep every event there")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    run.add_argument("--traceback", action="store_true", help="whole tracebacks instead of one line")
+    run.add_argument("script", help="a Python file")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    run.set_defaults(run=_run)
+    doctor = commands.add_parser(
+        "doctor", help="check this installation and say how to mend it", description="Check an installation."
+    )
+    doctor.add_argument("--cluster", metavar="ADDRESS", help="check this one too")
+    doctor.add_argument("--bundle", metavar="FILE", help="write what was found there as JSON, to be sent along with a report")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+# -- run -----------------------------------------------------------------------------------------------------------------
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from flowkit.context import Context
+
+    script = Path(chosen.script)
+    if not script.is_file():
+        return _complain(f"there is no script {script}", USAGE)
+    try:
+        settings = _settings(chosen)
+        config = Config.from_environment({**os.environ, **settings})
+    except ConfigError as error:
+        return _complain(str(error), BAD_SETTING)
+    Context.prepare(cluster=chosen.cluster, workers=chosen.workers, name=chosen.name or script.stem, config=config)
+    sys.argv = [str(script), *chosen.arguments]
+    # As `python script.py` has it: its directory first, for modules beside it.
+    sys.path.insert(0, str(script.resolve().parent))
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except Exception as error:
+        if chosen.traceback:
+            traceback.print_exc()
+        else:
+            _complain(_in_one_line(error), FAILED)
+        return _code_of(error)
+    finally:
+        for context in Context.live():
+            context.close()
+    return OK
+
+
+def _settings(chosen: argparse.Namespace) -> dict[str, str]:
+    known = set(Config().__dataclass_fields__)
+    settings: dict[str, str] = {}
+    for each in chosen.conf:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise ConfigError(f"--conf {each}: must be KEY=VALUE", setting=each, value=None)
+        if key not in known:
+            Config().with_settings(**{key: value})  # which says what is known
+        settings[f"FLOWKIT_{key.upper()}"] = value
+    if chosen.event_log:
+        settings["FLOWKIT_EVENT_LOG"] = chosen.event_log
+    if chosen.quiet:
+        settings["FLOWKIT_PROGRESS"] = "off"
+    return settings
+
+
+def _in_one_line(error: BaseException) -> str:
+    lines = [line for line in (str(error).strip().splitlines() or [""]) if line.strip()]
+    told = f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+    where = next((note.strip().splitlines()[0] for note in getattr(error, "__notes__", ()) if note.strip()), "")
+    return f"{told}{f' ({where})' if where else ''} [--traceback shows more]"
+
+
+def _code_of(error: BaseException) -> int:
+    match error:
+        case ConfigError():
+            return BAD_SETTING
+        case ClusterError():
+            return NO_CLUSTER
+        case _:
+            return FAILED
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"flowkit: {text}", file=sys.stderr)
+    return code
+
+
+# -- doctor --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``state``: ok, warning, failure."""
+
+    what: str
+    state: str
+    found: str
+    mend: str = ""
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    checks: list[Callable[[], Iterator[Finding]]] = [_versions, _directory, _hashing, _memory, _limits, _ports]
+    if chosen.cluster:
+        checks.append(lambda: _cluster(chosen.cluster))
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check()
+        except Exception as error:
+            name = getattr(check, "__name__", "cluster").strip("_")
+            findings.append(
+                Finding(name, "failure", f"{type(error).__name__}: {error}", "this check itself failed: please report it")
+            )
+    signs = {"ok": "ok     ", "warning": "warning", "failure": "FAILURE"}
+    for finding in findings:
+        print(f"{signs[finding.state]}  {finding.what}: {finding.found}")
+        if finding.mend:
+            print(f"         {finding.mend}")
+    if chosen.bundle:
+        Path(chosen.bundle).write_text(json.dumps([asdict(each) for each in findings], indent=2) + "\n", encoding="utf-8")
+        print(f"written: {chosen.bundle}")
+    return FAILED if any(finding.state == "failure" for finding in findings) else OK
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield Finding("flowkit", "ok", __version__)
+    for package in ("dask", "distributed", "pyarrow", "cloudpickle", "msgspec", "numpy", "toolz"):
+        try:
+            yield Finding(package, "ok", metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, "failure", "is not installed", f"pip install {package}")
+    try:
+        yield Finding("cytoolz", "ok", metadata.version("cytoolz"))
+    except metadata.PackageNotFoundError:
+        yield Finding("cytoolz", "warning", "is not installed", "pip install 'flowkit[fast]' makes some pipelines faster")
+
+
+def _directory() -> Iterator[Finding]:
+    from flowkit.storage.host_directory import HostDirectory
+
+    config = Config.from_environment(os.environ)
+    directory = HostDirectory.open(config.local_directory or None)
+    free = shutil.disk_usage(directory.base).free
+    probe = directory.base / f".doctor-{os.getpid()}"
+    probe.write_bytes(b"x" * 4096)
+    probe.unlink()
+    state = "ok" if free > 5 << 30 else "warning"
+    mend = (
+        "" if state == "ok" else "shuffles and spills may fill it; set local_directory (FLOWKIT_LOCAL_DIRECTORY) to a larger disk"
+    )
+    yield Finding("files", state, f"{directory.base} can be written, {free / (1 << 30):.1f} GiB free", mend)
+
+
+_HASHES = """
+import datetime, decimal, uuid
+from flowkit.lineage.hashing import stable_hash
+keys = ["text", b"bytes", 7, 1.5, None, (1, "a"), frozenset({1, "b"}), decimal.Decimal(3), datetime.date(2026, 1, 1), uuid.UUID(int=5)]
+print([stable_hash(key) for key in keys])
+"""
+
+
+def _hashing() -> Iterator[Finding]:
+    found = {
+        subprocess.run(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _HASHES],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    if len(found) == 1:
+        yield Finding("hashing", "ok", "processes with different hash seeds place keys alike")
+    else:
+        yield Finding("hashing", "failure", "processes with different hash seeds place keys apart", "please report it")
+
+
+def _memory() -> Iterator[Finding]:
+    import dask
+    import distributed  # noqa: F401 - its settings
+    import psutil
+
+    total, cores = psutil.virtual_memory().total, os.cpu_count() or 1
+    each = total // cores
+    state = "ok" if each > 1 << 30 else "warning"
+    mend = "" if state == "ok" else "give Context() fewer workers, or a memory_limit of your own"
+    yield Finding("memory", state, f"{total / (1 << 30):.1f} GiB for {cores} cores, {each / (1 << 30):.1f} GiB a worker", mend)
+    pause, terminate = (dask.config.get(f"distributed.worker.memory.{name}", None) for name in ("pause", "terminate"))
+    told = f"Dask pauses a worker at {pause} of its memory and ends it at {terminate}"
+    if terminate is False:
+        yield Finding("memory limits", "warning", told, "without `terminate` a worker that leaks takes the machine with it")
+    elif isinstance(pause, float) and pause < 0.7:
+        yield Finding("memory limits", "warning", told, "flowkit uses up to 0.6 of what is free at start: set pause to 0.8")
+    else:
+        yield Finding("memory limits", "ok", told)
+
+
+def _limits() -> Iterator[Finding]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    state = "ok" if soft >= 1024 else "warning"
+    yield Finding("open files", state, f"{soft} at most ({hard} with ulimit -n)", "" if state == "ok" else "ulimit -n 4096")
+
+
+def _ports() -> Iterator[Finding]:
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with socket.create_connection(server.getsockname(), timeout=5):
+            yield Finding("ports", "ok", "processes of this machine reach one another")
+
+
+def _cluster(address: str) -> Iterator[Finding]:
+    from flowkit.context import Context
+
+    try:
+        with Context(address, name="doctor", progress="off", no_executor_timeout_s=15.0) as context:
+            slots = context.default_parallelism
+            answer = (
+                context.range(1_000, num_partitions=max(2, slots)).map(lambda n: (n % 7, 1)).reduce_by_key(lambda a, b: a + b)
+            )
+            right = sum(answer.collect_as_map().values()) == 1_000
+            yield Finding("cluster", "ok" if right else "failure", f"{address}: {slots} slots, a job with a shuffle ran")
+    except (ClusterError, InvalidArgument, OSError, TimeoutError) as error:
+        yield Finding(
+            "cluster", "failure", f"{address}: {error}", "is the address right, and is flowkit installed on its workers?"
+        )
+
+
+def entry_point() -> Any:
+    """For the installed command."""
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The command line, as somebody types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowkit import __version__
+from flowkit.observe.event_log import read_event_log
+
+pytestmark = pytest.mark.cluster
+
+
+def flowkit(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-W", "error", "-m", "flowkit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A pipeline that uses a module beside it, and its arguments."""
+    (tmp_path / "helpers.py").write_text("def double(x):\n    return 2 * x\n")
+    path = tmp_path / "pipeline.py"
+    path.write_text(
+        "import sys\n"
+        "import flowkit as fk\n"
+        "from helpers import double\n"
+        "def main():\n"
+        "    fc = fk.Context.get_or_create()\n"
+        "    assert fk.Context.get_or_create() is fc\n"
+        "    print(fc.name, fc.config.max_task_failures, fc.config.progress, fc.default_parallelism, sys.argv[1:])\n"
+        "    divisor = int(sys.argv[1])\n"
+        "    print(fc.range(10).map(lambda x: x // divisor).sum(), double(21))\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    return path
+
+
+def test_a_script_runs_with_what_the_command_line_says(script: Path, tmp_path: Path):
+    logs = tmp_path / "logs"
+    done = flowkit(
+        "run", "--workers", "2", "--name", "nightly", "--conf", "max_task_failures=2", "--event-log", str(logs), "--quiet",
+        str(script), "1", "--flag",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "nightly 2 off 2 ['1', '--flag']\n45 42\n"
+    (log,) = logs.iterdir()
+    assert [type(event).__name__ for event in read_event_log(log)].count("JobEnd") == 1
+
+
+def test_a_script_that_fails_says_so_in_one_line_or_whole(script: Path):
+    done = flowkit("run", "--workers", "1", str(script), "0")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("flowkit: ZeroDivisionError: ")
+    assert "pipeline.py:9" in line
+    whole = flowkit("run", "--workers", "1", "--traceback", str(script), "0")
+    assert whole.returncode == 1
+    assert "Traceback (most recent call last)" in whole.stderr
+
+
+def test_a_scripts_own_exit_code_is_passed_on(tmp_path: Path):
+    script = tmp_path / "leave.py"
+    script.write_text("raise SystemExit(7)\n")
+    assert flowkit("run", str(script)).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 2, ""),
+        (("run", "nowhere.py"), 2, "there is no script nowhere.py"),
+        (("run", "--conf", "max_task_failure=2", "SCRIPT"), 4, "did you mean 'max_task_failures'"),
+        (("run", "--conf", "max_task_failures", "SCRIPT"), 4, "must be KEY=VALUE"),
+        (("run", "--conf", "max_task_failures=0", "SCRIPT"), 4, "must be above 0"),
+        (("run", "--cluster", "tcp://127.0.0.1:9", "SCRIPT", "1"), 3, "127.0.0.1:9"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_a_code_that_means_it(script: Path, tmp_path, arguments, code, told):
+    done = flowkit(*(str(script) if each == "SCRIPT" else each for each in arguments), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+def test_the_version_is_told():
+    assert flowkit("--version").stdout == f"flowkit {__version__}\n"
+
+
+def test_doctor_finds_a_healthy_installation_healthy(tmp_path: Path):
+    bundle = tmp_path / "bundle.json"
+    done = flowkit("doctor", "--bundle", str(bundle))
+    assert done.returncode == 0, done.stdout
+    found = {each["what"]: each["state"] for each in json.loads(bundle.read_text())}
+    assert found["hashing"] == found["ports"] == found["python"] == "ok"
+    assert "FAILURE" not in done.stdout
+
+
+def test_doctor_tells_of_a_cluster_that_is_not_there():
+    done = flowkit("doctor", "--cluster", "tcp://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "FAILURE  cluster: tcp://127.0.0.1:9" in done.stdout
