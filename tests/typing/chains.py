@@ -68,3 +68,41 @@ def numbers_have_no_keys_either(numbers: fk.RDD[int], words: fk.RDD[str]) -> Non
     numbers.reduce_by_key(add)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     numbers.keys()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     words.join(words)  # type: ignore[misc, arg-type]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def more_shapes(fc: fk.Context) -> None:
+    numbers = fc.range(10)
+    assert_type(numbers.zip(numbers.map(str)), fk.RDD[tuple[int, str]])
+    assert_type(numbers.cartesian(numbers.map(str)), fk.RDD[tuple[int, str]])
+    assert_type(numbers.coalesce(2).repartition(3), fk.RDD[int])
+    assert_type(numbers.zip_with_unique_id(), fk.RDD[tuple[int, int]])
+    assert_type(numbers.pipe("cat"), fk.RDD[str])
+    assert_type(numbers.sample(0.5), fk.RDD[int])
+    assert_type(numbers.random_split([1, 2]), list[fk.RDD[int]])
+    assert_type(numbers.take_sample(3), list[int])
+    assert_type(numbers.intersection(numbers).subtract(numbers), fk.RDD[int])
+    assert_type(numbers.group_by(str), fk.RDD[tuple[str, list[int]]])
+    assert_type(numbers.count_by_value(), dict[int, int])
+    assert_type(numbers.tree_aggregate("", lambda text, n: text, lambda a, b: a), str)
+    assert_type(numbers.mean(), float)
+    assert_type(numbers.indeterminate(), fk.RDD[int])
+
+
+def more_pairs(names: fk.RDD[tuple[int, str]]) -> None:
+    assert_type(names.count_by_key(), dict[int, int])
+    assert_type(names.lookup(3), list[str])
+    assert_type(names.reduce_by_key_locally(add), dict[int, str])
+    assert_type(names.subtract_by_key(names), fk.RDD[tuple[int, str]])
+    assert_type(names.sample_by_key({1: 0.5}), fk.RDD[tuple[int, str]])
+    assert_type(names.repartition_and_sort_within_partitions(2), fk.RDD[tuple[int, str]])
+
+
+def beside_the_rows(fc: fk.Context) -> None:
+    table = fc.broadcast({1: "one"})
+    assert_type(table.value, dict[int, str])
+    bad = fc.accumulator(0)
+    assert_type(bad.value, int)
+    assert_type(fc.range(3).count_async().result(), int)
+    assert_type(fc.range(3).collect_async().result(), list[int])
+    for row in fc.range(3).to_local_iterator():
+        assert_type(row, int)
