@@ -234,16 +234,16 @@ def _hashing() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    import dask
-    import distributed  # noqa: F401 - its settings
     import psutil
+
+    from flowkit.cluster.dask_internals import memory_thresholds
 
     total, cores = psutil.virtual_memory().total, os.cpu_count() or 1
     each = total // cores
     state = "ok" if each > 1 << 30 else "warning"
     mend = "" if state == "ok" else "give Context() fewer workers, or a memory_limit of your own"
     yield Finding("memory", state, f"{total / (1 << 30):.1f} GiB for {cores} cores, {each / (1 << 30):.1f} GiB a worker", mend)
-    pause, terminate = (dask.config.get(f"distributed.worker.memory.{name}", None) for name in ("pause", "terminate"))
+    pause, terminate = memory_thresholds()
     told = f"Dask pauses a worker at {pause} of its memory and ends it at {terminate}"
     if terminate is False:
         yield Finding("memory limits", "warning", told, "without `terminate` a worker that leaks takes the machine with it")

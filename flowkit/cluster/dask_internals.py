@@ -64,6 +64,13 @@ def running_dask_tasks(worker: Worker) -> int:
     return int(worker.state.executing_count)
 
 
+def memory_thresholds() -> tuple[float | bool, float | bool]:
+    """At which part of its memory Dask pauses a worker, and at which its nanny ends it; False for never. By Dask's settings here."""
+    import dask
+
+    return dask.config.get("distributed.worker.memory.pause"), dask.config.get("distributed.worker.memory.terminate")
+
+
 def worker_memory_limit(worker: Worker) -> int:
     """Bytes the worker may use: its limit, or the machine's memory when it has none."""
     return int(worker.memory_manager.memory_limit or MEMORY_LIMIT)
