@@ -66,7 +66,7 @@ def page(head: Head, rows: list[Row], core: list[dict[str, float]]) -> str:
     engines = [each for each in ORDER if any(each in row.engines for row in rows)]
     parts = [
         "# Results\n",
-        "<!-- Written by benchmarks/run.py; run it again rather than editing. -->\n",
+        "<!-- Written by benchmarks/run.py; run it again rather than editing; what was missed is in NOTES.md. -->\n",
         "Medians; in brackets fastest and slowest; below, how many times flowkit's time. Only ratios carry over to other machines.\n",
         f"- machine: {machine()}, {head.cores} task slots for every engine\n"
         f"- system: {platform.platform()}\n"

@@ -322,7 +322,8 @@ def main() -> int:
     if full or arguments.write:
         command = " ".join(["python benchmarks/run.py", *sys.argv[1:]])
         head = report.Head(command, arguments.cores, arguments.scale, arguments.repeat, bench.versions, missing)
-        (HERE / "RESULTS.md").write_text(report.page(head, rows, core_time()), encoding="utf-8")
+        notes = (HERE / "NOTES.md").read_text(encoding="utf-8")
+        (HERE / "RESULTS.md").write_text(report.page(head, rows, core_time()) + "\n" + notes, encoding="utf-8")
         print(f"written: {(HERE / 'RESULTS.md').relative_to(ROOT)}")
     return 1 if failed else 0
 
