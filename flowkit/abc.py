@@ -112,6 +112,10 @@ class JobRunner(Protocol):
         """Drop the cached partitions of an RDD."""
         ...
 
+    def ran(self, node: Any, shuffle: ShuffleId | None) -> str:
+        """What the stage that writes a shuffle, or the last one (None) that computed a node for an action, did; empty for never."""
+        ...
+
     def cancellable(self, cancellation: Any) -> AbstractContextManager[None]:
         """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         ...

@@ -13,6 +13,7 @@ import pickle
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from operator import add
@@ -31,7 +32,7 @@ from flowkit.lineage.call_site import find_call_site, short_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
-from flowkit.model.ids import AppId, RddId, ShuffleId
+from flowkit.model.ids import AppId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: RDDs of which is known which stage computed them last
+_EXPLAINED = 1_000
 _contexts = count()
 #: by the order in which they were made
 _live: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
@@ -128,6 +131,8 @@ class Context(JobScopes, FileSources, JobRunner):
         self._planner = Planner(
             self._link.app, dumps=closures.dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
         )
+        #: the last stage that computed each of the RDDs that actions were called on last, for ``explain``
+        self._result_stages: OrderedDict[RddId, StageId] = OrderedDict()
         self._shuffles: weakref.WeakSet[Shuffle] = weakref.WeakSet()
         self._preparing: weakref.WeakKeyDictionary[Preparation, threading.Lock] = weakref.WeakKeyDictionary()
         #: guards the two above
@@ -584,13 +589,27 @@ class Context(JobScopes, FileSources, JobRunner):
             properties=properties,
             max_result_bytes=self._config.max_result_bytes,
         )
+        self._note_result_stage(node, spec.result_stage.stage)
         handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
         self.jobs.wait(handle, name, properties, scope)
         return [results[partition] for partition in chosen]
 
+    def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
+        """What a stage did when it last ran, in words; empty when it never did, or nobody remembers."""
+        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
+        status = None if stage is None else self.status.last_attempt(stage)
+        return "" if status is None or not status.succeeded_count else f"ran: {status.in_words()}"
+
     def cancellable(self, cancellation: Any) -> contextlib.AbstractContextManager[None]:
         """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         return self._cancellable(cancellation)
+
+    def _note_result_stage(self, node: Node, stage: StageId) -> None:
+        with self._books:
+            self._result_stages[node.id] = stage
+            self._result_stages.move_to_end(node.id)
+            if len(self._result_stages) > _EXPLAINED:
+                self._result_stages.popitem(last=False)
 
     def _prepare(self, node: Node) -> None:
         for each in ancestors(node):

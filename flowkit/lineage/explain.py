@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from flowkit.lineage.kernels import Cartesian, Union
@@ -24,8 +24,12 @@ class Explanation(str):
         return str(self)
 
 
-def explain(node: Node) -> Explanation:
-    """The stages, last first; in each its steps, last first."""
+#: what became of the stage that writes a shuffle, or of the one (None) of a node's result, when it last ran; empty for never
+Ran = Callable[[Node, "ShuffleId | None"], str]
+
+
+def explain(node: Node, ran: Ran = lambda _node, _shuffle: "") -> Explanation:
+    """The stages, last first; in each its steps, last first. ``ran`` tells what they did, where they have run."""
     stages = cut(node)
     number = {stage.writes.id: index for index, stage in enumerate(stages) if stage.writes is not None}
     users = {
@@ -39,6 +43,8 @@ def explain(node: Node) -> Explanation:
     for index in range(len(stages) - 1, -1, -1):
         stage = stages[index]
         lines.append(_heading(index, stage, users))
+        if told := ran(stage.root, None if stage.writes is None else stage.writes.id):
+            lines.append(f"    ({told})")
         steps = _repeated(_step(each, number) for each in reversed(stage.nodes))
         if len(steps) > _MOST_STEPS:
             left_out = len(steps) - _MOST_STEPS

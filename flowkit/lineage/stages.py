@@ -192,6 +192,10 @@ class Planner:
             max_result_bytes=max_result_bytes,
         )
 
+    def stage_of(self, shuffle: ShuffleId) -> StageId | None:
+        """The stage that writes a shuffle; None when no job has needed it yet."""
+        return self._stage_of.get(shuffle)
+
     def forget(self, shuffle: ShuffleId) -> None:
         """Nobody will read this shuffle again."""
         self._programs.pop(shuffle, None)

@@ -28,13 +28,15 @@ from flowkit.model.events import (
 from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
-from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
+from flowkit.observe.durations import Durations, Quantiles
+from flowkit.observe.metrics import add_metrics, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 #: jobs, stage attempts and executors remembered; the oldest that are over go first. Totals forget nothing.
 _REMEMBERED = 1_000
+_NO_DURATIONS = Quantiles(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -71,6 +73,31 @@ class StageStatus:
     failure: str = ""
     #: sums over its tasks
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
+    #: seconds of its tasks that ended well
+    durations: Quantiles = _NO_DURATIONS
+
+    def in_words(self) -> str:
+        """What its tasks did, in one line.
+
+        >>> StageStatus(StageId(0), 0, "map", 2, (), 1.0, 3.0, succeeded_count=2).in_words()
+        '2 tasks, 0 rows in, 2.0 s; a task 0 ms, 0 ms, 0 ms (least, median, most)'
+        """
+        parts = [
+            f"{self.succeeded_count} task{'' if self.succeeded_count == 1 else 's'}",
+            f"{format_count(rows_read(self.metrics))} rows in",
+        ]
+        for size, what in (
+            (self.metrics.input_bytes, "read"),
+            (shuffle_read_bytes(self.metrics), "of shuffles read"),
+            (self.metrics.shuffle_write_bytes, "shuffled"),
+            (self.metrics.disk_spilled_bytes, "spilled"),
+        ):
+            if size:
+                parts.append(f"{format_bytes(size)} {what}")
+        if self.ended_at:
+            parts.append(format_seconds(self.ended_at - self.started_at))
+        least, median, most = (format_seconds(self.durations[place]) for place in (0, 2, 4))
+        return f"{', '.join(parts)}; a task {least}, {median}, {most} (least, median, most)"
 
     def rows_per_second(self, now: float) -> float:
         """Rows read by finished tasks, since the stage began."""
@@ -147,6 +174,8 @@ class StatusStore:
         self._jobs: OrderedDict[JobId, JobStatus] = OrderedDict()
         self._stages: OrderedDict[tuple[StageId, int], StageStatus] = OrderedDict()
         self._executors: OrderedDict[ExecutorId, ExecutorStatus] = OrderedDict()
+        #: of stages that are remembered
+        self._durations: dict[tuple[StageId, int], Durations] = {}
         #: per stage one byte a partition: whether it ended well before
         self._done: OrderedDict[StageId, bytearray] = OrderedDict()
         #: over everything, also what is no longer remembered one by one
@@ -204,6 +233,8 @@ class StatusStore:
                     event.stage, event.stage_attempt, event.name, event.task_count, event.jobs, event.time
                 )
                 _forget_oldest(self._stages, lambda stage: bool(stage.ended_at))
+                if len(self._durations) > 2 * _REMEMBERED:
+                    self._durations = {key: value for key, value in self._durations.items() if key in self._stages}
             case StageCompleted():
                 stage = self._stages.get((event.stage, event.stage_attempt))
                 if stage is not None:
@@ -238,6 +269,8 @@ class StatusStore:
                 each.failed_count += 1
         if stage is not None:
             add_metrics(stage.metrics, event.metrics)
+            if event.failure is None:
+                self._durations.setdefault((event.stage, event.stage_attempt), Durations()).add(event.ended_at - event.started_at)
         if event.failure is None:
             summary.tasks += 1
             summary.recomputed_tasks += self._was_done(event.stage, event.partition)
@@ -284,7 +317,18 @@ class StatusStore:
         """Remembered stage attempts, oldest first; with ``running`` only those that are not over."""
         with self._lock:
             chosen = [stage for stage in self._stages.values() if not (running and stage.ended_at)]
-            return tuple(replace(stage, metrics=copy(stage.metrics)) for stage in chosen)
+            return tuple(self._copied(stage) for stage in chosen)
+
+    def last_attempt(self, stage: StageId) -> StageStatus | None:
+        """The newest attempt at a stage that is remembered."""
+        with self._lock:
+            found = next((each for each in reversed(self._stages.values()) if each.stage == stage), None)
+            return None if found is None else self._copied(found)
+
+    def _copied(self, stage: StageStatus) -> StageStatus:
+        durations = self._durations.get((stage.stage, stage.stage_attempt))
+        quantiles = stage.durations if durations is None else durations.quantiles()
+        return replace(stage, metrics=copy(stage.metrics), durations=quantiles)
 
     def executors(self) -> tuple[ExecutorStatus, ...]:
         """Remembered executors, oldest first."""

@@ -117,7 +117,7 @@ class Persistence(Base[T]):
         return self
 
     def explain(self) -> str:
-        """What an action would run: stages, what is pipelined in each, partitions, shuffles, caches.
+        """What an action would run: stages, what is pipelined in each, partitions, shuffles, caches; and what those did that have run.
 
         Returns
         -------
@@ -137,4 +137,4 @@ class Persistence(Base[T]):
             map at ...
             range at ...   2 partitions
         """
-        return explain(self._node)
+        return explain(self._node, self._runner.ran)

@@ -77,7 +77,8 @@ def described(rdd: fk.RDD) -> str:
     stages = cut(rdd._node)
     firsts = min(node.id for stage in stages for node in stage.nodes)
     writes = {stage.writes.id: index for index, stage in enumerate(stages) if stage.writes is not None}
-    lines = [re.sub(r"\.py:\d+", ".py", str(rdd.explain())), ""]
+    # Without what stages did when they ran, which is never twice the same.
+    lines = [re.sub(r"\.py:\d+", ".py", re.sub(r"\n    \(ran: .*\)", "", str(rdd.explain()))), ""]
     for index, stage in enumerate(stages):
         told = [f"{index}:", " ".join(node.operation for node in stage.nodes[:8])]
         for parent in parent_shuffles(stage):
