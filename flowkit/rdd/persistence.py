@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from flowkit.lineage.explain import explain
 from flowkit.lineage.kernels import Union
 from flowkit.lineage.nodes import Narrow
+from flowkit.lineage.picture import picture
 from flowkit.model.job_spec import Determinism
 from flowkit.rdd.base import Base
 
@@ -138,3 +139,7 @@ class Persistence(Base[T]):
             range at ...   2 partitions
         """
         return explain(self._node, self._runner.ran)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the stages as a picture. Starts nothing."""
+        return picture(self._node)
