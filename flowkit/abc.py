@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import Content, JobSpec
 
 if TYPE_CHECKING:
@@ -112,6 +112,10 @@ class JobRunner(Protocol):
         """Drop the cached partitions of an RDD."""
         ...
 
+    def drop_with(self, node: Any) -> None:
+        """Drop an RDD's cached partitions when nobody refers to its node any more."""
+        ...
+
     def ran(self, node: Any, shuffle: ShuffleId | None) -> str:
         """What the stage that writes a shuffle, or the last one (None) that computed a node for an action, did; empty for never."""
         ...
@@ -152,7 +156,18 @@ class ClusterLink(Protocol):
         ...
 
     def put_content(self, data: bytes) -> Content:
-        """Make bytes readable by every executor: inline when small, else put on a host. Idempotent by digest."""
+        """Make bytes readable by every executor: inline when small, else put on a host. Idempotent by digest.
+
+        Each call asks for one ``release_contents``, when whoever called needs it no more.
+        """
+        ...
+
+    def retain_content(self, content: Content) -> None:
+        """One more who needs some content that was put and not released."""
+        ...
+
+    def release_contents(self, contents: Sequence[ContentId]) -> None:
+        """As many who need them no more; what nobody needs is dropped everywhere."""
         ...
 
     def submit(self, spec: JobSpec, on_result: Callable[[PartitionIndex, bytes], None]) -> JobHandle:

@@ -13,7 +13,7 @@ import pickle
 import sys
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from operator import add
@@ -32,7 +32,7 @@ from flowkit.lineage.call_site import find_call_site, short_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, Result, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
-from flowkit.model.ids import AppId, RddId, ShuffleId, StageId
+from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
@@ -133,6 +133,8 @@ class Context(JobScopes, FileSources, JobRunner):
         )
         #: the last stage that computed each of the RDDs that actions were called on last, for ``explain``
         self._result_stages: OrderedDict[RddId, StageId] = OrderedDict()
+        #: what nobody refers to any more, as the garbage collector found it; released when something is asked of the cluster next
+        self._garbage: deque[ContentId] = deque()
         self._shuffles: weakref.WeakSet[Shuffle] = weakref.WeakSet()
         self._preparing: weakref.WeakKeyDictionary[Preparation, threading.Lock] = weakref.WeakKeyDictionary()
         #: guards the two above
@@ -327,8 +329,14 @@ class Context(JobScopes, FileSources, JobRunner):
                 pieces.append(piece)
                 spans.append((offset, len(piece)))
                 offset += len(piece)
+        self._release_garbage()
         content = self._link.put_content(b"".join(pieces))
-        return self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content, *carried.values()))
+        for each in carried.values():
+            self._link.retain_content(each)
+        made = self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content, *carried.values()))
+        for each in (content, *carried.values()):
+            self._release_with(made._node, each)
+        return made
 
     def range(self, start: int, stop: int | None = None, step: int = 1, *, num_partitions: int | None = None) -> RDD[int]:
         """Integers as of the builtin ``range``, never listed.
@@ -486,9 +494,13 @@ class Context(JobScopes, FileSources, JobRunner):
         [1, 0]
         """
         self._check_open()
-        return Broadcast(value, self._link.put_content(pickled(value)))
+        self._release_garbage()
+        content = self._link.put_content(pickled(value))
+        made = Broadcast(value, content)
+        self._release_with(made, content)
+        return made
 
-    def accumulator(self, initial: T, *, name: str = "", merge: Callable[[T, T], T] = add) -> Accumulator[T]:
+    def accumulator(self, initial: T, *, name: str = "", merge: Callable[[T, T], T] | None = None) -> Accumulator[T]:
         """A value that tasks add to and the driver reads.
 
         Parameters
@@ -498,7 +510,7 @@ class Context(JobScopes, FileSources, JobRunner):
         name
             For people: those with names are shown in ``TaskEnd`` events.
         merge
-            Two values, or a value and a term, made one; associative and commutative, and must not change its arguments.
+            Two values, or a value and a term, made one; associative and commutative, and must not change its arguments. None: their sum.
 
         Notes
         -----
@@ -511,10 +523,12 @@ class Context(JobScopes, FileSources, JobRunner):
         >>> sorted(seen.value)
         [0, 1, 2]
         """
-        check_callable("merge", merge)
-        if merge is add and not hasattr(type(initial), "__add__"):
+        if merge is not None:
+            check_callable("merge", merge)
+        elif not hasattr(type(initial), "__add__"):
             raise TypeError(f"a {type(initial).__name__} cannot be added up; say how with merge=")
-        return self._accumulators.make(initial, name, merge)
+        added: Any = add
+        return self._accumulators.make(initial, name, merge or added)
 
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
         return self.default_parallelism if given is None else check_int(name, given, least=1)
@@ -579,6 +593,7 @@ class Context(JobScopes, FileSources, JobRunner):
         name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
         scope = self._scope()
         check_wanted(scope, name)
+        self._release_garbage()
         self._prepare(node)
         properties = dict(scope.properties)
         spec = self._planner.plan(
@@ -591,7 +606,11 @@ class Context(JobScopes, FileSources, JobRunner):
         )
         self._note_result_stage(node, spec.result_stage.stage)
         handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
-        self.jobs.wait(handle, name, properties, scope)
+        try:
+            self.jobs.wait(handle, name, properties, scope)
+        finally:
+            if (program := spec.result_stage.program).inline is None:
+                self._planner.unneeded.append(program.id)
         return [results[partition] for partition in chosen]
 
     def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
@@ -600,9 +619,28 @@ class Context(JobScopes, FileSources, JobRunner):
         status = None if stage is None else self.status.last_attempt(stage)
         return "" if status is None or not status.succeeded_count else f"ran: {status.in_words()}"
 
+    def drop_with(self, node: Node) -> None:
+        """Drop an RDD's cached partitions when nobody refers to it any more."""
+        weakref.finalize(node, _drop_cached, weakref.ref(self), node.id).atexit = False
+
     def cancellable(self, cancellation: Any) -> contextlib.AbstractContextManager[None]:
         """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         return self._cancellable(cancellation)
+
+    def _release_with(self, owner: object, content: Content) -> None:
+        """Its content is needed as long as the owner lives."""
+        if content.inline is None:
+            weakref.finalize(owner, self._garbage.append, content.id).atexit = False
+
+    def _release_garbage(self) -> None:
+        """Let the cluster drop contents that nobody here refers to."""
+        unneeded = []
+        for heap in (self._garbage, self._planner.unneeded):
+            with contextlib.suppress(IndexError):
+                while True:
+                    unneeded.append(heap.popleft())
+        if unneeded:
+            self._link.release_contents(unneeded)
 
     def _note_result_stage(self, node: Node, stage: StageId) -> None:
         with self._books:
@@ -653,6 +691,13 @@ class Context(JobScopes, FileSources, JobRunner):
     def remove_listener(self, listener: Listener) -> None:
         """Hand it no more events."""
         self._bus.remove_listener(listener)
+
+
+def _drop_cached(context: weakref.ref[Context], rdd: RddId) -> None:
+    """The driver's last reference to a cached RDD is gone. Called by the garbage collector, on any thread."""
+    alive = context()
+    if alive is not None and not alive._closed:
+        alive._link.unpersist(rdd, blocking=False)
 
 
 def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:

@@ -293,7 +293,7 @@ class Jobs:
         for handle in handles:
             handle.cancel(reason)
 
-    def wait(self, handle: JobHandle, name: str, properties: Mapping[str, str], scope: Any) -> None:
+    def wait(self, handle: JobHandle, name: str, properties: Mapping[str, str], scope: _Scope) -> None:
         """Wait for a job that was just submitted, as what was said about it asks for."""
         with self._lock:
             self._handles[handle.job] = handle, properties
@@ -304,7 +304,7 @@ class Jobs:
             try:
                 handle.wait(remaining)
             except TimeoutError:
-                if remaining is None or time.monotonic() < scope.deadline:
+                if scope.deadline is None or time.monotonic() < scope.deadline:
                     raise  # the user's own
                 handle.cancel("its time is over")
                 _wait_for_the_end(handle)
@@ -325,7 +325,7 @@ class Jobs:
         return f"<Jobs: {len(self.active)} active>"
 
 
-def check_wanted(scope: Any, name: str) -> None:
+def check_wanted(scope: _Scope, name: str) -> None:
     """Raise when nobody wants the job that is about to be submitted any more."""
     for cancellation in scope.cancellations:
         if cancellation.reason:

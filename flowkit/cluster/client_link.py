@@ -22,7 +22,7 @@ from distributed.deploy.cluster import Cluster
 
 from flowkit import errors
 from flowkit.cluster import dask_internals
-from flowkit.cluster.contents import KeptContents
+from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.deliveries import Deliveries
 from flowkit.cluster.executor_calls import ExecutorCalls
 from flowkit.cluster.installation import describe_problems, install
@@ -85,6 +85,7 @@ class ClientLink:
         self._link = Link(f"scheduler of {self._app}", self._hear, self._disconnected)
         self._contents = KeptContents()
         self._holders: dict[ContentId, HostToken] = {}
+        self._content_users = ContentUsers()
         self._host_directory: HostDirectory | None = None
         #: guards ``_executors`` and ``_lost``, and tells of their changes
         self._condition = threading.Condition()
@@ -158,11 +159,26 @@ class ClientLink:
         if len(data) <= INLINE_LIMIT_BYTES:
             return Content(name, len(data), inline=data)
         self._check_alive()
+        self._content_users.add(name)
         self._contents.keep(name, data)
         holder = self._holders.get(name)
         if holder is None:
             holder = self._holders[name] = self._put(name, data)
         return Content(name, len(data), holders=(holder,))
+
+    def retain_content(self, content: Content) -> None:
+        """One more who needs it; see ``abc.ClusterLink``."""
+        if content.inline is None:
+            self._content_users.add(content.id)
+
+    def release_contents(self, contents: Sequence[ContentId]) -> None:
+        """As many who need them no more; see ``abc.ClusterLink``."""
+        unneeded = self._content_users.remove(contents)
+        for content in unneeded:
+            self._holders.pop(content, None)
+            self._contents.forget(content)
+        if unneeded and not self._closed:
+            self._say(sti.ContentsReleased(self._app, unneeded))
 
     def submit(self, spec: JobSpec, on_result: OnResult) -> SubmittedJob:
         """Start a job; see ``abc.ClusterLink``."""

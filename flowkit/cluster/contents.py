@@ -11,12 +11,40 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 from flowkit.model.ids import ContentId
 
 IN_MEMORY_BYTES = 64 << 20
+
+
+class ContentUsers:
+    """How many in the driver need each content. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._counts: Counter[ContentId] = Counter()
+
+    def add(self, content: ContentId) -> None:
+        """One more."""
+        with self._mutex:
+            self._counts[content] += 1
+
+    def remove(self, contents: Iterable[ContentId]) -> tuple[ContentId, ...]:
+        """One fewer of each; those that nobody needs any more."""
+        unneeded = []
+        with self._mutex:
+            for content in contents:
+                self._counts[content] -= 1
+                if self._counts[content] <= 0:
+                    del self._counts[content]
+                    unneeded.append(content)
+        return tuple(unneeded)
+
+    def __len__(self) -> int:
+        return len(self._counts)
 
 
 class KeptContents:
@@ -57,6 +85,16 @@ class KeptContents:
             if content in self._on_disk:
                 return self._file(content).read_bytes()
             raise KeyError(content)
+
+    def forget(self, content: ContentId) -> None:
+        """It is needed no more; harmless when it is not there."""
+        with self._mutex:
+            data = self._in_memory.pop(content, None)
+            if data is not None:
+                self._in_memory_bytes -= len(data)
+            elif content in self._on_disk:
+                self._on_disk.discard(content)
+                self._file(content).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Forget everything. Idempotent."""

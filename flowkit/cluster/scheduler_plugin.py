@@ -367,6 +367,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 | act.ReleaseResults()
                 | act.DropRdd()
                 | act.DropShuffle()
+                | act.DropContents()
                 | act.DropApplication()
             ):
                 executor = self._executors.get(action.executor)

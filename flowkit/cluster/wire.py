@@ -22,6 +22,7 @@ from flowkit.scheduling.actions import (
     DeliverAccumulated,
     DeliverResult,
     DropApplication,
+    DropContents,
     DropRdd,
     DropShuffle,
     ForgetStage,
@@ -38,6 +39,7 @@ from flowkit.scheduling.stimuli import (
     BlocksEvicted,
     CommitRequested,
     ContentPut,
+    ContentsReleased,
     ExecutorReady,
     Heartbeat,
     JobCancelRequested,
@@ -232,6 +234,7 @@ DriverStimulus = (
     | ContentPut
     | RddUnpersistRequested
     | ShuffleReleased
+    | ContentsReleased
 )
 ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | CommitRequested
 
@@ -246,6 +249,7 @@ ToExecutor = (
     | ReleaseResults
     | DropRdd
     | DropShuffle
+    | DropContents
     | DropApplication
     | AdmitApplication
     | Drain

@@ -379,6 +379,8 @@ class ExecutorRuntime:
                 executor.drop_rdd(message.app, message.rdd)
             case act.DropShuffle():
                 executor.drop_shuffle(message.app, message.shuffle)
+            case act.DropContents():
+                executor.drop_contents(message.app, message.contents)
             case act.DropApplication():
                 self._admissions.forget(message.app)
                 self._server.drop_application(message.app)

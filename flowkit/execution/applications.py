@@ -12,7 +12,7 @@ from pathlib import Path
 from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.execution.stage_programs import ContentFetcher
-from flowkit.model.ids import AppId, ShuffleId
+from flowkit.model.ids import AppId, ContentId, ShuffleId
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
 
@@ -58,6 +58,12 @@ class Applications:
         """Delete a shuffle's files on this host, whichever executor wrote them."""
         if (self._host_directory.base / app).exists():  # asking for a directory makes it, and the application may be over
             self.get(app).directory.shuffle_files.drop_shuffle(shuffle)
+
+    def drop_contents(self, app: AppId, contents: tuple[ContentId, ...]) -> None:
+        """Delete contents on this host, whichever executor fetched them."""
+        if (self._host_directory.base / app).exists():
+            for content in contents:
+                self.get(app).content.drop(content)
 
     def drop(self, app: AppId) -> None:
         """Delete the application's files on this host."""

@@ -33,7 +33,7 @@ class Broadcast(Generic[T]):
     ['two', 'one']
     """
 
-    __slots__ = ("_content", "_destroyed", "_value")
+    __slots__ = ("__weakref__", "_content", "_destroyed", "_value")
 
     def __init__(self, value: T, content: Content) -> None:
         self._value: T | None = value

@@ -37,7 +37,7 @@ from flowkit.execution.kill import Reaper
 from flowkit.execution.results import ResultStore
 from flowkit.execution.stage_programs import Stages
 from flowkit.execution.task_runner import TaskServices, run_task
-from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
     KilledFailure,
@@ -317,6 +317,10 @@ class Executor:
     def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
         """Delete a shuffle's files on this host, soon."""
         self._delete(lambda: self._applications.drop_shuffle(app, shuffle))
+
+    def drop_contents(self, app: AppId, contents: tuple[ContentId, ...]) -> None:
+        """Delete contents on this host, soon."""
+        self._delete(lambda: self._applications.drop_contents(app, contents))
 
     def drop_application(self, app: AppId) -> None:
         """End all that an application has here: tasks, stages, blocks, results; its files on this host go soon."""

@@ -51,6 +51,10 @@ class ContentFetcher:
             self._fetching.pop(content, None)
         return path
 
+    def drop(self, content: ContentId) -> None:
+        """Delete it on this host."""
+        self._store.drop(content)
+
     def _fetch(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
         told: list[str] = []
         for address in addresses:

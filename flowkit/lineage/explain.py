@@ -77,8 +77,10 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
     elif len(node.dependencies) > 1:
         alike = "" if isinstance(node.kernel, Union) else " that lie alike (no shuffle)"
         notes.append(f"of {len(node.dependencies)} RDDs{alike}, {_partitions(node.num_partitions)}")
-    elif node.num_partitions != (before := node.dependencies[0].parent.num_partitions):
-        notes.append(f"{_partitions(before)} into {node.num_partitions}")
+    else:
+        (before,) = (each.parent.num_partitions for each in node.dependencies)
+        if node.num_partitions != before:
+            notes.append(f"{_partitions(before)} into {node.num_partitions}")
     if node.preparation is not None and not node.preparation.done:
         notes.append("[runs a job of its own before the first action]")
     if node.cached:

@@ -110,6 +110,7 @@ class Node:
         "call_site",
         "dependencies",
         "determinism",
+        "dropped_with",
         "fingerprint",
         "hosts",
         "id",
@@ -151,6 +152,8 @@ class Node:
         self.source_identity = source_identity
         self.determinism: Determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
         self.cached = False
+        #: whether what is cached of it goes when nobody refers to it any more
+        self.dropped_with = False
         self.name: str | None = None
         #: see ``lineage.fingerprint``; None until asked for
         self.fingerprint: str | None = None

@@ -6,6 +6,7 @@ so that a later job over the same shuffle names the same stage, and the schedule
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,7 +15,7 @@ from flowkit.errors import ClosureTooLarge
 from flowkit.lineage.closures import carrying, describe_largest
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
-from flowkit.model.ids import AppId, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
 
 
@@ -161,6 +162,8 @@ class Planner:
         self._stage_ids = count()
         self._job_ids = count()
         self._stage_of: dict[ShuffleId, StageId] = {}
+        #: contents that were put for programs which nobody will ask for again; to be taken away by whoever may release them
+        self.unneeded: deque[ContentId] = deque()
         #: pickled programs of map stages, with the cached RDDs they were pickled for and the contents they name
         self._programs: dict[ShuffleId, tuple[tuple[RddId, ...], Content, tuple[Content, ...]]] = {}
 
@@ -197,8 +200,10 @@ class Planner:
         return self._stage_of.get(shuffle)
 
     def forget(self, shuffle: ShuffleId) -> None:
-        """Nobody will read this shuffle again."""
-        self._programs.pop(shuffle, None)
+        """Nobody will read this shuffle again. Safe from a garbage collector's thread."""
+        known = self._programs.pop(shuffle, None)
+        if known is not None and known[1].inline is None:
+            self.unneeded.append(known[1].id)
         self._stage_of.pop(shuffle, None)
 
     def _stage(self, stage: StageCut, result: Result, partitions: Sequence[int]) -> StageSpec:
@@ -247,6 +252,8 @@ class Planner:
                 actual=len(data),
             )
         content = self._put(data)
+        if known is not None and known[1].inline is None:
+            self.unneeded.append(known[1].id)
         if stage.writes is not None:
             self._programs[stage.writes.id] = cached, content, tuple(carried.values())
         return content, tuple(carried.values())

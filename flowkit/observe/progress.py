@@ -83,7 +83,7 @@ class _Stage:
         self.metrics = TaskMetrics()
         self.durations = Durations()
         #: (seconds, partition, executor)
-        self.slowest = (0.0, -1, "")
+        self.slowest: tuple[float, int, str] = (0.0, -1, "")
 
     def view(self) -> StageView:
         metrics = self.metrics

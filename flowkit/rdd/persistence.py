@@ -32,7 +32,8 @@ class Persistence(Base[T]):
 
         Notes
         -----
-        Cost: nothing at the call. What does not fit is computed again when needed, as is what is lost with an executor.
+        Cost: nothing at the call. What does not fit is computed again when needed, as is what is lost with an executor. Dropped by
+        ``unpersist``, or when nothing in the driver refers to this RDD or to any made from it.
 
         Examples
         --------
@@ -40,7 +41,11 @@ class Persistence(Base[T]):
         >>> squares.sum(), squares.is_cached
         (14, True)
         """
-        self._node.cached = True
+        if not self._node.cached:
+            self._node.cached = True
+            if not self._node.dropped_with:
+                self._node.dropped_with = True
+                self._runner.drop_with(self._node)
         return self
 
     def unpersist(self, *, blocking: bool = False) -> Self:

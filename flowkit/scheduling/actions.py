@@ -84,6 +84,14 @@ class DropShuffle(_Action, frozen=True):
     shuffle: ShuffleId
 
 
+class DropContents(_Action, frozen=True):
+    """Delete contents on the executor's host."""
+
+    executor: ExecutorId
+    app: AppId
+    contents: tuple[ContentId, ...]
+
+
 class DropApplication(_Action, frozen=True):
     """Delete all that an application has on the executor's host."""
 
@@ -177,6 +185,7 @@ Action = (
     | ReleaseResults
     | DropRdd
     | DropShuffle
+    | DropContents
     | DropApplication
     | ExpireExecutor
     | DeliverResult
@@ -190,7 +199,17 @@ Action = (
 )
 
 ExecutorAction = (
-    DefineStage | ForgetStage | Launch | Recall | Kill | AnswerCommit | ReleaseResults | DropRdd | DropShuffle | DropApplication
+    DefineStage
+    | ForgetStage
+    | Launch
+    | Recall
+    | Kill
+    | AnswerCommit
+    | ReleaseResults
+    | DropRdd
+    | DropShuffle
+    | DropContents
+    | DropApplication
 )
 """Those that become a message to one executor, unchanged."""
 

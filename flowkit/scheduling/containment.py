@@ -46,6 +46,7 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.ContentPut()
             | sti.RddUnpersistRequested()
             | sti.ShuffleReleased()
+            | sti.ContentsReleased()
             | sti.BlocksEvicted()
         ):
             return jobs_of(books.applications.get(stimulus.app))

@@ -12,7 +12,7 @@ from flowkit.model.ids import AppId, StageId
 from flowkit.model.job_spec import JobSpec
 from flowkit.scheduling import jobs, losses, readiness
 from flowkit.scheduling import stimuli as sti
-from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropRdd, ReleaseResults
+from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropContents, DropRdd, ReleaseResults
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.launch_depth import LaunchDepth
@@ -29,7 +29,8 @@ def apply(
     | sti.ResultLost
     | sti.ContentPut
     | sti.RddUnpersistRequested
-    | sti.ShuffleReleased,
+    | sti.ShuffleReleased
+    | sti.ContentsReleased,
 ) -> None:
     """Do what a driver asks for; whatever it asks, it lives."""
     app = stimulus.spec.app if isinstance(stimulus, sti.JobSubmitted) else stimulus.app
@@ -78,6 +79,11 @@ def apply(
                 written_by.is_released = True  # it goes with its last job
             elif written_by is not None:
                 jobs.forget_stage(books, application, written_by)
+        case sti.ContentsReleased(contents=contents):
+            for content in contents:
+                application.contents.pop(content, None)
+            for neighbours in books.executors.by_host.values():
+                books.emit(DropContents(next(iter(neighbours)), app, contents))  # any one of a host deletes its files
         case _:
             assert_never(stimulus)
 

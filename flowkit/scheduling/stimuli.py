@@ -93,6 +93,13 @@ class ShuffleReleased(_Stimulus, frozen=True):
     shuffle: ShuffleId
 
 
+class ContentsReleased(_Stimulus, frozen=True):
+    """Nothing of the driver refers to these contents any more: their files may go."""
+
+    app: AppId
+    contents: tuple[ContentId, ...]
+
+
 # -- from executors ------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +198,7 @@ Stimulus = (
     | ContentPut
     | RddUnpersistRequested
     | ShuffleReleased
+    | ContentsReleased
     | ExecutorReady
     | ExecutorLost
     | ExecutorPaused

@@ -61,6 +61,12 @@ class ContentStore:
             raise
         return name
 
+    def drop(self, content: ContentId) -> None:
+        """Delete it here; harmless when it is not there. Whoever reads it right now reads on."""
+        path = self.path(content)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
     def path(self, content: ContentId) -> Path | None:
         """The file that holds it, or None when it is not on this host."""
         if not _ID.match(content):

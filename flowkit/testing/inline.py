@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
+from flowkit.cluster.contents import ContentUsers
 from flowkit.cluster.extensions import scheduling_policy
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
@@ -23,7 +24,7 @@ from flowkit.context import Context
 from flowkit.errors import ApplicationLost, InternalError
 from flowkit.execution.executor import Executor
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
 from flowkit.model.task import InlineResult, StoredResult, TaskReport
 from flowkit.scheduling import actions as act
@@ -81,6 +82,7 @@ class InlineLink:
         #: held while a job runs; the thread that holds it may submit and unpersist meanwhile
         self._turn = threading.RLock()
         self._jobs: dict[JobId, SubmittedJob] = {}
+        self._content_users = ContentUsers()
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
         self._updates_sink: Callable[[bytes], None] = lambda _: None
         self._closed = False
@@ -124,8 +126,22 @@ class InlineLink:
         name = content_id(data)
         if len(data) <= INLINE_LIMIT_BYTES:
             return Content(name, len(data), inline=data)
+        self._content_users.add(name)
         self._content.put(data)
         return Content(name, len(data), holders=(self._host.token,))
+
+    def retain_content(self, content: Content) -> None:
+        """One more who needs it; see ``abc.ClusterLink``."""
+        if content.inline is None:
+            self._content_users.add(content.id)
+
+    def release_contents(self, contents: Sequence[ContentId]) -> None:
+        """As many who need them no more; see ``abc.ClusterLink``."""
+        if unneeded := self._content_users.remove(contents):
+            # At once: equal content may be put again before the core hears of this.
+            for content in unneeded:
+                self._content.drop(content)
+            self._stimuli.append(sti.ContentsReleased(self._app, unneeded))
 
     def submit(self, spec: JobSpec, on_result: OnResult) -> InlineJob:
         """Start a job; it runs when it is waited for."""
@@ -226,6 +242,8 @@ class InlineLink:
                 executor.drop_rdd(app, rdd)
             case act.DropShuffle(app=app, shuffle=shuffle):
                 executor.drop_shuffle(app, shuffle)
+            case act.DropContents():
+                pass  # gone already
             case act.DropApplication(app=app):
                 executor.drop_application(app)
             case act.DeliverResult():

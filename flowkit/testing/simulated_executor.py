@@ -182,6 +182,8 @@ class SimulatedExecutor:
             case act.DropShuffle(app=app, shuffle=shuffle):
                 for name in [name for name in self.host.files if name[:2] == (app, shuffle)]:
                     del self.host.files[name]
+            case act.DropContents():
+                pass
             case act.DropApplication(app=app):
                 self._drop_application(app)
             case _:

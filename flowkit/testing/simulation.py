@@ -365,6 +365,7 @@ class SimulatedCluster:
                 | act.ReleaseResults()
                 | act.DropRdd()
                 | act.DropShuffle()
+                | act.DropContents()
                 | act.DropApplication()
             ):
                 self._deliver(("out", "executor", action.executor), partial(self._executor_hears, action), reliable=False)
