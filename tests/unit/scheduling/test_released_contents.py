@@ -1,0 +1,36 @@
+"""Contents that a driver refers to no more are deleted once a host, and forgotten."""
+
+from __future__ import annotations
+
+from flowkit.model.ids import ContentId
+from flowkit.scheduling import actions as act
+from flowkit.scheduling import stimuli as sti
+from flowkit.testing.simulation import SimulatedCluster
+
+
+def test_released_contents_are_deleted_by_one_executor_of_each_host() -> None:
+    cluster = SimulatedCluster()
+    cluster.keep_actions = True
+    for host in ("north", "north", "south"):
+        cluster.add_executor(host)
+    app = cluster.open_application("app")
+    cluster.run()
+    cluster.actions.clear()
+    contents = (ContentId("a" * 64), ContentId("b" * 64))
+    cluster.tell(sti.ContentsReleased(app, contents))
+    cluster.run()
+    drops = [action for action in cluster.actions if isinstance(action, act.DropContents)]
+    assert [(drop.app, drop.contents) for drop in drops] == [(app, contents)] * 2
+    hosts = {cluster.executors[drop.executor].host.token for drop in drops}
+    assert len(hosts) == 2
+
+
+def test_contents_of_an_application_that_is_gone_are_nobodys_business() -> None:
+    cluster = SimulatedCluster()
+    cluster.add_executor("north")
+    app = cluster.open_application("app")
+    cluster.close_application(app)
+    cluster.run()
+    cluster.tell(sti.ContentsReleased(app, (ContentId("a" * 64),)))
+    cluster.run()
+    cluster.core.assert_empty()
