@@ -1,0 +1,256 @@
+"""What a Context makes RDDs of: collections, ranges, files; unions. Run on the driver, lazy."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from flowkit.abc import ClusterLink, JobRunner
+from flowkit.errors import InvalidArgument
+from flowkit.execution.text_lines import newline_is_one_byte
+from flowkit.lineage import closures
+from flowkit.lineage.call_site import find_call_site
+from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, TextLines, WholeFiles
+from flowkit.lineage.nodes import Node
+from flowkit.model.job_spec import Content
+from flowkit.rdd.checks import check_codec, check_int
+from flowkit.rdd.file_sources import FileSources
+from flowkit.rdd.narrow import union_all
+from flowkit.rdd.rdd import RDD
+from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, list_files, pack_files, plan_splits
+
+T = TypeVar("T")
+
+
+class Sources(FileSources):
+    """Where RDDs come from."""
+
+    _link: ClusterLink
+
+    if TYPE_CHECKING:
+        # What the Context has.
+        def new_rdd_id(self) -> int: ...  # noqa: D102
+        def _check_open(self) -> None: ...
+        def _release_garbage(self) -> None: ...
+        def _release_with(self, owner: object, content: Content) -> None: ...
+
+    def parallelize(self, elements: Iterable[T], num_partitions: int | None = None) -> RDD[T]:
+        """Make an RDD of a collection.
+
+        Parameters
+        ----------
+        elements
+            Any iterable; one that is not a sequence is listed first. A ``range`` stays one.
+        num_partitions
+            1 or more; None: ``default_parallelism``. Partition ``i`` of ``n`` holds ``elements[i * len // n : (i + 1) * len // n]``.
+
+        Notes
+        -----
+        Cost: pickles the elements now, and puts them on one host when they are larger than 32 kB; no job.
+
+        Examples
+        --------
+        >>> fc.parallelize([1, 2, 3], 5).glom().collect()
+        [[], [1], [], [2], [3]]
+        """
+        parts = self._partitions(num_partitions)
+        if isinstance(elements, range):
+            return self._source(IntegerRange(elements.start, elements.stop, elements.step, parts), parts, "parallelize")
+        if isinstance(elements, RDD):
+            raise InvalidArgument(
+                "elements is an RDD already", name="elements", value=elements, allowed="an iterable of plain values"
+            )
+        rows: Sequence[T] = elements if isinstance(elements, list | tuple) else list(elements)
+        size = len(rows)
+        spans: list[tuple[int, int]] = []
+        pieces: list[bytes] = []
+        offset = 0
+        with closures.carrying() as carried:
+            for index in range(parts):
+                piece = closures.dumps_rows(list(rows[index * size // parts : (index + 1) * size // parts]))
+                pieces.append(piece)
+                spans.append((offset, len(piece)))
+                offset += len(piece)
+        self._release_garbage()
+        content = self._link.put_content(b"".join(pieces))
+        for each in carried.values():
+            self._link.retain_content(each)
+        made = self._source(Collection(content, tuple(spans)), parts, "parallelize", attachments=(content, *carried.values()))
+        for each in (content, *carried.values()):
+            self._release_with(made._node, each)
+        return made
+
+    def range(self, start: int, stop: int | None = None, step: int = 1, *, num_partitions: int | None = None) -> RDD[int]:
+        """Integers as of the builtin ``range``, never listed.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            ``step`` is 0.
+
+        Notes
+        -----
+        Cost: nothing, no job.
+
+        Examples
+        --------
+        >>> fc.range(10, 0, -3).collect()
+        [10, 7, 4, 1]
+        """
+        first, last = (0, start) if stop is None else (start, stop)
+        for name, value in (("start", first), ("stop", last), ("step", step)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidArgument(f"{name} = {value!r}: must be a whole number", name=name, value=value, allowed="an int")
+        if step == 0:
+            raise InvalidArgument("step = 0: must not be zero", name="step", value=step, allowed="an int other than 0")
+        parts = self._partitions(num_partitions)
+        return self._source(IntegerRange(first, last, step, parts), parts, "range")
+
+    def text_file(
+        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+    ) -> RDD[str]:
+        r"""Lines of text files, without their ends.
+
+        Parameters
+        ----------
+        path
+            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or, in a text, several with
+            commas between. Executors read them, so they must see them under the same name.
+        min_partitions
+            1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
+            equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
+            can't be split, nor can text in encodings like UTF-16, whose newline is more than one byte.
+        encoding, errors
+            As of the builtin ``open``.
+
+        Raises
+        ------
+        FileNotFoundError
+            At the call, when nothing is there.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "poem.txt").write_text("roses\nviolets\n")
+        ...     fc.text_file(place).collect()
+        ['roses', 'violets']
+        """
+        check_codec("encoding", encoding, codecs.lookup)
+        check_codec("errors", errors, codecs.lookup_error)
+        files = list_files(_checked_path("path", path))
+        wanted = self._partitions(min_partitions, "min_partitions")
+        splits = plan_splits(
+            files,
+            wanted,
+            smallest_bytes=SMALLEST_SPLIT_BYTES if min_partitions is None else 1,
+            whole=not newline_is_one_byte(encoding),
+        )
+        return self._source(TextLines(splits, encoding, errors), len(splits), "text_file", source_identity=tuple(files))
+
+    def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """``(path, content)`` of whole files.
+
+        Parameters
+        ----------
+        path, min_partitions
+            As for ``text_file``; no more partitions than files.
+
+        Notes
+        -----
+        Cost: lists files now, reads nothing; no job. A task holds one file at a time.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     _ = pathlib.Path(place, "one.bin").write_bytes(b"abc")
+        ...     fc.binary_files(place).values().collect()
+        [b'abc']
+        """
+        files = list_files(_checked_path("path", path))
+        paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
+        return self._source(WholeFiles(paths), len(paths), "binary_files", source_identity=tuple(files))
+
+    def empty(self) -> RDD[Any]:
+        """An RDD without partitions.
+
+        Notes
+        -----
+        Cost: nothing.
+
+        Examples
+        --------
+        >>> fc.empty().collect()
+        []
+        """
+        return self._source(IntegerRange(0, 0, 1, 0), 0, "empty")
+
+    def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
+        """All elements of several RDDs, duplicates included.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            There are none.
+
+        Notes
+        -----
+        Cost: narrow, no job.
+
+        Examples
+        --------
+        >>> fc.union([fc.range(2), fc.range(2)]).collect()
+        [0, 1, 0, 1]
+        """
+        if not rdds:
+            raise InvalidArgument("rdds = []: must not be empty", name="rdds", value=rdds, allowed="one RDD or more")
+        first, *others = rdds
+        if not others:
+            return first
+        return union_all(first, [first._other("rdds", other) for other in others])
+
+    def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
+        return self.default_parallelism if given is None else check_int(name, given, least=1)
+
+    def _source(
+        self,
+        kernel: Kernel,
+        parts: int,
+        operation: str,
+        *,
+        attachments: tuple[Content, ...] = (),
+        source_identity: tuple[object, ...] = (),
+    ) -> RDD[Any]:
+        self._check_open()
+        node = Node(
+            self.new_rdd_id(),
+            kernel,
+            (),
+            parts,
+            operation=operation,
+            call_site=find_call_site(),
+            attachments=tuple(each for each in attachments if each.inline is None),
+            source_identity=source_identity,
+        )
+        return RDD(node, cast("JobRunner", self))
+
+
+def _checked_path(name: str, value: str | Path) -> str | Path:
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
+    if isinstance(value, str) and "://" in value:
+        raise InvalidArgument(
+            f"{name} = {value!r}: an address names no file of this machine; only its own files can be read",
+            name=name,
+            value=value,
+            allowed="a path without a scheme",
+        )
+    return value
