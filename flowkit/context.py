@@ -24,8 +24,8 @@ from flowkit.config import Config
 from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
+from flowkit.files import FileShipping
 from flowkit.jobs import Jobs, JobScopes, check_wanted
-from flowkit.lineage import closures
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
 from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
@@ -57,7 +57,7 @@ _live: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
 _prepared: dict[str, Any] = {}
 
 
-class Context(JobScopes, Sources, JobRunner):
+class Context(JobScopes, FileShipping, Sources, JobRunner):
     """A driver's session on a cluster.
 
     Parameters
@@ -124,7 +124,7 @@ class Context(JobScopes, Sources, JobRunner):
         self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
         self._app = self._link.app
         self._planner = Planner(
-            self._link.app, dumps=closures.dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
+            self._link.app, dumps=self._dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
         )
         #: the last stage that computed each of the RDDs that actions were called on last, for ``explain``
         self._result_stages: OrderedDict[RddId, StageId] = OrderedDict()

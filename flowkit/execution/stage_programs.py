@@ -14,6 +14,7 @@ from typing import Any
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed
+from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import ShuffleSources
@@ -85,8 +86,8 @@ class Program:
         self._lock = threading.Lock()
         self._value: Any = None
 
-    def load(self, read: Callable[[ContentId], Path], executor: ExecutorId, metrics: TaskMetrics) -> Any:
-        """The program. Whoever unpickles it has the time in its metrics.
+    def load(self, read: Callable[[ContentId], Path], directory: Path, executor: ExecutorId, metrics: TaskMetrics) -> Any:
+        """The program; files that it needs are put below ``directory``. Whoever unpickles it has the time in its metrics.
 
         Raises
         ------
@@ -105,11 +106,15 @@ class Program:
                 if data is None:
                     data = read(self.content.id).read_bytes()
                 try:
-                    self._value = pickle.loads(data)
+                    with installing_into(Place(directory, read)):
+                        self._value = pickle.loads(data)
+                except FetchFailed:
+                    raise
                 except ModuleNotFoundError as error:
                     said = ModuleNotFoundError(
                         f"no module named {error.name!r} on executor {executor}, which the job's functions import; "
-                        "install it in the workers' environment, or define the functions in the driver's own script",
+                        "install it in the workers' environment, add it with add_py_file, or define the functions in the driver's "
+                        "own script",
                         name=error.name,
                     )
                     raise ProgramUnreadable from said

@@ -159,7 +159,7 @@ class _Task:
         launch, definition = attempt.launch, stage.definition
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
-        self.program = stage.program.load(content.path, services.executor, attempt.metrics)
+        self.program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
         self.memory = TaskMemory(services.memory, attempt.id)
 
         def acquire_commit() -> None:
