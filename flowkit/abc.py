@@ -35,8 +35,17 @@ class BlockTransport(Protocol):
         """
         ...
 
-    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
-        """Ask for large content by id. Raises ``KeyError`` when it is not there, ``OSError`` when nobody answers."""
+    def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Any:
+        """Ask what large content is made of: a ``storage.content.Manifest``.
+
+        Raises ``KeyError`` when it is not there, ``OSError`` or ``TimeoutError`` when nobody answers.
+        """
+        ...
+
+    def fetch_piece(
+        self, address: str, app: AppId, content: ContentId, piece: int, digest: bytes, *, insist: bool, timeout_s: float
+    ) -> bytes | list[str]:
+        """Ask for a piece of content, or, unless one insists, who else has it. Raises as ``describe_content`` does."""
         ...
 
 
@@ -106,6 +115,18 @@ class JobRunner(Protocol):
         call_site: str,
     ) -> list[Any]:
         """Run ``fn(partition index, iterator)`` over partitions of a lineage node; results in the order of ``partitions``."""
+        ...
+
+    def run_job_partially(
+        self,
+        node: Any,
+        fn: Callable[[int, Iterator[Any]], Any],
+        timeout_s: float,
+        *,
+        operation: str,
+        call_site: str,
+    ) -> dict[int, Any]:
+        """Run ``fn(partition index, iterator)`` over all partitions for some time; the results, by partition, that came by then."""
         ...
 
     def unpersist(self, rdd: int, *, blocking: bool) -> None:

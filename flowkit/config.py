@@ -78,6 +78,12 @@ class Config:
     # -- limits
     max_closure_bytes: int = _setting(256 << 20, "Largest pickled program of one stage.", _positive, unit="bytes")
     max_partitions: int = _setting(1_000_000, "Partitions at most in one stage.", _positive)
+    max_active_jobs: int = _setting(
+        1_000, "Jobs that one application may have under way at a time; the scheduler refuses more.", _positive
+    )
+    max_active_tasks: int = _setting(
+        2_000_000, "Tasks of all jobs that one application may have under way; the scheduler refuses jobs beyond.", _positive
+    )
     max_result_bytes: int = _setting(1 << 30, "Results of one job at most; 0 is no limit.", _not_negative, unit="bytes")
     max_disk_bytes: int = _setting(0, "An application's files on one host at most; 0 is no limit.", _not_negative, unit="bytes")
 

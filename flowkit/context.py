@@ -373,11 +373,35 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         -----
         Cost: one job, and before it those that the node's preparations take (bounds of a sort, counts for indices).
         """
-        self._check_open()
         chosen = range(node.num_partitions) if partitions is None else partitions
+        results = self._results(node, fn, chosen, operation, call_site)
+        return [results[partition] for partition in chosen]
+
+    def run_job_partially(
+        self,
+        node: Node,
+        fn: Callable[[int, Iterator[Any]], Any],
+        timeout_s: float,
+        *,
+        operation: str,
+        call_site: str,
+    ) -> dict[int, Any]:
+        """As ``run_job`` over all partitions, for so many seconds; the results that came by then. The rest is cancelled."""
+        return self._results(node, fn, range(node.num_partitions), operation, call_site, enough_after_s=timeout_s)
+
+    def _results(
+        self,
+        node: Node,
+        fn: Callable[[int, Iterator[Any]], Any],
+        chosen: Sequence[int],
+        operation: str,
+        call_site: str,
+        enough_after_s: float | None = None,
+    ) -> dict[int, Any]:
+        self._check_open()
         results: dict[int, Any] = {}
         if not chosen:
-            return []
+            return results
         name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
         scope = self._scope()
         check_wanted(scope, name)
@@ -395,11 +419,11 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         self._note_result_stage(node, spec.result_stage.stage)
         handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
         try:
-            self.jobs.wait(handle, name, properties, scope)
+            self.jobs.wait(handle, name, properties, scope, enough_after_s)
         finally:
             if (program := spec.result_stage.program).inline is None:
                 self._planner.unneeded.append(program.id)
-        return [results[partition] for partition in chosen]
+        return dict(results)
 
     def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
         """What a stage did when it last ran, in words; empty when it never did, or nobody remembers."""

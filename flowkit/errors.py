@@ -19,10 +19,12 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
     +-- ConfigError                    also a ValueError; found when the configuration is built
+    +-- MissingPackage                 an optional package that this call needs
     +-- LimitExceeded                  a stated limit, its setting named
     |   +-- ResultTooLarge
     |   +-- ClosureTooLarge
     |   +-- TooManyPartitions
+    |   +-- TooManyJobs
     |   +-- DiskQuotaExceeded
     +-- ResourceExhausted              the machine, not the job
     |   +-- DiskFull                   also an OSError
@@ -135,6 +137,10 @@ class ConfigError(FlowkitError, ValueError):
     """A setting that is unknown, out of range or in conflict with another; carries ``setting`` and ``value``."""
 
 
+class MissingPackage(FlowkitError):
+    """A package that is optional is needed now; carries ``package``."""
+
+
 class LimitExceeded(FlowkitError):
     """A limit was reached; carries ``setting``, ``limit`` and ``actual``."""
 
@@ -149,6 +155,10 @@ class ClosureTooLarge(LimitExceeded):
 
 class TooManyPartitions(LimitExceeded):
     """A job with more partitions than ``max_partitions``."""
+
+
+class TooManyJobs(LimitExceeded):
+    """An application has as many jobs, or tasks of jobs, under way as it may."""
 
 
 class DiskQuotaExceeded(LimitExceeded):
@@ -182,7 +192,7 @@ class JobCancelled(JobError):
 
 
 class JobTimeout(JobError, TimeoutError):
-    """A job was cancelled since the time that ``job_timeout`` gave it was over."""
+    """A job was cancelled since the time that ``job(timeout_s=...)`` gave it was over."""
 
 
 class ExecutorsLost(JobError):

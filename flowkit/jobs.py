@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -117,21 +118,78 @@ class JobScopes:
 
     # -- for a block
 
-    def job_group(self, group: str, description: str = "") -> contextlib.AbstractContextManager[None]:
-        """Put the jobs of a block into a group, by which they can be listed and cancelled.
+    def job(
+        self,
+        *,
+        group: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] = (),
+        properties: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> contextlib.AbstractContextManager[None]:
+        """Say something about the jobs of a block; what blocks around it say holds too.
+
+        Parameters
+        ----------
+        group
+            By which they can be listed and cancelled (``fc.jobs``).
+        description
+            For people.
+        tags
+            As a group, but a job may have many; those of blocks around it stay.
+        properties
+            What tasks read as ``TaskContext.local_properties``, and scheduling policies too.
+        timeout_s
+            Seconds for the block's actions, all together. One that is not over by then is cancelled and raises ``errors.JobTimeout``,
+            which is a ``TimeoutError`` too. Of limits within limits the nearest counts.
+
+        Examples
+        --------
+        >>> with fc.job(group="nightly", tags=["counts"], timeout_s=60):
+        ...     fc.range(3).count()
+        3
+        """
+        changes: dict[str, str] = {}
+        for name, value in (properties or {}).items():
+            _checked("property", name)
+            if not isinstance(value, str):
+                raise InvalidArgument(f"{name} = {value!r}: must be a str", name=name, value=value, allowed="a str")
+            changes[name] = value
+        if group is not None:
+            changes[GROUP] = _checked("group", group)
+        if description is not None:
+            changes[DESCRIPTION] = description
+        if isinstance(tags, str):
+            raise InvalidArgument(
+                f"tags = {tags!r}: must be several, as in [{tags!r}]", name="tags", value=tags, allowed="a list"
+            )
+        if added := {_checked_tag(tag) for tag in tags}:
+            changes[TAGS] = ",".join(sorted(self.job_tags() | added))
+        scope = self._scope()
+        scope = replace(scope, properties=MappingProxyType({**scope.properties, **changes}))
+        if timeout_s is not None:
+            if not timeout_s > 0:
+                allowed = "a number of seconds above 0"
+                raise InvalidArgument(
+                    f"timeout_s = {timeout_s!r}: must be {allowed}", name="timeout_s", value=timeout_s, allowed=allowed
+                )
+            deadline = time.monotonic() + timeout_s
+            if scope.deadline is None or deadline <= scope.deadline:
+                scope = replace(scope, deadline=deadline, timeout_s=float(timeout_s))
+        return self._within(scope)
+
+    def job_group(self, group: str, description: str | None = None) -> contextlib.AbstractContextManager[None]:
+        """Put the jobs of a block into a group: ``job(group=...)``.
 
         Examples
         --------
         >>> with fc.job_group("nightly", "counts of the day"):
         ...     total = fc.range(3).count()
         """
-        changes = {GROUP: _checked("group", group)}
-        if description:
-            changes[DESCRIPTION] = description
-        return self.job_properties(changes)
+        return self.job(group=group, description=description)
 
     def job_tag(self, *tags: str) -> contextlib.AbstractContextManager[None]:
-        """Add tags to the jobs of a block; those of blocks around it hold too.
+        """Add tags to the jobs of a block: ``job(tags=...)``.
 
         Examples
         --------
@@ -139,11 +197,10 @@ class JobScopes:
         ...     sorted(fc.job_tags())
         ['adhoc', 'ann']
         """
-        together = self.job_tags() | {_checked_tag(tag) for tag in tags}
-        return self.job_properties({TAGS: ",".join(sorted(together))})
+        return self.job(tags=tags)
 
     def job_description(self, text: str) -> contextlib.AbstractContextManager[None]:
-        """Describe the jobs of a block, for people.
+        """Describe the jobs of a block, for people: ``job(description=...)``.
 
         Examples
         --------
@@ -151,46 +208,7 @@ class JobScopes:
         ...     fc.range(3).count()
         3
         """
-        return self.job_properties({DESCRIPTION: text})
-
-    def job_properties(self, properties: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:
-        """Set properties of the jobs of a block: tasks read them as ``TaskContext.local_properties``, scheduling policies too.
-
-        Examples
-        --------
-        >>> with fc.job_properties({"team": "blue"}):
-        ...     fc.get_local_property("team")
-        'blue'
-        """
-        for name, value in properties.items():
-            _checked("property", name)
-            if not isinstance(value, str):
-                raise InvalidArgument(f"{name} = {value!r}: must be a str", name=name, value=value, allowed="a str")
-        scope = self._scope()
-        return self._within(replace(scope, properties=MappingProxyType({**scope.properties, **properties})))
-
-    def job_timeout(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:
-        """Limit the time of a block's actions, all together.
-
-        An action that is not over by then is cancelled and raises ``errors.JobTimeout``, which is a ``TimeoutError`` too. Of limits
-        within limits the nearest counts.
-
-        Examples
-        --------
-        >>> with fc.job_timeout(60):
-        ...     fc.range(3).count()
-        3
-        """
-        if not timeout_s > 0:
-            allowed = "a number of seconds above 0"
-            raise InvalidArgument(
-                f"timeout_s = {timeout_s!r}: must be {allowed}", name="timeout_s", value=timeout_s, allowed=allowed
-            )
-        scope = self._scope()
-        deadline = time.monotonic() + timeout_s
-        if scope.deadline is not None and scope.deadline < deadline:
-            return self._within(scope)
-        return self._within(replace(scope, deadline=deadline, timeout_s=float(timeout_s)))
+        return self.job(description=text)
 
     def _cancellable(self, cancellation: Cancellation) -> contextlib.AbstractContextManager[None]:
         """Let somebody cancel the jobs of a block."""
@@ -293,23 +311,35 @@ class Jobs:
         for handle in handles:
             handle.cancel(reason)
 
-    def wait(self, handle: JobHandle, name: str, properties: Mapping[str, str], scope: _Scope) -> None:
-        """Wait for a job that was just submitted, as what was said about it asks for."""
+    def wait(
+        self,
+        handle: JobHandle,
+        name: str,
+        properties: Mapping[str, str],
+        scope: _Scope,
+        enough_after_s: float | None = None,
+    ) -> None:
+        """Wait for a job that was just submitted, as what was said about it asks for; no longer than is enough."""
         with self._lock:
             self._handles[handle.job] = handle, properties
         try:
             for cancellation in scope.cancellations:
                 cancellation.add(handle)
-            remaining = None if scope.deadline is None else max(0.0, scope.deadline - time.monotonic())
+            now = time.monotonic()
+            enough = math.inf if enough_after_s is None else now + enough_after_s
+            deadline = math.inf if scope.deadline is None else scope.deadline
+            until = min(enough, deadline)
             try:
-                handle.wait(remaining)
+                handle.wait(None if until == math.inf else max(0.0, until - now))
             except TimeoutError:
-                if scope.deadline is None or time.monotonic() < scope.deadline:
+                if time.monotonic() < until:
                     raise  # the user's own
                 handle.cancel("its time is over")
                 _wait_for_the_end(handle)
+                if enough <= deadline:
+                    return
                 raise JobTimeout(
-                    f"job {handle.job} ({name}) was not over {scope.timeout_s:g} s after job_timeout began, and was cancelled",
+                    f"job {handle.job} ({name}) was not over {scope.timeout_s:g} s after job(timeout_s=...) began, and was cancelled",
                     job=handle.job,
                     timeout_s=scope.timeout_s,
                 ) from None
@@ -332,7 +362,9 @@ def check_wanted(scope: _Scope, name: str) -> None:
             raise JobCancelled(f"{name}: {cancellation.reason}")
     if scope.deadline is not None and time.monotonic() >= scope.deadline:
         raise JobTimeout(
-            f"{name} was not started: the {scope.timeout_s:g} s of job_timeout are over", job=None, timeout_s=scope.timeout_s
+            f"{name} was not started: the {scope.timeout_s:g} s of job(timeout_s=...) are over",
+            job=None,
+            timeout_s=scope.timeout_s,
         )
 
 

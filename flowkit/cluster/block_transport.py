@@ -9,14 +9,14 @@ import asyncio
 import concurrent.futures
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Worker
 
-from flowkit.cluster.wire import CHUNK_BYTES, READ_BLOCKS, READ_CONTENT
+from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_PIECE
+from flowkit.execution.content_fetch import PieceServer
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, ShuffleId
-from flowkit.storage.content import ContentStore
+from flowkit.storage.content import ContentStore, Manifest
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.shuffle.server import read_blocks
 
@@ -96,26 +96,27 @@ class DaskBlockTransport:
         blocks: list[bytes | str] = self._run(ask(), address, timeout_s)
         return blocks
 
-    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
-        """Ask for content by id, piece by piece; see ``abc.BlockTransport``."""
+    def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Manifest:
+        """Ask what content is made of; see ``abc.BlockTransport``."""
+        answer = self._run(self._ask(address, DESCRIBE_CONTENT, app, content=content), address, timeout_s)
+        if answer is None:
+            raise KeyError(content)
+        return Manifest(*answer)
 
-        async def ask() -> bytes:
-            secret = self._admissions.secret(app)
-            pieces: list[bytes] = []
-            received, total = 0, 1
-            while received < total:
-                answer = await self._call(address, READ_CONTENT, app=app, secret=secret, content=content, offset=received)
-                if answer is None:
-                    raise KeyError(content)
-                total, piece = answer
-                if not piece and received < total:
-                    raise OSError(f"{address} sent only {received} of {total} bytes of content {content}")
-                pieces.append(piece)
-                received += len(piece)
-            return b"".join(pieces)
+    def fetch_piece(
+        self, address: str, app: AppId, content: ContentId, piece: int, digest: bytes, *, insist: bool, timeout_s: float
+    ) -> bytes | list[str]:
+        """Ask for a piece of content; see ``abc.BlockTransport``."""
+        asking = self._ask(
+            address, READ_PIECE, app, content=content, piece=piece, digest=digest, asker=self._worker.address, insist=insist
+        )
+        answer = self._run(asking, address, timeout_s)
+        if answer is None:
+            raise KeyError(content)
+        return list(answer) if isinstance(answer, list | tuple) else bytes(answer)
 
-        data: bytes = self._run(ask(), address, timeout_s)
-        return data
+    async def _ask(self, address: str, op: str, app: AppId, **arguments: Any) -> Any:
+        return await self._call(address, op, app=app, secret=self._admissions.secret(app), **arguments)
 
     async def _call(self, address: str, op: str, **arguments: Any) -> Any:
         return await getattr(self._worker.rpc(address), op)(**arguments)
@@ -139,6 +140,7 @@ class BlockServer:
         self._admissions = admissions
         self._threads = concurrent.futures.ThreadPoolExecutor(SERVING_THREADS, thread_name_prefix="flowkit-serve")
         self._drafts: dict[tuple[AppId, ContentId], bytearray] = {}
+        self._pieces: dict[AppId, PieceServer] = {}
 
     def close(self) -> None:
         """Answer no more."""
@@ -146,7 +148,8 @@ class BlockServer:
         self._drafts.clear()
 
     def drop_application(self, app: AppId) -> None:
-        """Forget half-sent content of an application."""
+        """Forget half-sent content of an application, and who got what."""
+        self._pieces.pop(app, None)
         for key in [key for key in self._drafts if key[0] == app]:
             del self._drafts[key]
 
@@ -163,23 +166,31 @@ class BlockServer:
 
         return await self._in_thread(read)
 
-    async def read_content(self, app: str, secret: str, content: str, offset: int) -> tuple[int, bytes] | None:
-        """Size and the next piece of content; None when it is not on this host."""
+    async def describe_content(self, app: str, secret: str, content: str) -> Manifest | None:
+        """Size and digests of content; None when it is not on this host."""
         await self._admissions.check(AppId(app), secret)
+        server = self._piece_server(AppId(app))
+        return await self._in_thread(lambda: _or_none(lambda: server.manifest(ContentId(content))))
 
-        def read() -> tuple[int, bytes] | None:
-            path = self._store(AppId(app)).path(ContentId(content))
-            if path is None:
-                return None
-            try:
-                with Path(path).open("rb") as file:
-                    size = file.seek(0, 2)
-                    file.seek(offset)
-                    return size, file.read(CHUNK_BYTES)
-            except FileNotFoundError:
-                return None
+    async def read_piece(
+        self, app: str, secret: str, content: str, piece: int, digest: bytes, asker: str, insist: bool
+    ) -> bytes | list[str] | None:
+        """A piece of content, or who else has it; None when it is not on this host."""
+        await self._admissions.check(AppId(app), secret)
+        server = self._piece_server(AppId(app))
+        return await self._in_thread(
+            lambda: _or_none(lambda: server.piece(ContentId(content), piece, digest, asker=asker, insist=insist))
+        )
 
-        return await self._in_thread(read)
+    def drop_contents(self, app: AppId, contents: tuple[ContentId, ...]) -> None:
+        """Forget who got them."""
+        if (server := self._pieces.get(app)) is not None:
+            server.forget(contents)
+
+    def _piece_server(self, app: AppId) -> PieceServer:
+        if app not in self._pieces:
+            self._pieces[app] = PieceServer(self._store(app))
+        return self._pieces[app]
 
     async def put_content(self, app: str, secret: str, content: str, total: int, offset: int, data: bytes) -> str:
         """The next piece of content from a driver. Returns ``ok``, or ``again`` when the pieces do not fit: begin anew."""
@@ -203,3 +214,11 @@ class BlockServer:
 
     def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    """What is read, or None when it is not there."""
+    try:
+        return read()
+    except KeyError:
+        return None

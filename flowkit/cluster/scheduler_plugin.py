@@ -300,7 +300,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     reason = f"worker {executor.address} left the cluster: {message.reason}"
                     self._executors.lose(executor, Loss(reason, task_caused=False))
                     continue
-                case sti.Heartbeat() | sti.BlocksEvicted() | sti.CommitRequested():
+                case sti.Heartbeat() | sti.BlocksEvicted() | sti.ContentFetched() | sti.CommitRequested():
                     pass
                 case _:
                     assert_never(message)

@@ -38,6 +38,7 @@ from flowkit.scheduling.stimuli import (
     ApplicationClosed,
     BlocksEvicted,
     CommitRequested,
+    ContentFetched,
     ContentPut,
     ContentsReleased,
     ExecutorReady,
@@ -53,7 +54,7 @@ from flowkit.scheduling.stimuli import (
     TasksReported,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"
@@ -63,7 +64,8 @@ RELAY = f"flowkit-{PROTOCOL}-relay"
 #: handlers of an executor, asked by drivers, by other executors, or by the scheduler for a driver that cannot reach it
 READ_RESULT = f"flowkit-{PROTOCOL}-read-result"
 PUT_CONTENT = f"flowkit-{PROTOCOL}-put-content"
-READ_CONTENT = f"flowkit-{PROTOCOL}-read-content"
+DESCRIBE_CONTENT = f"flowkit-{PROTOCOL}-describe-content"
+READ_PIECE = f"flowkit-{PROTOCOL}-read-piece"
 READ_BLOCKS = f"flowkit-{PROTOCOL}-read-blocks"
 RELAYED = frozenset({READ_RESULT, PUT_CONTENT})
 #: topic under which a nanny tells how its worker's process ended
@@ -236,7 +238,7 @@ DriverStimulus = (
     | ShuffleReleased
     | ContentsReleased
 )
-ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | CommitRequested
+ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | ContentFetched | CommitRequested
 
 ToDriver = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
 ToExecutor = (

@@ -27,13 +27,14 @@ from flowkit.cluster import dask_internals, slot_record
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import (
+    DESCRIBE_CONTENT,
     EMBEDDED_VARIABLE,
     EXIT_TOPIC,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
     PUT_CONTENT,
     READ_BLOCKS,
-    READ_CONTENT,
+    READ_PIECE,
     READ_RESULT,
     AdmitApplication,
     Drain,
@@ -193,7 +194,8 @@ class ExecutorRuntime:
     async def start(self) -> None:
         """Serve, and connect; returns once connected, or when the scheduler cannot be reached at once."""
         dask_internals.add_worker_handler(self._worker, READ_BLOCKS, self._server.read_blocks)
-        dask_internals.add_worker_handler(self._worker, READ_CONTENT, self._server.read_content)
+        dask_internals.add_worker_handler(self._worker, DESCRIBE_CONTENT, self._server.describe_content)
+        dask_internals.add_worker_handler(self._worker, READ_PIECE, self._server.read_piece)
         dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
         if self._worker.nanny:
@@ -279,6 +281,7 @@ class ExecutorRuntime:
             request_commit=lambda attempt: self._post(sti.CommitRequested(executor_id, attempt)),
             blocks_evicted=lambda app, blocks: self._post_evicted(executor_id, app, blocks),
             replace_process=self._replace_process,
+            content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
             note_slot=_note_nothing if record is None else record.note,
         )
         link = Link(f"scheduler of {executor_id}", self._hear, self._disconnected)
@@ -381,6 +384,7 @@ class ExecutorRuntime:
                 executor.drop_shuffle(message.app, message.shuffle)
             case act.DropContents():
                 executor.drop_contents(message.app, message.contents)
+                self._server.drop_contents(message.app, message.contents)
             case act.DropApplication():
                 self._admissions.forget(message.app)
                 self._server.drop_application(message.app)

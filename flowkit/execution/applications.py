@@ -6,12 +6,13 @@ Runs in executors; thread-safe. Opened by the first task, kept until the applica
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowkit.abc import BlockTransport
 from flowkit.config import Config
-from flowkit.execution.stage_programs import ContentFetcher
+from flowkit.execution.content_fetch import ContentFetcher
 from flowkit.model.ids import AppId, ContentId, ShuffleId
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
@@ -33,10 +34,17 @@ class Application:
 class Applications:
     """The applications whose tasks this executor has seen."""
 
-    def __init__(self, host_directory: HostDirectory, transport: BlockTransport, config: Config) -> None:
+    def __init__(
+        self,
+        host_directory: HostDirectory,
+        transport: BlockTransport,
+        config: Config,
+        content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
+    ) -> None:
         self._host_directory = host_directory
         self._transport = transport
         self._config = config
+        self._content_fetched = content_fetched
         self._lock = threading.Lock()
         self._open: dict[AppId, Application] = {}
 
@@ -50,7 +58,7 @@ class Applications:
             if known is None:
                 directory = self._host_directory.application(app, quota_bytes=self._config.max_disk_bytes)
                 store = ContentStore(directory.content_directory)
-                fetcher = ContentFetcher(store, app, self._transport, self._config.executor_timeout_s)
+                fetcher = ContentFetcher(store, app, self._transport, self._config.executor_timeout_s, self._content_fetched)
                 known = self._open[app] = Application(directory, fetcher)
             return known
 

@@ -134,6 +134,7 @@ class Executor:
         request_commit: Callable[[AttemptId], None],
         blocks_evicted: Callable[[AppId, Sequence[tuple[RddId, PartitionIndex]]], None],
         replace_process: Callable[[str, tuple[AttemptId, ...]], None],
+        content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -147,7 +148,7 @@ class Executor:
         self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
         self._cache = MemoryStore(self._memory, on_evicted=blocks_evicted)
         self._results = ResultStore()
-        self._applications = Applications(host_directory, transport, config)
+        self._applications = Applications(host_directory, transport, config, content_fetched)
         self._stages = Stages()
         self._services = TaskServices(
             executor=executor,

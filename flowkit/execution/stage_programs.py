@@ -12,68 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed
 from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import ContentMissing, FetchFailure, StageDefinition
-from flowkit.storage.content import ContentStore, content_id
+from flowkit.model.task import FetchFailure, StageDefinition
 
 
 class ProgramUnreadable(Exception):
     """A program cannot be unpickled here; ``__cause__`` says why. Another try would fail alike."""
-
-
-class ContentFetcher:
-    """One application's content on this host, fetched from another when it is not here yet; once, however many tasks ask."""
-
-    def __init__(self, store: ContentStore, app: AppId, transport: BlockTransport, timeout_s: float) -> None:
-        self._store = store
-        self._app = app
-        self._transport = transport
-        self._timeout_s = timeout_s
-        self._mutex = threading.Lock()
-        self._fetching: dict[ContentId, threading.Lock] = {}
-
-    def path(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
-        """The file that holds it; raises ``FetchFailed`` with a ``ContentMissing`` when no address has it."""
-        path = self._store.path(content)
-        if path is not None:
-            return path
-        with self._mutex:
-            fetching = self._fetching.setdefault(content, threading.Lock())
-        # Held over the fetch on purpose: whoever else wants this content waits for the very same bytes.
-        with fetching:
-            path = self._store.path(content) or self._fetch(content, addresses)
-        with self._mutex:
-            self._fetching.pop(content, None)
-        return path
-
-    def drop(self, content: ContentId) -> None:
-        """Delete it on this host."""
-        self._store.drop(content)
-
-    def _fetch(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
-        told: list[str] = []
-        for address in addresses:
-            try:
-                data = self._transport.fetch_content(address, self._app, content, timeout_s=self._timeout_s)
-            except KeyError:
-                told.append(f"{address}: has it no more")
-            except (OSError, TimeoutError) as error:
-                told.append(f"{address}: {str(error) or type(error).__name__}")
-            else:
-                if content_id(data) == content:
-                    self._store.put(data)
-                    path = self._store.path(content)
-                    if path is not None:
-                        return path
-                told.append(f"{address}: sent other bytes than were asked for")
-        where = "; ".join(told) or "no executor is known to have it"
-        raise FetchFailed(f"content {content} could not be had: {where}", failure=ContentMissing((content,)))
 
 
 class Program:

@@ -144,6 +144,19 @@ def stats_of_rows(_partition: int, rows: Iterator[Any]) -> StatCounter:
     return StatCounter.of(rows)
 
 
+def count_and_sum(_partition: int, rows: Iterator[Any]) -> tuple[int, float]:
+    """How many numbers there are, and their sum, rounded once.
+
+    >>> count_and_sum(0, iter([0.1] * 10))
+    (10, 1.0)
+    """
+    count, sums = 0, []
+    while chunk := list(islice(rows, _CHUNK)):
+        count += len(chunk)
+        sums.append(math.fsum(_as_floats(chunk)))
+    return count, math.fsum(sums)
+
+
 # -- histograms ----------------------------------------------------------------------------------------------------------
 
 

@@ -23,12 +23,13 @@ from flowkit.execution import gc_clock
 from flowkit.execution.accumulators import packed
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
+from flowkit.execution.content_fetch import ContentFetcher
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskValue, run_program
 from flowkit.execution.results import ResultStore, pickle_result
-from flowkit.execution.stage_programs import ContentFetcher, ProgramUnreadable, Stage
+from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken

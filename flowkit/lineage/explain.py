@@ -1,4 +1,4 @@
-"""What an action would run, as text. Runs on the driver; starts nothing."""
+"""What an action would run, and what an RDD is made of, as text. Runs on the driver; starts nothing."""
 
 from __future__ import annotations
 
@@ -52,6 +52,32 @@ def explain(node: Node, ran: Ran = lambda _node, _shuffle: "") -> Explanation:
             steps = [*steps[:half], f"... {left_out} more ...", *steps[-half:]]
         lines += [f"    {step}" for step in steps]
     return Explanation("\n".join(lines))
+
+
+def lineage_tree(node: Node) -> Explanation:
+    """A node, and beneath it what each is made of; what several use is told once."""
+    lines: list[str] = []
+    told: set[int] = set()
+    waiting = [(node, "", f"({node.num_partitions}) ")]
+    while waiting:
+        each, indent, mark = waiting.pop()
+        again = each.id in told
+        lines.append(indent + mark + _tree_label(each) + ("   (see above)" if again and each.dependencies else ""))
+        if again:
+            continue
+        told.add(each.id)
+        inner = indent + ("    " if mark.startswith((" +-", " |-")) else "")
+        plain = len(each.dependencies) == 1 and not isinstance(each.dependencies[0], Shuffle)
+        for dependency in reversed(each.dependencies):
+            parent = dependency.parent
+            how = "+-" if isinstance(dependency, Shuffle) else "|-"
+            waiting.append((parent, inner, " |  " if plain else f" {how}({parent.num_partitions}) "))
+    return Explanation("\n".join(lines))
+
+
+def _tree_label(node: Node) -> str:
+    name = f"{node.name!r} " if node.name else ""
+    return name + node.label + ("   [cached]" if node.cached else "")
 
 
 def _heading(index: int, stage: StageCut, users: dict[ShuffleId, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from flowkit.lineage.explain import explain
+from flowkit.lineage.explain import explain, lineage_tree
 from flowkit.lineage.kernels import Union
 from flowkit.lineage.nodes import Narrow
 from flowkit.lineage.picture import picture
@@ -144,6 +144,24 @@ class Persistence(Base[T]):
             range at ...   2 partitions
         """
         return explain(self._node, self._runner.ran)
+
+    def debug_string(self) -> str:
+        """The lineage as a tree: this RDD, and what each is made of beneath it; ``+-`` where rows are shuffled.
+
+        ``explain`` tells more, and in the order of the run.
+
+        Notes
+        -----
+        Cost: nothing runs.
+
+        Examples
+        --------
+        >>> fc.range(4, num_partitions=2).map(lambda x: (x % 2, x)).group_by_key(3).debug_string()  # doctest: +ELLIPSIS
+        (3) group_by_key at ...
+         +-(2) map at ...
+            |  range at ...
+        """
+        return lineage_tree(self._node)
 
     def _repr_html_(self) -> str:
         """For notebooks: the stages as a picture. Starts nothing."""

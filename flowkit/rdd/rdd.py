@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from flowkit.rdd.approximate import Approximate
 from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
 from flowkit.rdd.numeric import Numeric
@@ -17,7 +18,9 @@ from flowkit.rdd.wide import Wide
 T = TypeVar("T")
 
 
-class RDD(Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Numeric[T], Sinks[T], Persistence[T]):
+class RDD(
+    Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Approximate[T], Numeric[T], Sinks[T], Persistence[T]
+):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 
     Made by a ``Context`` and by transformations of other RDDs. Transformations are lazy and return new RDDs; actions run a job

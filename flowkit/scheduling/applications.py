@@ -95,6 +95,11 @@ class Job:
         """Its number in the application."""
         return self.spec.job
 
+    @property
+    def task_count(self) -> int:
+        """Tasks of all its stages, those among them whose output is there already."""
+        return sum(len(stage.partitions) for stage in self.spec.stages)
+
 
 class Application:
     """One driver's session."""

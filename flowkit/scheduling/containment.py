@@ -48,6 +48,7 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.ShuffleReleased()
             | sti.ContentsReleased()
             | sti.BlocksEvicted()
+            | sti.ContentFetched()
         ):
             return jobs_of(books.applications.get(stimulus.app))
         case sti.CommitRequested():

@@ -169,6 +169,8 @@ class SchedulerCore:
                 losses.executor_changed(books, stimulus)
             case sti.BlocksEvicted():
                 losses.blocks_evicted(books, stimulus)
+            case sti.ContentFetched():
+                self._content_fetched(stimulus)
             case sti.Tick():
                 for app, reason in self._watch.look(books):
                     books.emit(ApplicationExpired(app, reason))
@@ -189,6 +191,14 @@ class SchedulerCore:
             and books.commits.ask(attempt.task_set.app, attempt.task_set.stage, attempt.partition, attempt.id)
         )
         books.emit(AnswerCommit(stimulus.executor, stimulus.attempt, granted))
+
+    def _content_fetched(self, stimulus: sti.ContentFetched) -> None:
+        """Its host is one more to fetch from. Told to executors with what else they must be told: the first holder still has it."""
+        executor, application = self._books.executors.get(stimulus.executor), self._books.applications.get(stimulus.app)
+        if executor is None or application is None or stimulus.content not in application.contents:
+            self._books.stale_count += 1
+            return
+        application.contents[stimulus.content].add(executor.host)
 
     # -- introspection
 

@@ -12,7 +12,7 @@ from flowkit.model.ids import AppId, StageId
 from flowkit.model.job_spec import JobSpec
 from flowkit.scheduling import jobs, losses, readiness
 from flowkit.scheduling import stimuli as sti
-from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropContents, DropRdd, ReleaseResults
+from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropContents, DropRdd, JobFailed, ReleaseResults
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.launch_depth import LaunchDepth
@@ -118,6 +118,9 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
         books.stale_count += 1
         return
     application.seen_jobs.add(spec.job)
+    if refusal := _refusal(books, application, spec):
+        books.emit(JobFailed(application.id, spec.job, "TooManyJobs", refusal))
+        return
     job = Job(spec, books.next_order)
     books.next_order += 1
     parents: dict[StageId, tuple[StageId, ...]] = {}
@@ -161,3 +164,20 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
     )
     if not spec.result_stage.partitions:
         jobs.finish_job_if_done(books, application, job)
+
+
+def _refusal(books: Books, application: Application, spec: JobSpec) -> str:
+    """Why an application may not have one more job now; empty when it may."""
+    if len(application.jobs) >= books.config.max_active_jobs:
+        return (
+            f"{spec.name} was refused: {application.name or application.id} has {len(application.jobs):,} jobs under way, and the "
+            f"cluster allows max_active_jobs = {books.config.max_active_jobs:,}; wait for some to end, or raise the setting"
+        )
+    active = sum(job.task_count for job in application.jobs.values())
+    wanted = sum(len(stage.partitions) for stage in spec.stages)
+    if application.jobs and active + wanted > books.config.max_active_tasks:
+        return (
+            f"{spec.name} was refused: its {wanted:,} tasks beside the {active:,} of jobs that {application.name or application.id} has "
+            f"under way are more than max_active_tasks = {books.config.max_active_tasks:,}; wait for some to end, or raise the setting"
+        )
+    return ""

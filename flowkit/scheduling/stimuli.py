@@ -173,6 +173,14 @@ class BlocksEvicted(_Stimulus, frozen=True):
     blocks: tuple[tuple[RddId, PartitionIndex], ...]
 
 
+class ContentFetched(_Stimulus, frozen=True):
+    """Content came to an executor's host, which can give it to others now."""
+
+    executor: ExecutorId
+    app: AppId
+    content: ContentId
+
+
 class CommitRequested(_Stimulus, frozen=True):
     """A task asks whether its attempt may commit its output; answered by ``actions.AnswerCommit``."""
 
@@ -208,6 +216,7 @@ Stimulus = (
     | Heartbeat
     | TasksReported
     | BlocksEvicted
+    | ContentFetched
     | CommitRequested
     | Tick
 )

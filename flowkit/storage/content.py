@@ -5,25 +5,69 @@ Runs in executors and drivers on the host; thread-safe and process-safe, since a
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import os
 import re
 import secrets
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from flowkit.errors import DiskFull, InvalidArgument
 from flowkit.model.ids import ContentId
 
 _ID = re.compile(r"[0-9a-f]{64}\Z")
+_DIGEST_BYTES = 32
+PIECE_BYTES = 4 << 20
+"""Content travels between hosts in pieces, each with a digest of its own."""
+
+
+class Manifest(NamedTuple):
+    """What content is made of; its id is the digest of ``digests``, so a manifest that was sent can be checked."""
+
+    size_bytes: int
+    #: of each piece, 32 bytes, one after the other
+    digests: bytes
+
+    @property
+    def piece_count(self) -> int:
+        """How many pieces of ``PIECE_BYTES`` there are, the last one shorter."""
+        return len(self.digests) // _DIGEST_BYTES
+
+    def digest(self, piece: int) -> bytes:
+        """What a piece must have."""
+        return self.digests[piece * _DIGEST_BYTES : (piece + 1) * _DIGEST_BYTES]
+
+    def is_of(self, content: ContentId) -> bool:
+        """Whether it describes this content."""
+        return _digest(self.digests).hex() == content and self.piece_count == -(-self.size_bytes // PIECE_BYTES)
+
+
+def manifest_of(data: bytes) -> Manifest:
+    """The manifest of some bytes."""
+    view = memoryview(data)
+    return Manifest(len(data), b"".join(_digest(view[start : start + PIECE_BYTES]) for start in range(0, len(data), PIECE_BYTES)))
 
 
 def content_id(data: bytes) -> ContentId:
-    """The name of some bytes: BLAKE2b, 256 bits, in hex.
+    """The name of some bytes: the digest (BLAKE2b, 256 bits, in hex) of the digests of its pieces.
 
     >>> content_id(b"")[:8]
     '0e5751c0'
     """
-    return ContentId(blake2b(data, digest_size=32).hexdigest())
+    return ContentId(_digest(manifest_of(data).digests).hex())
+
+
+def is_piece(data: bytes, digest: bytes) -> bool:
+    """Whether some bytes are the piece that has this digest."""
+    return _digest(data) == digest
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 class ContentStore:
@@ -66,6 +110,8 @@ class ContentStore:
         path = self.path(content)
         if path is not None:
             path.unlink(missing_ok=True)
+        if not self._draft(content).exists():  # whoever drafts it needs the lock
+            self._lock(content).unlink(missing_ok=True)
 
     def path(self, content: ContentId) -> Path | None:
         """The file that holds it, or None when it is not on this host."""
@@ -76,17 +122,91 @@ class ContentStore:
         path = self.directory / content
         return path if path.exists() else None
 
-    def read(self, content: ContentId, offset: int = 0, length: int | None = None) -> bytes:
-        """Up to ``length`` bytes from ``offset``, all of it when None. Raises ``KeyError`` when it is not on this host."""
+    def manifest(self, content: ContentId) -> Manifest:
+        """What content is made of. Raises ``KeyError`` when it is not whole on this host."""
         path = self.path(content)
         if path is None:
             raise KeyError(content)
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(-1 if length is None else length)
+        digests = []
+        with _there(content), path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                digests.append(_digest(piece))
+            return Manifest(file.tell(), b"".join(digests))
 
-    def remove(self, content: ContentId) -> None:
-        """Drop it here. Idempotent."""
-        path = self.path(content)
-        if path is not None:
-            path.unlink(missing_ok=True)
+    def piece(self, content: ContentId, piece: int, digest: bytes) -> bytes:
+        """One piece, also of content that is on its way here. Raises ``KeyError`` when it is not on this host, or damaged."""
+        path = self.path(content) or self._draft(content)
+        with _there(content), path.open("rb") as file:
+            file.seek(piece * PIECE_BYTES)
+            data = file.read(PIECE_BYTES)
+        if not is_piece(data, digest):
+            raise KeyError(content)
+        return data
+
+    @contextlib.contextmanager
+    def drafting(self, content: ContentId) -> Iterator[Draft | None]:
+        """Take content in, piece by piece, while no other process of this host does; None when another just did.
+
+        Raises
+        ------
+        errors.DiskFull
+            From the draft's ``write``. A draft that is not finished is deleted.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self._lock(content), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            final = self.path(content)
+            if final is not None:
+                yield None
+                return
+            draft = Draft(self._draft(content), self.directory / content)
+            try:
+                yield draft
+            finally:
+                draft.close()
+        finally:
+            os.close(lock)
+
+    def _lock(self, content: ContentId) -> Path:
+        return self.directory / f".{content}.lock"
+
+    def _draft(self, content: ContentId) -> Path:
+        return self.directory / f".{content}.part"
+
+
+class Draft:
+    """Content on its way to this host. One thread at a time; others may read pieces meanwhile."""
+
+    def __init__(self, path: Path, final: Path) -> None:
+        self._path = path
+        self._final = final
+        self._file = path.open("w+b", buffering=0)
+        path.chmod(0o600)
+
+    def write(self, piece: int, data: bytes) -> None:
+        """One piece, checked already."""
+        try:
+            self._file.seek(piece * PIECE_BYTES)
+            self._file.write(data)
+        except OSError as exc:
+            if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise DiskFull(f"no space left for content in {self._path.parent}", path=str(self._path.parent)) from exc
+            raise
+
+    def finish(self) -> None:
+        """All pieces are there."""
+        self._path.rename(self._final)
+
+    def close(self) -> None:
+        """Let go of the file; what is not finished goes."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _there(content: ContentId) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise KeyError(content) from None

@@ -314,5 +314,10 @@ class _NoTransport:
     ) -> list[bytes | str]:
         raise OSError(f"{address}: there is no other host")
 
-    def fetch_content(self, address: str, app: AppId, content: str, *, timeout_s: float) -> bytes:
+    def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Any:
+        raise OSError(f"{address}: there is no other host")
+
+    def fetch_piece(
+        self, address: str, app: AppId, content: ContentId, piece: int, digest: bytes, *, insist: bool, timeout_s: float
+    ) -> bytes | list[str]:
         raise OSError(f"{address}: there is no other host")

@@ -51,7 +51,7 @@ def wait_for_jobs(fc, count: int) -> None:
 
 
 def test_what_is_said_about_jobs_reaches_their_tasks(fc):
-    with fc.job_group("nightly", "counts"), fc.job_tag("a"), fc.job_tag("b"), fc.job_properties({"team": "blue"}):
+    with fc.job_group("nightly", "counts"), fc.job_tag("a"), fc.job_tag("b"), fc.job(properties={"team": "blue"}):
         assert properties_seen(fc) == {GROUP: "nightly", DESCRIPTION: "counts", TAGS: "a,b", "team": "blue"}
         with fc.job_description("inner"), fc.job_group("other"):
             inner = properties_seen(fc)
@@ -120,7 +120,7 @@ def test_threads_have_their_own_unless_they_inherit(fc):
 
 def test_two_threads_two_values(fc):
     def work(number):
-        with fc.job_properties({"number": str(number)}):
+        with fc.job(properties={"number": str(number)}):
             return [properties_seen(fc)["number"] for _ in range(3)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -143,7 +143,7 @@ def test_tags_are_not_empty_and_have_no_comma(fc, tag):
     with pytest.raises(InvalidArgument, match="tag"):
         fc.add_job_tag(tag)
     with pytest.raises(InvalidArgument):
-        fc.job_properties({"number": 3})
+        fc.job(properties={"number": 3})
 
 
 # -- futures -------------------------------------------------------------------------------------------------------------
@@ -213,30 +213,30 @@ def test_jobs_are_cancelled_by_group_by_tag_and_all(fc, endless):
 
 
 def test_a_job_beyond_its_time_is_cancelled_and_says_so(fc, endless):
-    with fc.job_timeout(0.3), pytest.raises(JobTimeout, match=r"was not over 0.3 s after"):
+    with fc.job(timeout_s=0.3), pytest.raises(JobTimeout, match=r"was not over 0.3 s after"):
         endless.count()
     wait_for_jobs(fc, 0)
     assert fc.range(4).count() == 4
-    with fc.job_timeout(30), fc.job_timeout(60):
+    with fc.job(timeout_s=30), fc.job(timeout_s=60):
         assert fc.range(4).count() == 4
     assert issubclass(JobTimeout, TimeoutError)
 
 
 def test_no_job_is_started_when_the_time_is_over(fc):
     gate = threading.Event()
-    with fc.job_timeout(0.01):
+    with fc.job(timeout_s=0.01):
         gate.wait(0.05)
         with pytest.raises(JobTimeout, match="was not started"):
             fc.range(4).count()
     for wrong in (0, -1, float("nan")):
         with pytest.raises(InvalidArgument, match="timeout_s"):
-            fc.job_timeout(wrong)
+            fc.job(timeout_s=wrong)
 
 
 def test_a_timeout_of_the_users_own_stays_what_it_is(fc):
     def fail(x):
         raise TimeoutError("a socket")
 
-    with fc.job_timeout(60), pytest.raises(TimeoutError, match="a socket") as raised:
+    with fc.job(timeout_s=60), pytest.raises(TimeoutError, match="a socket") as raised:
         fc.range(1).map(fail).collect()
     assert not isinstance(raised.value, JobTimeout)

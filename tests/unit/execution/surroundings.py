@@ -30,7 +30,7 @@ class NoTransport:
     def fetch_shuffle(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("nothing is remote here")
 
-    fetch_content = fetch_shuffle
+    describe_content = fetch_piece = fetch_shuffle
 
 
 @dataclass

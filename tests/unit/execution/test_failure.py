@@ -302,7 +302,8 @@ def test_exceptions_of_every_make_arrive(surroundings: Surroundings, error: Base
     with pytest.raises(type(error)):
         surroundings.run(program)
     arrived = raise_at_driver(describe(error, program, 0, stage="stage 1"), "tried 4 times")
-    assert type(arrived) is arrives_as
+    # Dask installs a way to pickle exceptions that needs no arguments: with it, more of them arrive as they are.
+    assert type(arrived) is arrives_as or (arrives_as is JobFailed and type(arrived) is type(error))
     if arrives_as is not JobFailed:
         assert repr(arrived.args) == repr(error.args)
         text = "\n".join(arrived.__notes__)
