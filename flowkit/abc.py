@@ -191,6 +191,10 @@ class ClusterLink(Protocol):
         """As many who need them no more; what nobody needs is dropped everywhere."""
         ...
 
+    def recall_content(self, content: Content) -> Content:
+        """Drop its copies everywhere but in the driver; what is returned stands for it from now on, and is put again at need."""
+        ...
+
     def submit(self, spec: JobSpec, on_result: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
         """Start a job. ``on_result(partition, pickled result)`` is called once a partition, in any order, not concurrently."""
         ...

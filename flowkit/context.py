@@ -309,7 +309,7 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         self._check_open()
         self._release_garbage()
         content = self._link.put_content(pickled(value))
-        made = Broadcast(value, content)
+        made = Broadcast(value, content, self._link.recall_content)
         self._release_with(made, content)
         return made
 

@@ -180,6 +180,15 @@ class ClientLink:
         if unneeded and not self._closed:
             self._say(sti.ContentsReleased(self._app, unneeded))
 
+    def recall_content(self, content: Content) -> Content:
+        """Drop its copies on the cluster; see ``abc.ClusterLink``."""
+        if content.inline is not None:
+            return content
+        self._holders.pop(content.id, None)
+        if not self._closed:
+            self._say(sti.ContentsReleased(self._app, (content.id,)))
+        return Content(content.id, content.size_bytes)
+
     def submit(self, spec: JobSpec, on_result: OnResult) -> SubmittedJob:
         """Start a job; see ``abc.ClusterLink``."""
         self._check_alive()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import cloudpickle
@@ -33,11 +34,12 @@ class Broadcast(Generic[T]):
     ['two', 'one']
     """
 
-    __slots__ = ("__weakref__", "_content", "_destroyed", "_value")
+    __slots__ = ("__weakref__", "_content", "_destroyed", "_recall", "_value")
 
-    def __init__(self, value: T, content: Content) -> None:
+    def __init__(self, value: T, content: Content, recall: Callable[[Content], Content]) -> None:
         self._value: T | None = value
         self._content = content
+        self._recall = recall
         self._destroyed = False
 
     @property
@@ -51,10 +53,23 @@ class Broadcast(Generic[T]):
         """Its size as it travels."""
         return self._content.size_bytes
 
+    def unpersist(self) -> None:
+        """Drop the copies on hosts of the cluster; a job that uses it later has it sent again. Idempotent.
+
+        A value that executors have in hand goes with the last stage that uses it.
+        """
+        self._check()
+        self._content = self._recall(self._content)
+
     def destroy(self) -> None:
-        """Let go of the value here, and refuse to send it to any job from now on. Jobs under way are not concerned. Idempotent."""
-        self._destroyed = True
-        self._value = None
+        """Let go of the value everywhere, and refuse to send it to any job from now on. Idempotent.
+
+        Jobs under way that have not read it yet may fail.
+        """
+        if not self._destroyed:
+            self._destroyed = True
+            self._value = None
+            self._content = self._recall(self._content)
 
     def _check(self) -> None:
         if self._destroyed:

@@ -16,7 +16,7 @@ from typing import Any
 
 import cloudpickle
 
-from flowkit.errors import ClosureError
+from flowkit.errors import ClosureError, FlowkitError
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
 from flowkit.model.ids import ContentId
@@ -184,7 +184,7 @@ def _refuses_itself(value: Any) -> bool:
         return False
     try:
         value.__reduce__()  # a shallow look: nothing it refers to is pickled
-    except ClosureError:
+    except FlowkitError:
         return True
     except Exception:
         return False

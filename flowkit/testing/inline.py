@@ -143,6 +143,10 @@ class InlineLink:
                 self._content.drop(content)
             self._stimuli.append(sti.ContentsReleased(self._app, unneeded))
 
+    def recall_content(self, content: Content) -> Content:
+        """There is but one copy here, the driver's own; see ``abc.ClusterLink``."""
+        return content
+
     def submit(self, spec: JobSpec, on_result: OnResult) -> InlineJob:
         """Start a job; it runs when it is waited for."""
         if self._closed:

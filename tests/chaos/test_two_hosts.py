@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from operator import add
 from pathlib import Path
@@ -100,3 +101,59 @@ def test_a_broadcast_in_rows_is_found_by_a_stage_that_did_not_name_it(two_hosts)
         sent = fc.broadcast(["x" * 100] * 20_000)
         pairs = fc.parallelize([(n, sent) for n in range(6)], 1).partition_by(4)
         assert sum(pairs.map(lambda pair: len(pair[1].value)).collect()) == 6 * 20_000
+
+
+def test_a_broadcast_outlives_the_host_that_had_it_first(two_hosts, story: Story, tmp_path: Path):
+    with fk.Context(two_hosts, progress="off") as fc:
+        fc.add_listener(story)
+        sent = fc.broadcast(["x" * 100] * 20_000)
+        sizes = fc.range(8, num_partitions=8).map(lambda _: len(sent.value))
+        assert sizes.collect() == [20_000] * 8
+        holders = {path.parts[-4] for path in tmp_path.glob("*/*/content/*") if path.stat().st_size == sent.size_bytes}
+        assert holders == {"north", "south"}
+        for name in sorted(holders):
+            fc.range(2, num_partitions=2).map(Kill(name, tmp_path / f"killed {name}")).collect()
+            assert sizes.collect() == [20_000] * 8
+
+
+class Kill:
+    """Ends the process of one host's executor, once."""
+
+    def __init__(self, name, marker):
+        self.name, self.marker = name, marker
+
+    def __call__(self, x):
+        import os
+        import threading
+
+        gate = threading.Event()
+        while not self.marker.exists():
+            if os.environ["FLOWKIT_LOCAL_DIRECTORY"].endswith(self.name):
+                die(self.marker)
+            gate.wait(0.01)
+        return x
+
+
+def test_an_unpersisted_broadcast_leaves_every_host_and_comes_back(two_hosts, tmp_path: Path):
+    def held():
+        return sum(path.stat().st_size == sent.size_bytes for path in tmp_path.glob("*/*/content/*"))
+
+    with fk.Context(two_hosts, progress="off") as fc:
+        sent = fc.broadcast(["x" * 100] * 20_000)
+        sizes = fc.range(8, num_partitions=8).map(lambda _: len(sent.value))
+        assert sizes.collect() == [20_000] * 8
+        sent.unpersist()
+        wait_until(lambda: held() == 0)
+        assert sizes.collect() == [20_000] * 8
+        assert held() >= 1
+        sent.destroy()
+        wait_until(lambda: held() == 0)
+
+
+def wait_until(condition):
+    gate = threading.Event()
+    for _ in range(1_000):
+        if condition():
+            return
+        gate.wait(0.01)
+    raise AssertionError("it did not happen within 10 s")

@@ -72,3 +72,18 @@ def test_values_of_functions_and_classes_of_the_script_travel(fc):
 
     sent = fc.broadcast((Local(3), lambda x: x + 1))
     assert fc.range(3).map(lambda x: sent.value[1](x) * sent.value[0].factor).collect() == [3, 6, 9]
+
+
+@pytest.mark.parametrize("table", [{1: "one"}, LARGE], ids=["small", "large"])
+def test_an_unpersisted_one_can_be_used_again(fc, table):
+    sent = fc.broadcast(table)
+    names = fc.range(4, num_partitions=4).map(lambda _: sent.value[1])
+    expected = [table[1]] * 4
+    assert names.collect() == expected
+    sent.unpersist()
+    sent.unpersist()
+    assert names.collect() == expected
+    assert fc.range(1).map(lambda _: len(sent.value)).collect() == [len(table)]
+    sent.destroy()
+    with pytest.raises(BroadcastDestroyed):
+        sent.unpersist()
