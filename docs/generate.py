@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flowkit
+import flowkit.errors
 from flowkit.config import ENVIRONMENT_PREFIX, Config
+from flowkit.execution.accumulators import Accumulator
+from flowkit.execution.broadcast import Broadcast
+from flowkit.execution.estimates import BoundedFloat
+from flowkit.execution.statistics import StatCounter
+from flowkit.jobs import Jobs
+from flowkit.rdd.asynchronous import JobFuture
 
 REFERENCE = Path(__file__).parent / "reference"
 COMMAND = "python docs/generate.py"
@@ -47,6 +58,37 @@ What `import flowkit as fk` offers. Everything else may change without notice. N
 |---|---|
 """
 
+#: classes that have a page: those of ``flowkit`` and those that its operations return
+CLASSES: dict[str, tuple[type, ...]] = {
+    "context": (flowkit.Context,),
+    "rdd": (flowkit.RDD,),
+    "jobs": (Jobs, JobFuture),
+    "beside-the-rows": (Broadcast, Accumulator),
+    "inside-a-task": (flowkit.TaskContext,),
+    "statistics": (StatCounter, BoundedFloat),
+    "errors": (),
+}
+#: where readers look for what a mixin of many brings
+SECTIONS = {
+    "JobScopes": "Jobs",
+    "FileShipping": "Files and modules",
+    "Sources": "Collections, ranges, texts",
+    "FileSources": "More sources",
+    "Context": "The context itself",
+    "Narrow": "One element after the other",
+    "Wide": "Sorting, sets, distinct",
+    "Shapes": "Partitions, zips, pipes",
+    "Sampling": "Samples",
+    "Pairs": "By key",
+    "Actions": "Actions",
+    "Asynchronous": "Actions that return at once",
+    "Approximate": "Estimates",
+    "Numeric": "Numbers",
+    "Sinks": "Files",
+    "Persistence": "Caching, naming, explaining",
+    "Base": "What it is",
+}
+
 
 def configuration() -> str:
     """Every setting."""
@@ -64,14 +106,126 @@ def _default(value: object, unit: str) -> str:
 
 
 def names() -> str:
-    """Every exported name, and the operations of an RDD and a Context."""
-    page = NAMES + "".join(f"| `{name}` | {_summary(getattr(flowkit, name))} |\n" for name in flowkit.__all__)
-    for owner in (flowkit.Context, flowkit.RDD):
-        page += f"\n## {owner.__name__}\n\n| operation | what it does |\n|---|---|\n"
-        for name, member in inspect.getmembers(owner):
-            if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
-                page += f"| `{name}` | {_summary(member)} |\n"
+    """Every exported name."""
+    pages = {each: page for page, classes in CLASSES.items() for each in classes}
+    page = NAMES
+    for name in flowkit.__all__:
+        thing = getattr(flowkit, name)
+        linked = f"[`{name}`]({pages[thing]}.md)" if isinstance(thing, type) and thing in pages else f"`{name}`"
+        page += f"| {linked} | {_summary(thing)} |\n"
     return page
+
+
+def classes(page: str) -> str:
+    """A page about some classes: a table of what each can do, then every part of it whole."""
+    text = f"<!-- Generated from docstrings by `{COMMAND}`; edit them there. -->\n\n"
+    return text + "\n".join(_class(each) for each in CLASSES[page])
+
+
+def errors() -> str:
+    """The tree of errors."""
+    head, _, rest = (inspect.getdoc(flowkit.errors) or "").partition("::\n")
+    drawn, _, tail = rest.strip("\n").partition("\n\n")
+    lines = "\n".join(line.removeprefix("    ") for line in drawn.splitlines())
+    text = f"<!-- Generated from flowkit/errors.py by `{COMMAND}`; edit it there. -->\n\n# Errors\n\n"
+    return text + f"{_paragraphs(head.splitlines())}\n\n```text\n{lines}\n```\n\n{_paragraphs(tail.splitlines())}\n"
+
+
+def _class(kind: type) -> str:
+    sections: dict[str, list[str]] = {}
+    for name, member in inspect.getmembers(kind):
+        if not name.startswith("_") and (inspect.isroutine(member) or isinstance(member, property)):
+            sections.setdefault(_home(kind, name).__name__, []).append(name)
+    text = f"# {kind.__name__}\n\n{_prose(inspect.getdoc(kind) or '')}\n"
+    ordered = sorted(sections, key=lambda home: list(SECTIONS).index(home) if home in SECTIONS else -1)
+    many = len(ordered) > 1
+    for home in ordered:
+        if many:
+            text += f"\n## {SECTIONS.get(home, home)}\n"
+        costs = any("Cost:" in (inspect.getdoc(getattr(kind, name)) or "") for name in sections[home])
+        text += "\n| | | cost |\n|---|---|---|\n" if costs else "\n| | |\n|---|---|\n"
+        text += "".join(_row(name, getattr(kind, name), costs=costs) for name in sections[home])
+        text += "".join(_part(kind, name, "###" if many else "##") for name in sections[home])
+    return text
+
+
+def _home(kind: type, name: str) -> type:
+    """The class that brings a name."""
+    return next(each for each in kind.__mro__ if name in vars(each))
+
+
+def _row(name: str, member: object, *, costs: bool) -> str:
+    cost = re.search(r"Cost: (.*?)(?:[.;](?:\s|$)|$)", " ".join((inspect.getdoc(member) or "").split()))
+    told = _code(cost[1]).replace("|", "\\|") if cost else ""
+    return f"| [`{name}`](#{name}) | {_summary(member)} |" + (f" {told} |\n" if costs else "\n")
+
+
+def _part(kind: type, name: str, heading: str) -> str:
+    member = inspect.getattr_static(kind, name)
+    text = f"\n{heading} {name}\n\n"
+    if not isinstance(member, property):
+        text += f"```python\n{name}{_signature(getattr(kind, name), bound=not isinstance(member, staticmethod))}\n```\n\n"
+    return text + _prose(inspect.getdoc(getattr(kind, name)) or "") + "\n"
+
+
+def _signature(function: Any, *, bound: bool) -> str:
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if bound and parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    parts, starred = [], False
+    for each in parameters:
+        if each.kind is each.KEYWORD_ONLY and not starred:
+            parts.append("*")
+        starred = starred or each.kind in {each.KEYWORD_ONLY, each.VAR_POSITIONAL}
+        mark = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        annotation = "" if each.annotation is each.empty else f": {each.annotation}"
+        default = "" if each.default is each.empty else f" = {each.default!r}" if annotation else f"={each.default!r}"
+        parts.append(f"{mark}{each.name}{annotation}{default}")
+    told = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    line = f"({', '.join(parts)}){told}"
+    return line if len(line) < 90 else "(\n    " + ",\n    ".join(parts) + f",\n){told}"
+
+
+def _prose(docstring: str) -> str:
+    """A numpydoc docstring as Markdown."""
+    lines = docstring.splitlines()
+    titles = [index - 1 for index, line in enumerate(lines) if index and re.fullmatch(r"-{3,}", line)]
+    text = _paragraphs(lines[: titles[0]] if titles else lines)
+    for start, end in zip(titles, [*titles, len(lines)][1:], strict=True):
+        title, body = lines[start], lines[start + 2 : end]
+        if title == "Notes":
+            text += "\n\n" + _paragraphs(body)
+        elif title == "Examples":
+            shown = re.sub(r"\s*# doctest: .*", "", "\n".join(body).strip())
+            text += f"\n\n```python\n{shown}\n```"
+        else:
+            text += f"\n\n{title}\n\n" + "\n".join(_definitions(body))
+    return text.strip()
+
+
+def _paragraphs(lines: list[str]) -> str:
+    return "\n\n".join(_code(_joined(each)) for each in "\n".join(lines).strip().split("\n\n"))
+
+
+def _definitions(lines: list[str]) -> Iterator[str]:
+    """``name`` on a line of its own, what it is indented below."""
+    term, told = "", []
+    for line in [*lines, "end"]:
+        if line and not line.startswith(" "):
+            if term:
+                yield f"- `{term}`: {_code(' '.join(told))}"
+            term, told = line.rstrip(":").replace("``", ""), []
+        elif line.strip():
+            told.append(line.strip())
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _code(text: str) -> str:
+    return text.replace("``", "`")
 
 
 def _summary(thing: object) -> str:
@@ -82,7 +236,11 @@ def _summary(thing: object) -> str:
     return " ".join(text.partition("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
 
 
-PAGES = {REFERENCE / "configuration.md": configuration, REFERENCE / "names.md": names}
+PAGES = {
+    REFERENCE / "configuration.md": configuration,
+    REFERENCE / "names.md": names,
+    **{REFERENCE / f"{page}.md": partial(classes, page) if kinds else errors for page, kinds in CLASSES.items()},
+}
 
 
 def main() -> int:

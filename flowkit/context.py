@@ -162,7 +162,13 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
 
     @classmethod
     def live(cls) -> tuple[Context, ...]:
-        """Contexts of this process that are not closed, oldest first."""
+        """Contexts of this process that are not closed, oldest first.
+
+        Examples
+        --------
+        >>> fc in type(fc).live()
+        True
+        """
         return tuple(context for _, context in sorted(_live.items()) if not context._closed)
 
     @classmethod
@@ -255,7 +261,14 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         return self._link.client  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """End the session: its jobs are cancelled, its files and blocks go, its own cluster stops. Idempotent."""
+        """End the session: its jobs are cancelled, its files and blocks go, its own cluster stops. Idempotent.
+
+        Examples
+        --------
+        >>> import flowkit as fk
+        >>> fc = fk.Context()  # doctest: +SKIP
+        >>> fc.close()  # doctest: +SKIP
+        """
         with self._closing:
             if self._closed:
                 return
@@ -497,11 +510,34 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         """Hand every event to ``listener.on_event``, on a thread of the named queue; what it raises is logged.
 
         Listeners of one queue wait for one another; those of different queues do not.
+
+        Examples
+        --------
+        >>> class Ends:
+        ...     def __init__(self):
+        ...         self.names = []
+        ...
+        ...     def on_event(self, event):
+        ...         self.names.append(type(event).__name__)
+        >>> ends = Ends()
+        >>> fc.add_listener(ends, queue="ends")
+        >>> fc.range(4, num_partitions=2).count()
+        4
+        >>> fc.remove_listener(ends)
         """
         self._bus.add_listener(listener, queue)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Hand it no more events."""
+        """Hand it no more events; see ``add_listener``.
+
+        Examples
+        --------
+        >>> class Deaf:
+        ...     def on_event(self, event): ...
+        >>> deaf = Deaf()
+        >>> fc.add_listener(deaf)
+        >>> fc.remove_listener(deaf)
+        """
         self._bus.remove_listener(listener)
 
 

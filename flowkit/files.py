@@ -112,6 +112,19 @@ class FileShipping:
         Notes
         -----
         Cost: reads it now; it goes to each host once.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "limit.txt").write_text("7")
+        ...     name = fc.add_archive(directory, "settings")
+        >>> def limit(_):
+        ...     import flowkit.files
+        ...
+        ...     return int(open(flowkit.files.get("settings") + "/limit.txt").read())
+        >>> fc.range(1).map(limit).collect()
+        [7]
         """
         source = _checked(path)
         if source.is_dir():
@@ -124,7 +137,13 @@ class FileShipping:
         return self._ship(source, name or source.name, ARCHIVE, source.read_bytes(), kind)
 
     def list_files(self) -> tuple[str, ...]:
-        """Names of all that was added."""
+        """Names of all that was added, in that order.
+
+        Examples
+        --------
+        >>> fc.list_files()  # doctest: +ELLIPSIS
+        (...)
+        """
         return tuple(each.name for each in self._shipped)
 
     def _ship(self, source: Path, name: str, kind: str, data: bytes, packed: str = "") -> str:

@@ -218,7 +218,15 @@ class JobScopes:
     # -- from now on
 
     def set_local_property(self, name: str, value: str | None) -> None:
-        """Set a property of the jobs that this thread starts from now on; None takes it away."""
+        """Set a property of the jobs that this thread starts from now on; None takes it away.
+
+        Examples
+        --------
+        >>> fc.set_local_property("team", "blue")
+        >>> fc.get_local_property("team")
+        'blue'
+        >>> fc.set_local_property("team", None)
+        """
         scope = self._scope()
         properties = {**scope.properties}
         if value is None:
@@ -228,23 +236,59 @@ class JobScopes:
         self._enter(replace(scope, properties=MappingProxyType(properties)))
 
     def get_local_property(self, name: str) -> str | None:
-        """What ``name`` is for jobs that this thread starts now; None when it was not set."""
+        """What ``name`` is for jobs that this thread starts now; None when it was not set.
+
+        Examples
+        --------
+        >>> fc.get_local_property("team") is None
+        True
+        """
         return self._scope().properties.get(name)
 
     def add_job_tag(self, tag: str) -> None:
-        """Add a tag to the jobs that this thread starts from now on."""
+        """Add a tag to the jobs that this thread starts from now on.
+
+        Examples
+        --------
+        >>> fc.add_job_tag("adhoc")
+        >>> sorted(fc.job_tags())
+        ['adhoc']
+        >>> fc.clear_job_tags()
+        """
         self.set_local_property(TAGS, ",".join(sorted(self.job_tags() | {_checked_tag(tag)})))
 
     def remove_job_tag(self, tag: str) -> None:
-        """Take a tag away again; harmless when it is not there."""
+        """Take a tag away again; harmless when it is not there.
+
+        Examples
+        --------
+        >>> fc.add_job_tag("adhoc")
+        >>> fc.remove_job_tag("adhoc")
+        >>> fc.job_tags()
+        frozenset()
+        """
         self.set_local_property(TAGS, ",".join(sorted(self.job_tags() - {_checked_tag(tag)})) or None)
 
     def clear_job_tags(self) -> None:
-        """Take all tags away."""
+        """Take all tags away.
+
+        Examples
+        --------
+        >>> fc.clear_job_tags()
+        >>> fc.job_tags()
+        frozenset()
+        """
         self.set_local_property(TAGS, None)
 
     def job_tags(self) -> frozenset[str]:
-        """Tags of the jobs that this thread starts now."""
+        """Tags of the jobs that this thread starts now.
+
+        Examples
+        --------
+        >>> with fc.job_tag("adhoc"):
+        ...     fc.job_tags()
+        frozenset({'adhoc'})
+        """
         return tags_of(self._scope().properties)
 
 

@@ -349,6 +349,12 @@ class FileSources:
         Notes
         -----
         Cost: makes an Arrow table of it now; no job. Missing values become None, time zones stay.
+
+        Examples
+        --------
+        >>> import pandas as pd  # doctest: +SKIP
+        >>> fc.from_pandas(pd.DataFrame({"n": [1, 2]})).collect()  # doctest: +SKIP
+        [{'n': 1}, {'n': 2}]
         """
         import pyarrow as pa
 

@@ -1,14 +1,26 @@
-"""One suite, every way to run it: in this thread, there with next to no memory, on threads, on processes."""
+"""One suite, every way to run it: in this thread, there with next to no memory, on threads, on processes, on processes that die.
+
+On dying processes each test loses an executor a moment after it submitted its first job, and gets the answers it always gets.
+What a test says about how often something was done holds where nothing is lost only: `undisturbed` says so.
+"""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import threading
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 import flowkit as fk
 from flowkit.execution import executor, spill
 from flowkit.testing.inline import inline_context
+
+#: how long after a job was submitted an executor dies: before it hears of its tasks, in the midst of them, after
+_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.03)
 
 
 @pytest.fixture(
@@ -18,6 +30,7 @@ from flowkit.testing.inline import inline_context
         "spilling",
         pytest.param("threads", marks=pytest.mark.cluster),
         pytest.param("processes", marks=pytest.mark.cluster),
+        pytest.param("dying", marks=[pytest.mark.cluster, pytest.mark.chaos]),
     ],
 )
 def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
@@ -32,7 +45,46 @@ def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
                 context = inline_context()
             case "threads":
                 context = fk.Context(workers=2, processes=False, progress="off")
-            case _:
+            case "processes":
                 context = fk.Context(workers=2, progress="off")
+            case _:
+                # Two more, so that a test need not wait for the one that the test before has killed.
+                context = fk.Context(workers=4, default_parallelism=2, progress="off")
         with context:
             yield context
+
+
+@pytest.fixture(autouse=True)
+def an_executor_dies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kill an executor once, soon after the first job that the test submits; on dying processes only."""
+    if "dying" not in getattr(getattr(request.node, "callspec", None), "params", {}).values():
+        yield
+        return
+    if request.node.get_closest_marker("undisturbed"):
+        pytest.skip("says how often something is done, which a loss changes")
+    context: fk.Context = request.getfixturevalue("fc")
+    context.client.wait_for_workers(2)
+    chosen = random.Random(request.node.name)
+    pids = sorted(context.client.run(os.getpid).values())
+    victim, delay_s = chosen.choice(pids), chosen.choice(_DELAYS_S)
+    killers: list[threading.Timer] = []
+    submit = context._link.submit
+
+    def submit_and_kill(*args):
+        handle = submit(*args)
+        if not killers:
+            killers.append(threading.Timer(delay_s, _kill, (victim,)))
+            killers[0].start()
+        return handle
+
+    monkeypatch.setattr(context._link, "submit", submit_and_kill)
+    yield
+    for killer in killers:
+        killer.join()
+
+
+def _kill(pid: int) -> None:
+    try:
+        psutil.Process(pid).send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        pass  # it died of what the test does

@@ -57,3 +57,19 @@ def test_every_public_operation_of_an_rdd_is_annotated():
         if not name.startswith("_") and "return" not in member.__annotations__
     ]
     assert not bare
+
+
+#: what RDDs and collaborators ask of a Context, through `abc.JobRunner`
+_OF_THE_RUNNER = {
+    "cancellable", "drop_with", "new_rdd_id", "new_shuffle_id", "prepare", "ran", "run_job", "run_job_partially", "unpersist",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [flowkit.RDD, flowkit.Context])
+def test_every_public_operation_shows_itself_at_work(kind):
+    bare = [
+        name
+        for name, member in inspect.getmembers(kind, inspect.isroutine)
+        if not name.startswith("_") and name not in _OF_THE_RUNNER and ">>>" not in (inspect.getdoc(member) or "")
+    ]
+    assert not bare
