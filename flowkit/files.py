@@ -122,7 +122,7 @@ class FileShipping:
         >>> def limit(_):
         ...     import flowkit.files
         ...
-        ...     return int(open(flowkit.files.get("settings") + "/limit.txt").read())
+        ...     return int(pathlib.Path(flowkit.files.get("settings"), "limit.txt").read_text())
         >>> fc.range(1).map(limit).collect()
         [7]
         """

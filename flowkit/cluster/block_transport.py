@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from distributed import Worker
 
+from flowkit.cluster import dask_internals
 from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_PIECE
 from flowkit.execution.content_fetch import PieceServer
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, ShuffleId
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 ADMISSION_WAIT_S = 5.0
 """A request may overtake the message that admits its application by so much."""
+CONNECT_LIMIT_S = 3.0
+"""An executor whose port is closed is gone: Dask itself would go on knocking for half a minute."""
 SERVING_THREADS = 4
 
 
@@ -119,7 +122,7 @@ class DaskBlockTransport:
         return await self._call(address, op, app=app, secret=self._admissions.secret(app), **arguments)
 
     async def _call(self, address: str, op: str, **arguments: Any) -> Any:
-        return await getattr(self._worker.rpc(address), op)(**arguments)
+        return await dask_internals.ask(self._worker.rpc, address, op, connect_limit_s=CONNECT_LIMIT_S, **arguments)
 
     def _run(self, work: Any, address: str, timeout_s: float) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import Nanny, Scheduler, Worker
 from distributed.comm import Comm, connect
-from distributed.core import Status
+from distributed.core import ConnectionPool, Status, send_recv
 from distributed.system import MEMORY_LIMIT
 
 #: what a handler returns that has taken its connection over
@@ -47,6 +47,15 @@ async def open_connection(address: str, connection_args: dict[str, Any], op: str
         comm.abort()
         raise
     return comm
+
+
+async def ask(pool: ConnectionPool, address: str, op: str, *, connect_limit_s: float, **message: Any) -> Any:
+    """Call a handler of another process over a pool of kept connections; ``OSError`` when none can be opened in time."""
+    comm = await pool.connect(address, timeout=connect_limit_s)
+    try:
+        return await send_recv(comm, op=op, **message)
+    finally:
+        pool.reuse(address, comm)
 
 
 def is_closing(worker: Worker) -> bool:

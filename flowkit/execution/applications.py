@@ -58,7 +58,14 @@ class Applications:
             if known is None:
                 directory = self._host_directory.application(app, quota_bytes=self._config.max_disk_bytes)
                 store = ContentStore(directory.content_directory)
-                fetcher = ContentFetcher(store, app, self._transport, self._config.executor_timeout_s, self._content_fetched)
+                fetcher = ContentFetcher(
+                    store,
+                    app,
+                    self._host_directory.token,
+                    self._transport,
+                    self._config.executor_timeout_s,
+                    self._content_fetched,
+                )
                 known = self._open[app] = Application(directory, fetcher)
             return known
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import DiskFull, FetchFailed
-from flowkit.model.ids import AppId, ContentId
+from flowkit.model.ids import AppId, ContentId, HostToken
 from flowkit.model.task import ContentMissing
 from flowkit.storage.content import ContentStore, Draft, Manifest, is_piece
 
@@ -71,20 +71,25 @@ class ContentFetcher:
         self,
         store: ContentStore,
         app: AppId,
+        host: HostToken,
         transport: BlockTransport,
         timeout_s: float,
         fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
     ) -> None:
         self._store = store
         self._app = app
+        self._host = host
         self._transport = transport
         self._timeout_s = timeout_s
         self._fetched = fetched
         self._mutex = threading.Lock()
         self._fetching: dict[ContentId, threading.Lock] = {}
 
-    def path(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
-        """The file that holds it; raises ``FetchFailed`` with a ``ContentMissing`` when no address has it."""
+    def path(self, content: ContentId, holders: Sequence[tuple[HostToken, str]]) -> Path:
+        """The file that holds it; raises ``FetchFailed`` with a ``ContentMissing`` when no other host has it.
+
+        ``holders``: hosts that should, and an address to ask at; a host may have several.
+        """
         path = self._store.path(content)
         if path is not None:
             return path
@@ -92,7 +97,7 @@ class ContentFetcher:
             fetching = self._fetching.setdefault(content, threading.Lock())
         # Held over the fetch on purpose: whoever else wants this content waits for the very same bytes.
         with fetching:
-            path = self._store.path(content) or self._fetch(content, addresses)
+            path = self._store.path(content) or self._fetch(content, [address for host, address in holders if host != self._host])
         with self._mutex:
             self._fetching.pop(content, None)
         return path
@@ -101,7 +106,7 @@ class ContentFetcher:
         """Delete it on this host."""
         self._store.drop(content)
 
-    def _fetch(self, content: ContentId, addresses: tuple[str, ...]) -> Path:
+    def _fetch(self, content: ContentId, addresses: Sequence[str]) -> Path:
         told: list[str] = []
         for address in random.sample(addresses, len(addresses)):
             try:
@@ -125,7 +130,7 @@ class ContentFetcher:
                 if path is not None:
                     return path
                 told.append(f"{address}: it was dropped again")
-        where = "; ".join(told) or "no executor is known to have it"
+        where = "; ".join(told) or "no other host is known to have it"
         raise FetchFailed(f"content {content} could not be had: {where}", failure=ContentMissing((content,)))
 
     def _gather(self, content: ContentId, manifest: Manifest, holder: str, draft: Draft) -> None:

@@ -101,9 +101,9 @@ class Stage:
             raise FetchFailed(said, failure=FetchFailure(shuffle, None, None, HostToken(""), "missing", said))
         return sources
 
-    def addresses_of(self, content: ContentId) -> tuple[str, ...]:
-        """Who may have a content."""
-        return self.definition.content_addresses.get(content, ())
+    def holders_of(self, content: ContentId) -> tuple[tuple[HostToken, str], ...]:
+        """Hosts that may have a content, with addresses to ask at."""
+        return self.definition.content_holders.get(content, ())
 
 
 class Stages:

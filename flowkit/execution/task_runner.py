@@ -269,7 +269,7 @@ class _StageContent:
 
     def path(self, content: ContentId) -> Path:
         """See ``environment.ContentSource``."""
-        return self._fetcher.path(content, self._stage.addresses_of(content))
+        return self._fetcher.path(content, self._stage.holders_of(content))
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

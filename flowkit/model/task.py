@@ -39,8 +39,8 @@ class StageDefinition(msgspec.Struct, frozen=True):
     shuffle: ShuffleId | None
     num_reducers: int
     properties: dict[str, str]
-    #: worker addresses that can serve content which is not inline, per content id
-    content_addresses: dict[ContentId, tuple[str, ...]] = {}
+    #: who can serve content which is not inline, per content id: hosts, and the addresses of their executors
+    content_holders: dict[ContentId, tuple[tuple[HostToken, str], ...]] = {}
 
 
 class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):

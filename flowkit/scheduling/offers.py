@@ -201,8 +201,8 @@ def _definition(books: Books, application: Application, stage: Stage, attempt_nu
         shuffle=stage.spec.shuffle,
         num_reducers=stage.spec.num_reducers,
         properties=stage.task_set.properties if stage.task_set is not None else {},
-        content_addresses={
-            content.id: tuple(address for host in _holders(books, application, content) for address in addresses[host])
+        content_holders={
+            content.id: tuple((host, address) for host in _holders(books, application, content) for address in addresses[host])
             for content in large
         },
     )

@@ -333,7 +333,7 @@ class SimulatedExecutor:
         self, launch: TaskLaunch, definition: StageDefinition, program: SimulatedProgram, newly_cached: list[BlockInfo]
     ) -> Value:
         for content in (definition.program, *definition.attachments):
-            if content.inline is None and not definition.content_addresses.get(content.id):
+            if content.inline is None and not definition.content_holders.get(content.id):
                 raise _Failed(ContentMissing((content.id,)))
         for rdd in program.cached:
             block = self.cache.get((launch.app, rdd, launch.partition))

@@ -6,7 +6,6 @@ What a test says about how often something was done holds where nothing is lost 
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -14,8 +13,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from distributed.core import Status
 
 import flowkit as fk
+from flowkit.cluster.client_link import ClientLink
 from flowkit.execution import executor, spill
 from flowkit.testing.inline import inline_context
 
@@ -49,7 +50,8 @@ def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
                 context = fk.Context(workers=2, progress="off")
             case _:
                 # Two more, so that a test need not wait for the one that the test before has killed.
-                context = fk.Context(workers=4, default_parallelism=2, progress="off")
+                patch.setattr(ClientLink, "slots", 2)
+                context = fk.Context(workers=4, progress="off")
         with context:
             yield context
 
@@ -63,9 +65,8 @@ def an_executor_dies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if request.node.get_closest_marker("undisturbed"):
         pytest.skip("says how often something is done, which a loss changes")
     context: fk.Context = request.getfixturevalue("fc")
-    context.client.wait_for_workers(2)
+    pids = _running(context)
     chosen = random.Random(request.node.name)
-    pids = sorted(context.client.run(os.getpid).values())
     victim, delay_s = chosen.choice(pids), chosen.choice(_DELAYS_S)
     killers: list[threading.Timer] = []
     submit = context._link.submit
@@ -81,6 +82,18 @@ def an_executor_dies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     yield
     for killer in killers:
         killer.join()
+
+
+def _running(context: fk.Context) -> list[int]:
+    """Processes of workers that are there; waits for two. One that is killed while it starts is not replaced by Dask."""
+    context.client.wait_for_workers(2)
+    pause = threading.Event()
+    while True:
+        processes = [nanny.process for nanny in context._embedded.cluster.workers.values()]
+        pids = sorted(each.pid for each in processes if each is not None and each.pid and each.status is Status.running)
+        if len(pids) >= 2:
+            return pids
+        pause.wait(0.02)
 
 
 def _kill(pid: int) -> None:

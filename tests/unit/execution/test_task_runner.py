@@ -392,7 +392,7 @@ def test_a_large_program_is_fetched_once_from_whoever_has_it(make_bench):
     data = large_program()
     neighbours = Neighbours(b=..., c=b"other bytes", d=data)
     bench = make_bench(slots=4, transport=neighbours)
-    bench.define_bytes(data, content_addresses={content_id(data): ("a", "b", "c", "d", "e")})
+    bench.define_bytes(data, content_holders={content_id(data): tuple((f"host {each}", each) for each in "abcde")})
     bench.launch(*range(8))
     for attempt in range(8):
         assert bench.value(attempt) == INLINE_LIMIT_BYTES
@@ -425,7 +425,7 @@ def test_a_collection_too_large_for_its_program_is_read_from_content(make_bench)
     source = Step(0, Collection(Content(content, len(rows)), ((0, len(rows)),)), (), 1, "parallelize", "test.py:1")
     bench.define_program(
         StageProgram((source,), Result(lambda partition, iterator: sum(iterator))),
-        content_addresses={content: ("d",)},
+        content_holders={content: (("host d", "d"),)},
     )
     bench.launch(0)
     assert bench.value(0) == sum(range(20_000))

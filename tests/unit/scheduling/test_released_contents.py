@@ -53,7 +53,7 @@ def test_a_host_that_fetched_content_is_asked_for_it_when_the_first_one_is_gone(
     assert later.succeeded
     assert not [action for action in cluster.actions if isinstance(action, act.RequestContent)]
     definitions = [action for action in cluster.actions if isinstance(action, act.DefineStage)]
-    assert definitions[-1].definition.content_addresses[content.id]
+    assert definitions[-1].definition.content_holders[content.id]
 
 
 def test_news_of_content_that_was_released_meanwhile_are_stale() -> None:
