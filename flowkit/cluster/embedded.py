@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import LocalCluster
 
 from flowkit.cluster import dask_internals
+from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
@@ -89,7 +89,7 @@ class EmbeddedCluster:
         self.processes = processes
         self._memory_limit = "auto" if memory_limit is None else memory_limit
         self._local_directory = local_directory
-        self._cluster: LocalCluster | None = None
+        self._cluster: LastingCluster | None = None
         self._closing = threading.Lock()
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class EmbeddedCluster:
         return f"<EmbeddedCluster {self.workers} x {self.threads_per_worker}: {state}>"
 
     @property
-    def cluster(self) -> LocalCluster:
+    def cluster(self) -> LastingCluster:
         """The Dask cluster. Raises ``StartupError`` when it is not running."""
         if self._cluster is None:
             raise StartupError("the embedded cluster is not running")
@@ -124,12 +124,14 @@ class EmbeddedCluster:
             "asynchronous": False,
             "worker_dashboard_address": None,
         }
+        if self.processes:
+            options["worker_class"] = LastingNanny
         if self.processes and self.config.local_directory:
             options["env"] = {"FLOWKIT_LOCAL_DIRECTORY": self.config.local_directory}
         _forget_missing_script()
         with dask.config.set(_SETTINGS):
             try:
-                self._cluster = LocalCluster(**options)
+                self._cluster = LastingCluster(**options)
             except Exception as error:
                 hint = f"\n\n{_GUARD}" if self.processes and _main_is_importable() else ""
                 raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}{hint}") from error

@@ -7,8 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Nanny, Scheduler, SpecCluster
+from distributed.core import Status
 
 from flowkit.cluster.client_link import ClientLink
 from flowkit.cluster.embedded import EmbeddedCluster
@@ -81,6 +83,32 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_reason_names_the_signal(
     assert "partition" in removed.reason
     wait_until(lambda: own_link.slots == 2)
     assert removed.executor not in own_link._executors
+
+
+def processes_in(own_cluster, status):
+    nannies = list(own_cluster.cluster.workers.values())
+    return [
+        each.process.pid for each in nannies if each.process is not None and each.process.status is status and each.process.pid
+    ]
+
+
+def test_a_worker_that_is_away_for_longer_than_dask_waits_comes_back(own_cluster, own_link):
+    assert own_link.slots == 2
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "10ms"}):
+        for pid in processes_in(own_cluster, Status.running):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not own_link._executors)
+        wait_until(lambda: own_link.slots == 2)
+
+
+def test_a_worker_that_dies_while_it_starts_is_made_again(own_cluster, own_link):
+    assert own_link.slots == 2
+    victim = processes_in(own_cluster, Status.running)[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: processes_in(own_cluster, Status.starting))
+    os.kill(processes_in(own_cluster, Status.starting)[0], signal.SIGKILL)
+    wait_until(lambda: len(processes_in(own_cluster, Status.running)) == 2 and own_link.slots == 2)
+    assert map_job(own_link, 4, lambda i: i).wait() == [[i] for i in range(4)]
 
 
 def test_a_process_that_ends_itself_is_said_so(own_link, tmp_path):
