@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from flowkit.errors import InternalError
+from flowkit.execution.records import short
 from flowkit.lineage.partitioners import PartitionSample, sample_partition
 
 
@@ -118,9 +119,25 @@ def count_equal_rows(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
     return dict(Counter(rows))
 
 
+def pairs_of(rows: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
+    """Rows that are pairs; the first that is none is named.
+
+    >>> list(pairs_of([("a", 1), "b"], "lookup"))
+    Traceback (most recent call last):
+        ...
+    TypeError: lookup needs (key, value) pairs, but got 'b' (str)
+    """
+    for row in rows:
+        try:
+            key, value = row
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{operation} needs (key, value) pairs, but got {short(row)} ({type(row).__name__})") from error
+        yield key, value
+
+
 def count_equal_keys(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
     """``{key: how many pairs have it}``."""
-    return dict(Counter(map(itemgetter(0), rows)))
+    return dict(Counter(key for key, _ in pairs_of(rows, "count_by_key")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +148,7 @@ class ValuesOfKey:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
         wanted = self.key
-        return [value for key, value in rows if key == wanted]
+        return [value for key, value in pairs_of(rows, "lookup") if key == wanted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +159,7 @@ class ReduceByKey:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
-        for key, value in rows:
+        for key, value in pairs_of(rows, "reduce_by_key_locally"):
             merged[key] = self.fn(merged[key], value) if key in merged else value
         return merged
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowkit.execution.actions import ReduceByKey, ValuesOfKey, collect_rows, count_equal_keys
+from flowkit.execution.actions import ReduceByKey, ValuesOfKey, collect_rows, count_equal_keys, pairs_of
 from flowkit.execution.elements import (
     CopiedZero,
     Keyed,
@@ -546,4 +547,5 @@ class Pairs(Base[T]):
         >>> fc.parallelize([("a", 1), ("b", 2)]).collect_as_map()
         {'a': 1, 'b': 2}
         """
-        return {key: value for part in self._run(collect_rows, "collect_as_map") for key, value in part}
+        parts = self._run(collect_rows, "collect_as_map")
+        return dict(pairs_of(chain.from_iterable(parts), "collect_as_map"))

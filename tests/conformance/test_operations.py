@@ -548,6 +548,7 @@ def test_whole_files(fc, tmp_path):
 # -- caching -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.undisturbed
 def test_a_cached_rdd_is_computed_once(fc, tmp_path):
     def noted(row: int) -> int:
         path = tmp_path / str(row)
@@ -637,8 +638,23 @@ def test_iterated_joins(fc):
     assert ranks.collect_as_map() == pytest.approx({i: 1.0 for i in range(5)})
 
 
+@pytest.mark.undisturbed
 def test_a_shuffle_is_reused_by_a_later_job(fc):
     counts = fc.parallelize(WORDS, 4).map(lambda w: (w, 1)).reduce_by_key(add)
     assert counts.count() == 8
     assert counts.map_values(lambda n: n * 2).values().sum() == 600
     assert isinstance(counts, fk.RDD)
+
+
+@pytest.mark.parametrize(
+    "call, operation",
+    [
+        (lambda rdd: rdd.lookup(1), "lookup"),
+        (lambda rdd: rdd.count_by_key(), "count_by_key"),
+        (lambda rdd: rdd.reduce_by_key_locally(add), "reduce_by_key_locally"),
+        (lambda rdd: rdd.collect_as_map(), "collect_as_map"),
+    ],
+)
+def test_actions_on_pairs_name_a_row_that_is_none(fc, call, operation):
+    with pytest.raises(TypeError, match=rf"{operation} needs \(key, value\) pairs, but got \(1, 2, 3\)"):
+        call(fc.parallelize([(1, 2), (1, 2, 3)], 2))
