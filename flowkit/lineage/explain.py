@@ -66,7 +66,7 @@ def lineage_tree(node: Node) -> Explanation:
         if again:
             continue
         told.add(each.id)
-        inner = indent + ("    " if mark.startswith((" +-", " |-")) else "")
+        inner = indent + ("   " if mark.startswith((" +-", " |-")) else "")
         plain = len(each.dependencies) == 1 and not isinstance(each.dependencies[0], Shuffle)
         for dependency in reversed(each.dependencies):
             parent = dependency.parent

@@ -105,3 +105,28 @@ def test_stages_are_told_as_written_down(case: Callable[[fk.Context], fk.RDD], r
 
 def test_no_case_is_left_over():
     assert {path.stem for path in PLACE.iterdir()} == {case.__name__ for case in CASES}
+
+
+def test_the_lineage_is_a_tree_in_which_what_is_shared_stands_once():
+    with inline_context() as fc:
+        shared = fc.parallelize([(1, 2)], 2).set_name("pairs").cache()
+        counted = shared.map_values(str).reduce_by_key(add, 3)
+        tree = counted.join(shared).union(fc.empty()).debug_string()
+    told = re.sub(r" at [^ \n]+:\d+", "", str(tree))
+    assert told.splitlines() == [
+        "(3) union",
+        " |-(3) join",
+        "    |-(3) reduce_by_key",
+        "       +-(2) map_values",
+        "          |  'pairs' parallelize   [cached]",
+        "    +-(2) 'pairs' parallelize   [cached]",
+        " |-(0) empty",
+    ]
+
+
+def test_a_tree_of_ten_thousand_maps_is_drawn_without_recursion():
+    with inline_context() as fc:
+        rdd = fc.range(3)
+        for _ in range(10_000):
+            rdd = rdd.map(abs)
+        assert rdd.debug_string().count("\n") == 10_000
