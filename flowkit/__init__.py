@@ -5,7 +5,7 @@ Names are resolved when they are first used, so that importing flowkit costs lit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
@@ -41,3 +41,19 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext flowkit``: progress below cells, and magics."""
+    _notebook().enable(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """``%unload_ext flowkit``."""
+    _notebook().disable(shell)
+
+
+def _notebook() -> Any:
+    from importlib import import_module
+
+    return import_module("flowkit.notebook")  # a face: nothing beneath it may import it

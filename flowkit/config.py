@@ -101,7 +101,12 @@ class Config:
     default_parallelism: int = _setting(0, "Partitions where none are given; 0: the cluster's slots.", _not_negative)
 
     # -- looking on
-    progress: str = _setting("auto", "Live progress of jobs.", _one_of("auto", "off", "terminal"))
+    progress: str = _setting(
+        "auto",
+        "Live progress of jobs: where there is somebody to see it (`auto`), nowhere, in a terminal, or below notebook cells as a "
+        "widget, as plain ipywidgets, or as HTML.",
+        _one_of("auto", "off", "terminal", "widget", "ipywidgets", "html"),
+    )
     event_log: str = _setting("", "Directory for a log of every event, which can be replayed later; empty: none is written.")
     listener_queue_capacity: int = _setting(10_000, "Events a slow listener may lag behind before it loses some.", _positive)
     validate: bool = _setting(False, "Check every invariant of the scheduler core after each step (slow; for tests).")

@@ -25,7 +25,7 @@ from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyP
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import FileShipping
-from flowkit.jobs import Jobs, JobScopes, check_wanted
+from flowkit.jobs import Jobs, JobScopes, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
 from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
@@ -53,6 +53,8 @@ _EXPLAINED = 1_000
 _contexts = count()
 #: by the order in which they were made
 _live: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+#: told of every Context before it hears its first event
+_observers: list[Callable[[Context], None]] = []
 #: what ``get_or_create`` makes
 _prepared: dict[str, Any] = {}
 
@@ -145,6 +147,8 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
         try:
+            for observe in tuple(_observers):
+                observe(self)
             self._progress = self._terminal_progress()
             if self._config.event_log:
                 from flowkit import __version__
@@ -420,7 +424,7 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         check_wanted(scope, name)
         self._release_garbage()
         self._prepare(node)
-        properties = dict(scope.properties)
+        properties = {**surrounding_properties(), **scope.properties}
         spec = self._planner.plan(
             node,
             Result(fn, operation, call_site),
@@ -527,6 +531,22 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         """
         self._bus.add_listener(listener, queue)
 
+    def wait_for_listeners(self, timeout_s: float = 10.0, *, queue: str | None = None) -> None:
+        """Return when all listeners, or those of one queue, have heard what has happened so far.
+
+        Raises
+        ------
+        TimeoutError
+            One of them takes longer.
+
+        Examples
+        --------
+        >>> fc.range(3).count()
+        3
+        >>> fc.wait_for_listeners()
+        """
+        self._bus.wait_until_empty(timeout_s, queue)
+
     def remove_listener(self, listener: Listener) -> None:
         """Hand it no more events; see ``add_listener``.
 
@@ -539,6 +559,18 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         >>> fc.remove_listener(deaf)
         """
         self._bus.remove_listener(listener)
+
+
+def observe_contexts(observer: Callable[[Context], None]) -> None:
+    """Call ``observer`` with every Context that is made from now on, before its first event; faces add their listeners so."""
+    if observer not in _observers:
+        _observers.append(observer)
+
+
+def unobserve_contexts(observer: Callable[[Context], None]) -> None:
+    """Call it no more; harmless when it was not called."""
+    if observer in _observers:
+        _observers.remove(observer)
 
 
 def _drop_cached(context: weakref.ref[Context], rdd: RddId) -> None:

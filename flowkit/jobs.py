@@ -97,6 +97,27 @@ def inheritable(fn: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+#: what the surroundings of an action (a notebook's cell) say of its jobs; asked in the thread that submits, or for its future's thread
+_surroundings: list[Callable[[], Mapping[str, str]]] = []
+
+
+def add_surroundings(properties: Callable[[], Mapping[str, str]]) -> None:
+    """Let somebody say something about every job of this process from now on; what the user says of a job goes before it."""
+    if properties not in _surroundings:
+        _surroundings.append(properties)
+
+
+def remove_surroundings(properties: Callable[[], Mapping[str, str]]) -> None:
+    """Ask it no more; harmless when it was not asked."""
+    if properties in _surroundings:
+        _surroundings.remove(properties)
+
+
+def surrounding_properties() -> dict[str, str]:
+    """What is said of a job that starts now, but for what the user says."""
+    return {name: value for properties in tuple(_surroundings) for name, value in properties().items()}
+
+
 class JobScopes:
     """What a ``Context`` lets a thread say about the jobs it starts."""
 

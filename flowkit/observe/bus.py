@@ -214,14 +214,14 @@ class ListenerBus:
             for queue in queues:
                 queue.post(events)
 
-    def wait_until_empty(self, timeout_s: float) -> None:
-        """Return when every listener has heard all that was posted; ``TimeoutError`` when one takes too long."""
+    def wait_until_empty(self, timeout_s: float, queue: str | None = None) -> None:
+        """Return when every listener (of one queue) has heard all that was posted; ``TimeoutError`` when one takes too long."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
-            queues = tuple(self._queues.values())
-        for queue in queues:
-            if not queue.wait_until_empty(deadline):
-                raise TimeoutError(f"listeners of queue {queue.name!r} are still behind after {timeout_s} s")
+            queues = tuple(each for each in self._queues.values() if queue is None or each.name == queue)
+        for each in queues:
+            if not each.wait_until_empty(deadline):
+                raise TimeoutError(f"listeners of queue {each.name!r} are still behind after {timeout_s} s")
 
     def statistics(self) -> dict[str, QueueStatistics]:
         """One look at every queue, by name."""

@@ -1,0 +1,54 @@
+"""The face in a notebook: live progress below the cell that runs, magics, rich displays.
+
+``%load_ext flowkit`` or ``flowkit.notebook.enable()``. Runs in the kernel; every part of it is over ``Context`` and ``observe``, and
+nothing there knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["disable", "enable"]
+
+
+def enable(shell: Any = None) -> None:
+    """Show jobs below their cells from now on, and add the magics.
+
+    Parameters
+    ----------
+    shell
+        The IPython shell; None: the running one.
+
+    Raises
+    ------
+    RuntimeError
+        There is no IPython.
+
+    Notes
+    -----
+    In a plain IPython terminal, progress is drawn by the terminal as in any script; only the magics are added. Idempotent.
+    """
+    from flowkit.notebook.session import NotebookSession
+
+    NotebookSession.of(_shell(shell)).enable()
+
+
+def disable(shell: Any = None) -> None:
+    """Take back what ``enable`` did; what is below cells stays. Idempotent."""
+    from flowkit.notebook.session import NotebookSession
+
+    NotebookSession.of(_shell(shell)).disable()
+
+
+def _shell(shell: Any) -> Any:
+    if shell is not None:
+        return shell
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        found = None
+    else:
+        found = get_ipython()
+    if found is None:
+        raise RuntimeError("flowkit.notebook is for IPython and notebooks; in a script progress is drawn by the terminal")
+    return found

@@ -1,0 +1,36 @@
+"""A table that shows itself: as text in a terminal, as HTML in a notebook. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+
+class Table:
+    """Rows under names.
+
+    >>> Table("1 job", ("job", "name"), [(0, "count")])
+    1 job
+    job  name
+    0    count
+    """
+
+    def __init__(self, title: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self.title = title
+        self.names = tuple(names)
+        self.rows = [tuple(row) for row in rows]
+
+    def __repr__(self) -> str:
+        cells = [self.names, *([str(cell) for cell in row] for row in self.rows)]
+        widths = [max(len(row[place]) for row in cells) for place in range(len(self.names))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([self.title, *lines])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th style="text-align: left">{escape(name)}</th>' for name in self.names)
+        rows = "".join(
+            "<tr>" + "".join(f'<td style="text-align: left">{escape(str(cell))}</td>' for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        return f"<div><b>{escape(self.title)}</b><table><tr>{head}</tr>{rows}</table></div>"
