@@ -104,14 +104,14 @@ class WidgetFace:
     """An anywidget with the view of ``extensions/view``: the whole at first, then what changed."""
 
     def __init__(self, cancel: Callable[[], None]) -> None:
-        self._widget = _widget_class()(self._whole)
-        self._widget.on_msg(self._hear)
-        _reply_anywhere(self._widget)
         self._cancel = cancel
         self._sent: Snapshot | None = None
         self._epoch, self._blocks = -1, 0
         self._wants_whole = False
         self._latest: dict[str, Any] = {}
+        self._widget = _widget_class()(self._whole)
+        self._widget.on_msg(self._hear)
+        _reply_anywhere(self._widget)
 
     def bundle(self, snapshot: Snapshot, timeline: Timeline, now: float) -> dict[str, Any]:
         """See ``Face``."""
@@ -219,10 +219,15 @@ def make_face(progress: str, cancel: Callable[[], None]) -> Face:
     """A face as a setting asks for it; ``auto``: the best that is installed."""
     ways = face_makers()
     chosen = progress if ways.get(progress) else next(way for way, installed in ways.items() if installed)
-    match chosen:
-        case "widget":
-            return WidgetFace(cancel)
-        case "ipywidgets":
-            return IpywidgetsFace(cancel)
-        case _:
-            return HtmlFace()
+    try:
+        match chosen:
+            case "widget":
+                return WidgetFace(cancel)
+            case "ipywidgets":
+                return IpywidgetsFace(cancel)
+            case _:
+                return HtmlFace()
+    except Exception:
+        # Widgets of a version that is not what we know: their trouble is no reason to show nothing.
+        logger.warning("no %s can be made; progress is shown as HTML", chosen, exc_info=True)
+        return HtmlFace()
