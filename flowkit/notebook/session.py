@@ -21,6 +21,7 @@ from flowkit.notebook.cells import CELL, Cell, Cells
 from flowkit.notebook.faces import Face, make_face
 from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
+from flowkit.notebook.tracebacks import ShortTracebacks
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class NotebookSession:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self.cells = Cells(shell, self._cell_ended)
+        self._tracebacks = ShortTracebacks(shell)
         self._enabled = False
         self._shows = can_publish(shell)
         self._known_cells: OrderedDict[str, Cell] = OrderedDict()
@@ -66,6 +68,7 @@ class NotebookSession:
         from flowkit.notebook.magics import register
 
         register(self._shell)
+        self._tracebacks.attach()
         if not self._shows:
             return
         self.cells.attach()
@@ -79,6 +82,7 @@ class NotebookSession:
         if not self._enabled:
             return
         self._enabled = False
+        self._tracebacks.detach()
         if not self._shows:
             return
         unobserve_contexts(self._observe)

@@ -129,7 +129,7 @@ def _stage_table(stages: Sequence[StageView], now: float) -> str:
     told = sorted(stages, key=lambda stage: stage.stage)[-_MOST_STAGES:]
     rows = "".join(_stage_row(stage, now) for stage in told)
     left_out = f"<div>and {len(stages) - len(told)} stages before them</div>" if len(told) < len(stages) else ""
-    return f'<table style="width: 100%; border-collapse: collapse; font-size: 12px"><tr>{head}</tr>{rows}</table>{left_out}'
+    return f'<table style="table-layout: auto; border-collapse: collapse; font-size: 12px; margin: 0; white-space: nowrap"><tr>{head}</tr>{rows}</table>{left_out}'
 
 
 def _side(place: int) -> str:

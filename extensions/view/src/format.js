@@ -19,6 +19,7 @@ export function formatBytes(bytes) {
 
 /** @param {number} seconds */
 export function formatSeconds(seconds) {
+  if (seconds <= 0) return "0 s";
   if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
   if (seconds < 1) return `${Math.round(seconds * 1e3)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;

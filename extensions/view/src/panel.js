@@ -22,7 +22,6 @@ export class Panel {
   timeline = new Timeline();
   #skew = 0;
   #tab = "Stages";
-  #cancelling = false;
   /** @type {ReturnType<typeof setInterval> | null} */ #clock = null;
 
   /**
@@ -145,7 +144,6 @@ export class Panel {
   }
 
   #cancel() {
-    this.#cancelling = true;
     setText(this.stop, "Cancelling…");
     this.stop.disabled = true;
     this.actions.cancel?.();
