@@ -43,6 +43,11 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[fast,test]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-browser: pyproject.toml | $(BIN)/python
+	@echo "installing JupyterLab and playwright into $(VENV)"
+	@$(PIP) install --editable '.[fast,test,browser]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing flowkit and all that working on it needs into $(VENV)"
 	@$(PIP) install --editable '.[dev]'
@@ -62,7 +67,7 @@ demo: $(VENV)/.installed ## rank the modules of your own Python, on a cluster in
 # -- tests -------------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: test-fast test-faults ## everything a change must pass: fast tiers, then processes and faults
+test: test-fast test-faults test-browser ## everything a change must pass: fast tiers, processes and faults, a browser
 
 .PHONY: test-fast
 test-fast: check unit machines contracts doctest typing ## the tiers that need no processes (under 2 minutes)
@@ -100,6 +105,13 @@ typing: $(VENV)/.installed-test
 test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (under 8 minutes)
 	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
 	$(call timed,faults,$(PYTEST) tests/chaos tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
+
+# As root on Debian the browser is installed too; elsewhere tests say that they were skipped for want of one.
+.PHONY: test-browser
+test-browser: $(VENV)/.installed-browser ## a real JupyterLab in a real browser (under 3 minutes)
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo "installing chromium" \
+		&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium > /dev/null; } || echo "there is no chromium here"
+	$(call timed,browser,$(PYTEST) tests/browser -q)
 
 # -- work on it --------------------------------------------------------------------------------------------------------
 

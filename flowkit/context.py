@@ -589,4 +589,5 @@ def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:
 
 
 def _script_name() -> str:
-    return Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "interactive"
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return {"": "interactive", "ipykernel_launcher.py": "notebook"}.get(name, name)

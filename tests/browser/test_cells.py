@@ -1,0 +1,144 @@
+"""What a user sees below a cell, in a real JupyterLab in a real browser; and in Notebook 7."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(180)]
+
+SLOW = "fc.range(60, num_partitions=60).map(lambda x: (time.sleep(.3), (x % 5, x))[1]).reduce_by_key(lambda a, b: a + b, 8).collect()"
+
+
+def tasks_done(page, index: int) -> int:
+    text = page.output(index).locator(".fk-numbers").inner_text()
+    return int(re.search(r"(\d+)/\d+ tasks", text)[1])
+
+
+def test_progress_moves_while_the_cell_blocks_and_stays_when_it_is_over(notebook):
+    page = notebook(SLOW)
+    page.begin(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.page.wait_for_timeout(500)
+    early = tasks_done(page, 1)
+    page.page.wait_for_timeout(1_000)
+    assert early < tasks_done(page, 1) < 68
+    page.keep("running")
+    for tab in ("Graph", "Timeline", "Executors", "Stages"):
+        page.output(1).get_by_role("tab", name=tab).click(force=True)  # it may just be moving
+        page.page.wait_for_timeout(400)
+        page.keep(f"running-{tab.lower()}")
+        assert page.output(1).locator("[role=tabpanel]").inner_html()
+    page.wait_until_done(1)
+    expect(page.output(1)).to_contain_text("68/68 tasks")
+    expect(page.output(1)).to_contain_text("(0, ")
+    page.keep("done")
+    page.page.keyboard.press("Control+s")
+    page.page.wait_for_timeout(1_000)
+    saved = nbformat.read(page.path, as_version=4).cells[1].outputs
+    assert ["text/html" in output.data for output in saved if output.output_type == "display_data"] == [True]
+    assert not [output for output in saved if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+
+
+@pytest.mark.parametrize("front_end", ["lab/tree", "notebooks"], ids=["lab", "notebook7"])
+def test_the_button_cancels_while_the_cell_blocks(notebook, front_end):
+    page = notebook("fc.range(400, num_partitions=400).map(lambda x: time.sleep(.2)).count()", front_end=front_end)
+    page.begin(1)
+    button = page.output(1).get_by_role("button", name="Cancel")
+    button.wait_for()
+    pressed = time.monotonic()
+    button.click()
+    page.wait_until_done(1)
+    assert time.monotonic() - pressed < 5
+    expect(page.output(1)).to_contain_text("JobCancelled")
+    page.keep(f"cancelled-{front_end.partition('/')[0]}")
+
+
+def test_stopping_the_cell_cancels_its_jobs(notebook):
+    page = notebook("fc.range(400, num_partitions=400).map(lambda x: time.sleep(.2)).count()", "%flowkit jobs -n 1")
+    page.begin(1)
+    page.output(1).locator(".fk").wait_for()
+    page.page.keyboard.press("Escape")
+    page.page.keyboard.press("i")
+    page.page.keyboard.press("i")
+    page.wait_until_done(1)
+    expect(page.output(1)).to_contain_text("KeyboardInterrupt")
+    page.run(2)
+    expect(page.output(2)).to_contain_text("cancelled")
+
+
+def test_a_failure_names_the_element_and_shows_the_users_line(notebook):
+    page = notebook("fc.range(20, num_partitions=20).map(lambda x: (time.sleep(.05), 1 / (x - 7))[1]).collect()")
+    page.run(1)
+    expect(page.output(1)).to_contain_text("for the element 7")
+    expect(page.output(1)).to_contain_text("ZeroDivisionError: division by zero (4 times)")
+    assert "flowkit/context.py" not in page.output(1).inner_text()
+    page.keep("failed")
+
+
+def test_names_of_users_are_text(notebook):
+    hostile = "<img src=x onerror=alert(1)>"
+    page = notebook(
+        f"with fc.job(group={hostile!r}, description={hostile!r}):\n"
+        f"    fc.range(9, num_partitions=9).map(lambda x: time.sleep(.2)).set_name({hostile!r}).count()"
+    )
+    page.begin(1)
+    expect(page.output(1).locator(".fk-title")).to_contain_text(hostile)
+    page.wait_until_done(1)
+    expect(page.output(1)).to_contain_text(hostile)
+    assert page.output(1).locator("img").count() == 0
+
+
+def test_a_page_that_is_loaded_anew_in_mid_job_shows_it_again(notebook):
+    page = notebook(f"f = {SLOW.replace('.3)', '.9)').replace('.collect()', '.collect_async()')}", "f.result()")
+    page.run(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.page.keyboard.press("Control+s")
+    page.page.wait_for_timeout(1_500)
+    page.page.reload()
+    page.output(1).locator(".fk-numbers").wait_for(timeout=30_000)
+    early = tasks_done(page, 1)
+    page.page.wait_for_timeout(2_500)
+    assert early < tasks_done(page, 1) < 68
+    page.keep("reloaded")
+    page.run(2)
+    page.page.wait_for_timeout(500)
+    assert tasks_done(page, 1) == 68
+    page.keep("reloaded-done")
+
+
+def test_a_page_that_is_loaded_anew_while_the_cell_blocks_shows_it_in_the_end(notebook):
+    """The kernel can't tell a new page of its widgets before its cell has ended; the widget then has its last state."""
+    page = notebook(SLOW)
+    page.begin(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.page.keyboard.press("Control+s")
+    page.page.wait_for_timeout(1_500)
+    page.page.reload()
+    page.page.wait_for_timeout(4_000)
+    page.keep("reloaded-blocked")
+    page.output(1).locator(".fk-numbers").wait_for(timeout=30_000)
+    page.page.wait_for_timeout(1_000)
+    assert tasks_done(page, 1) == 68
+    page.keep("reloaded-blocked-done")
+
+
+def test_it_can_be_read_by_night(notebook):
+    page = notebook(SLOW)
+    page.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    page.page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.page.get_by_text("Theme", exact=True).hover()
+    page.page.get_by_text("JupyterLab Dark", exact=True).click()
+    page.page.wait_for_timeout(1_000)
+    page.begin(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.page.wait_for_timeout(800)
+    page.keep("dark")
+    colour = page.output(1).locator(".fk-title").evaluate("each => getComputedStyle(each).color")
+    assert min(map(int, re.findall(r"\d+", colour)[:3])) > 128, colour
+    page.wait_until_done(1)
+    page.keep("dark-done")

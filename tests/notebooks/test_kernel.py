@@ -1,0 +1,104 @@
+"""What a front end hears of jobs in cells: in time, under the right cell, not too often, and static in the end."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from flowkit.notebook.faces import WIDGET_VIEW
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+def displays(messages):
+    return [message for message in messages if message["msg_type"] in {"display_data", "update_display_data"}]
+
+
+def test_a_job_of_a_moment_leaves_one_line_and_no_widget(kernel):
+    messages = kernel.run("fc.range(8, num_partitions=4).count()")
+    (line,) = displays(messages)
+    assert line["content"]["data"]["text/plain"].startswith("✔ count at cell, line 1 · done · 4/4 tasks")
+    assert not [message for message in messages if message["msg_type"] == "comm_open"]
+
+
+def test_a_longer_one_shows_a_widget_while_the_cell_blocks_and_is_static_after(kernel):
+    request = kernel.begin("fc.range(20, num_partitions=20).map(lambda x: time.sleep(.1)).count()")
+    messages = kernel.hear_until_idle(request)
+    first, *later = displays(messages)
+    assert first["msg_type"] == "display_data"
+    assert WIDGET_VIEW in first["content"]["data"]
+    assert all(message["parent_header"]["msg_id"] == request for message in displays(messages))
+    last = later[-1]["content"]
+    assert set(last["data"]) == {"text/html", "text/plain"}
+    assert "20/20 tasks" in last["data"]["text/plain"]
+    assert last["transient"] == first["content"]["transient"]
+    updates = [message for message in messages if message["msg_type"] == "comm_msg"]
+    assert len(updates) > 3
+    seconds = updates[-1]["heard_at"] - updates[0]["heard_at"]
+    assert len(updates) <= 10 * seconds + 3, f"{len(updates)} messages in {seconds:.1f} s"
+    result = next(message for message in messages if message["msg_type"] == "execute_result")
+    assert messages.index(later[-1]) < len(messages) - 1
+    assert result["content"]["data"]["text/plain"] == "20"
+
+
+def test_a_loop_of_small_jobs_is_one_panel(kernel):
+    messages = kernel.run("for _ in range(30): fc.range(4).map(lambda x: time.sleep(.01)).count()")
+    assert len([message for message in displays(messages) if message["msg_type"] == "display_data"]) == 1
+    assert "30 jobs · done" in displays(messages)[-1]["content"]["data"]["text/plain"]
+
+
+def test_an_interrupt_cancels_the_jobs_of_the_cell_and_says_so(kernel):
+    request = kernel.begin("f = fc.range(4, num_partitions=4).map(lambda x: time.sleep(30)).count_async()\nf.result()")
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=30)
+        if message["msg_type"] == "display_data":
+            break
+    kernel.manager.interrupt_kernel()
+    messages = kernel.hear_until_idle(request, timeout_s=20)
+    assert [message["content"]["ename"] for message in messages if message["msg_type"] == "error"] == ["KeyboardInterrupt"]
+    assert "True" in kernel.text("import concurrent.futures as cf\nbool(cf.wait([f], 10).done)")
+    assert kernel.text("fc.range(4).count()").endswith("4")
+
+
+def test_an_error_shows_the_users_cell_and_no_frame_of_ours(kernel):
+    told = re.sub(r"\x1b\[[0-9;]*m", "", kernel.text("fc.range(4).map(lambda x: 1 / (x - 2)).collect()"))
+    assert "ZeroDivisionError" in told
+    assert "for the element 2" in told
+    assert "flowkit/context.py" not in told
+    assert "flowkit/jobs.py" not in told
+
+
+def test_errors_that_have_nothing_to_do_with_us_are_shown_as_ever(kernel):
+    told = re.sub(r"\x1b\[[0-9;]*m", "", kernel.text("def f():\n    raise KeyError('mine')\nf()"))
+    assert "KeyError" in told
+    assert "raise KeyError('mine')" in told
+
+
+def test_commands_answer_in_one_line_or_a_table(kernel):
+    assert "executor" in kernel.text("%flowkit status")
+    assert "count at cell" in kernel.text("%flowkit jobs -n 2")
+    assert "no command 'nonsense'" in kernel.text("%flowkit nonsense")
+    assert "there is no variable nothing" in kernel.text("%flowkit explain nothing")
+    assert "%flowkit jobs --help" in kernel.text("%flowkit jobs -x")
+    assert "how many, the newest" in kernel.text("%flowkit jobs --help")
+    assert "range at" in kernel.text("numbers = fc.range(3)\n%flowkit lineage numbers")
+    assert kernel.text("%flowkit conf max_task_failures").strip() == "4"
+
+
+def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
+    told = kernel.text("%%flowkit --group nightly --name counts -o did --time\nfc.range(3).count()\nfc.range(4).count()")
+    assert re.search(r"\d+ ms|s$", told)
+    assert "2 jobs" in kernel.text("did")
+    assert "nightly" in kernel.text("%flowkit jobs -n 1")
+
+
+def test_progress_can_be_switched_off(kernel):
+    messages = kernel.run(
+        "quiet = fk.Context(workers=1, processes=False, progress='off')\nquiet.range(2).map(lambda x: time.sleep(.3)).count()"
+    )
+    assert not displays(messages)
+    kernel.run("quiet.close()")
+    messages = kernel.run("%unload_ext flowkit\nfc.range(4).count()")
+    assert not displays(messages)
+    assert displays(kernel.run("%load_ext flowkit\nfc.range(4).count()"))
