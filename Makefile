@@ -81,7 +81,7 @@ check: $(VENV)/.installed-test ## style, types, import contracts, generated page
 
 .PHONY: unit
 unit: $(VENV)/.installed-test
-	$(call timed,unit tests,$(PYTEST) tests/unit tests/golden -n $(WORKERS) -q)
+	$(call timed,unit tests,$(PYTEST) tests/unit tests/golden tests/extensions -n $(WORKERS) -q)
 	$(call timed,operations in one thread,$(PYTEST) tests/conformance -m 'not cluster' -n $(WORKERS) -q)
 
 .PHONY: machines

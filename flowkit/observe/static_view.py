@@ -156,7 +156,7 @@ def _stage_row(stage: StageView, now: float) -> str:
         format_seconds(elapsed) if elapsed > 0 else "",
     )
     hint = escape("\n".join(stage.operations), quote=True)
-    row = "".join(f'<td style="text-align: {_side(place)}">{cell}</td>' for place, cell in enumerate(cells))
+    row = "".join(f'<td style="text-align: {_side(place)}; white-space: nowrap">{cell}</td>' for place, cell in enumerate(cells))
     return f'<tr title="{hint}">{row}</tr>'
 
 

@@ -1,20 +1,22 @@
 // Numbers for people. The same in Python: flowkit/observe/metrics.py.
 
+/** @param {number} value @param {number} base @param {string[]} units */
+function scaled(value, base, units) {
+  for (const unit of units) {
+    if (value < base || unit === units.at(-1)) return `${value.toFixed(unit === units[0] || value >= 100 ? 0 : 1)} ${unit}`.trimEnd();
+    value /= base;
+  }
+  return "";
+}
+
 /** @param {number} count */
 export function formatCount(count) {
-  for (const [size, letter] of /** @type {const} */ ([[1e9, "G"], [1e6, "M"], [1e3, "k"]])) {
-    if (count >= size * 10) return `${Math.round(count / size)} ${letter}`;
-    if (count >= size) return `${(count / size).toFixed(1)} ${letter}`;
-  }
-  return `${Math.round(count)}`;
+  return scaled(count, 1000, ["", "k", "M", "G", "T"]);
 }
 
 /** @param {number} bytes */
 export function formatBytes(bytes) {
-  for (const [size, unit] of /** @type {const} */ ([[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]])) {
-    if (bytes >= size) return `${(bytes / size).toFixed(bytes >= size * 10 ? 0 : 1)} ${unit}`;
-  }
-  return `${Math.round(bytes)} B`;
+  return scaled(bytes, 1024, ["B", "kB", "MB", "GB", "TB", "PB"]);
 }
 
 /** @param {number} seconds */

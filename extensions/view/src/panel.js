@@ -231,7 +231,7 @@ function stageRow(stage, now) {
     "tr",
     { title: stage.operations.join("\n") },
     h("td", { class: "fk-name" }, `${symbol(stage.state)} ${stage.stage}: ${stage.name}`),
-    h("td", {}, h("div", { class: `fk-bar ${stage.state === "failed" ? "fk-failed" : ""}`, role: "img", "aria-label": inWords(stage.state) }, h("i", { style: width }))),
+    h("td", {}, h("div", { class: `fk-bar fk-${stage.state}`, role: "img", "aria-label": inWords(stage.state) }, h("i", { style: width }))),
     spread,
     n(stage.state === "skipped" ? "skipped" : `${stage.done}/${stage.task_count}${stage.failed ? ` ✘${stage.failed}` : ""}`),
     n(stage.rows ? formatCount(stage.rows) : ""),

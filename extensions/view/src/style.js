@@ -19,6 +19,7 @@ export const STYLE = `
 .fk-bar > i + i { background: var(--fk-run); opacity: .35; }
 .fk[data-state=succeeded] .fk-whole > i { background: var(--fk-ok); }
 .fk[data-state=failed] .fk-whole > i, .fk-bar.fk-failed > i { background: var(--fk-bad); }
+.fk-bar.fk-done > i, .fk-bar.fk-skipped > i { background: var(--fk-ok); }
 .fk-tabs { display: flex; gap: 4px; margin: 4px 0; }
 .fk-tabs button[aria-selected=true] { background: var(--fk-back); font-weight: 600; }
 .fk table { border-collapse: collapse; width: 100%; font-size: 12px; margin: 0; }

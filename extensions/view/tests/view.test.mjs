@@ -118,7 +118,7 @@ test("what is left is guessed only when something is known", () => {
 });
 
 test("numbers are short", () => {
-  assert.deepEqual([formatCount(999), formatCount(12_345), formatBytes(1536), formatSeconds(0.0042), formatSeconds(125)], ["999", "12 k", "1.5 KiB", "4 ms", "2 min 5 s"]);
+  assert.deepEqual([formatCount(999), formatCount(12_345), formatBytes(1536), formatSeconds(0.0042), formatSeconds(125)], ["999", "12.3 k", "1.5 kB", "4 ms", "2 min 5 s"]);
 });
 
 test("the built file is of these sources, and small", () => {
