@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from flowkit.abc import ClusterLink, JobRunner, Listener
+from flowkit.cluster.outcomes import WHERE
 from flowkit.config import Config
 from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
 from flowkit.execution.accumulators import Accumulator, Accumulators
@@ -35,6 +36,7 @@ from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.status import StatusStore
 from flowkit.rdd.checks import check_callable, check_on_driver
+from flowkit.rdd.replay import replay_of
 from flowkit.rdd.sources import Sources
 
 if TYPE_CHECKING:
@@ -434,9 +436,16 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
             max_result_bytes=self._config.max_result_bytes,
         )
         self._note_result_stage(node, spec.result_stage.stage)
+        shuffles = {str(stage.stage): stage.shuffle for stage in spec.stages}
         handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)
+        except Exception as error:
+            where = error.__dict__.pop(WHERE, {})
+            if where.get("stage") in shuffles:
+                result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
+                error.__dict__["replay"] = replay_of(self, node, result, shuffle, int(where["partition"]))
+            raise
         finally:
             if (program := spec.result_stage.program).inline is None:
                 self._planner.unneeded.append(program.id)

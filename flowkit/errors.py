@@ -18,6 +18,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
     |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
+    |   +-- NotReplayable              a failed partition whose inputs cannot be had
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- MissingPackage                 an optional package that this call needs
     +-- LimitExceeded                  a stated limit, its setting named
@@ -131,6 +132,10 @@ class ResultNotPicklable(UserError, TypeError):
 
 class OutputExists(UserError, FileExistsError):
     """The output directory is already there; carries ``path``."""
+
+
+class NotReplayable(UserError):
+    """A failed partition cannot be computed again here: it failed while its inputs were read."""
 
 
 class ConfigError(FlowkitError, ValueError):

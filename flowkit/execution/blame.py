@@ -222,6 +222,17 @@ def _without_call(error: BaseException, program: StageProgram, functions: list[_
     return Blame(places, function)
 
 
+def element_at_fault(error: BaseException, program: StageProgram) -> tuple[Any] | None:
+    """The element that the innermost function of the user's was called with when this was raised; None where there is none."""
+    by_code = {_code_of(each.fn): each for each in _functions(program) if each.role is _Role.TAKES_ELEMENT}
+    found: tuple[Any] | None = None
+    for frame in _frames(error):
+        called = by_code.get(frame.code)
+        if called is not None and (arguments := _arguments(frame.frame, called.fn, 1)):
+            found = (arguments[0],)
+    return found
+
+
 def _owners(functions: list[_UserFunction]) -> dict[CodeType, list[_UserFunction]]:
     """Functions that pull elements, by their code; and those that leave code behind, by that: generator expressions, mostly."""
     owners: dict[CodeType, list[_UserFunction]] = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from flowkit.errors import InternalError, TaskListenersFailed
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
@@ -29,6 +29,10 @@ def inside_task() -> bool:
     False
     """
     return _current.get() is not None
+
+
+#: the application of tasks that are computed once more in the driver, to be looked at
+REPLAY: Final = AppId("replay")
 
 
 class TaskContext:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from flowkit.jobs import GROUP
 from flowkit.notebook.tables import Table
 from flowkit.observe.metrics import format_bytes, format_seconds
 from flowkit.rdd.base import Base
+from flowkit.rdd.replay import Replay, post_mortem
 
 Run = Callable[[Any, argparse.Namespace], Any]
 
@@ -322,6 +324,27 @@ def storage(shell: Any, _options: argparse.Namespace) -> Any:
         if isinstance(value, Base) and not name.startswith("_") and value._node.cached
     ]
     return Table(f"{len(rows)} cached RDDs", ("variable", "name", "partitions", "made at"), rows)
+
+
+@command(
+    "replay",
+    argument("--element", metavar="VAR", help="keep the element at fault in a variable"),
+    argument("--no-debug", action="store_true", help="only run it again and tell"),
+)
+def replay(shell: Any, options: argparse.Namespace) -> Any:
+    """Compute the partition that failed last once more, in this process, and debug where it fails."""
+    found = getattr(getattr(sys, "last_value", None), "replay", None)
+    if not isinstance(found, Replay):
+        raise _usage("the last error was not raised by a task; there is nothing to replay")
+    replayed = found.run()
+    if options.element and replayed.error is not None:
+        try:
+            shell.push({options.element: replayed.element})
+        except AttributeError as error:
+            raise _usage(str(error)) from None
+    if not options.no_debug and not options.element and replayed.traceback is not None:
+        post_mortem(replayed.traceback)
+    return replayed
 
 
 # -- the magics ----------------------------------------------------------------------------------------------------------

@@ -5,27 +5,10 @@ Runs in the kernel. Nothing is taken from an exception of flowkit's own making b
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-import flowkit
-
-_OWN: Final = str(Path(flowkit.__file__).parent) + "/"
-
-
-def without_own_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback without flowkit's frames; the same one when there are none, or nothing else."""
-    frames = []
-    found = traceback
-    while found is not None:
-        if not found.tb_frame.f_code.co_filename.startswith(_OWN):
-            frames.append(found)
-        found = found.tb_next
-    trimmed: TracebackType | None = None
-    for each in reversed(frames):
-        trimmed = TracebackType(trimmed, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return trimmed or traceback
+from flowkit.rdd.replay import users_part
 
 
 class ShortTracebacks:
@@ -53,11 +36,11 @@ class ShortTracebacks:
         chained: BaseException | None = error
         while chained is not None and id(chained) not in seen:
             seen.add(id(chained))
-            chained.__traceback__ = without_own_frames(chained.__traceback__)
+            chained.__traceback__ = users_part(chained.__traceback__)
             chained = chained.__cause__ or chained.__context__
         # Without a handler of its own a shell shows it as ever: hide this one while it does.
         handlers, shell.custom_exceptions = shell.custom_exceptions, ()
         try:
-            shell.showtraceback((kind, error, without_own_frames(traceback)), tb_offset=tb_offset)
+            shell.showtraceback((kind, error, users_part(traceback)), tb_offset=tb_offset)
         finally:
             shell.custom_exceptions = handlers

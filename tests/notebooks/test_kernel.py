@@ -86,6 +86,15 @@ def test_commands_answer_in_one_line_or_a_table(kernel):
     assert kernel.text("%flowkit conf max_task_failures").strip() == "4"
 
 
+def test_a_failed_partition_is_replayed_and_its_element_handed_out(kernel):
+    kernel.text("fc.parallelize(['1', '2', 'three'], 3).map(lambda text: int(text)).sum()")
+    assert "failed again at 'three': ValueError" in kernel.text("%flowkit replay --no-debug")
+    kernel.run("%flowkit replay --element bad")
+    assert kernel.text("bad") == "'three'"
+    kernel.text("1 / 0")
+    assert "there is nothing to replay" in kernel.text("%flowkit replay")
+
+
 def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
     told = kernel.text("%%flowkit --group nightly --name counts -o did --time\nfc.range(3).count()\nfc.range(4).count()")
     assert re.search(r"\d+ ms|s$", told)
