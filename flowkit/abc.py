@@ -141,6 +141,10 @@ class JobRunner(Protocol):
         """What the stage that writes a shuffle, or the last one (None) that computed a node for an action, did; empty for never."""
         ...
 
+    def facts(self, node: Any, shuffle: ShuffleId | None) -> Any:
+        """As ``ran``, in numbers: an ``observe.hints.StageFacts``, or None for never."""
+        ...
+
     def cancellable(self, cancellation: Any) -> AbstractContextManager[None]:
         """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         ...

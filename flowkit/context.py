@@ -34,7 +34,8 @@ from flowkit.lineage.stages import Planner
 from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.observe.bus import ListenerBus
-from flowkit.observe.status import StatusStore
+from flowkit.observe.hints import StageFacts
+from flowkit.observe.status import StatusStore, facts_of
 from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.replay import replay_of
 from flowkit.rdd.sources import Sources
@@ -456,6 +457,15 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
         status = None if stage is None else self.status.last_attempt(stage)
         return "" if status is None or not status.succeeded_count else f"ran: {status.in_words()}"
+
+    def facts(self, node: Node, shuffle: ShuffleId | None) -> StageFacts | None:
+        """As ``ran``, in numbers; None when it never did."""
+        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
+        status = None if stage is None else self.status.last_attempt(stage)
+        if status is None or not status.succeeded_count:
+            return None
+        slots = sum(each.slots for each in self.status.executors() if not each.removed_at)
+        return facts_of(status, slots)
 
     def drop_with(self, node: Node) -> None:
         """Drop an RDD's cached partitions when nobody refers to it any more."""

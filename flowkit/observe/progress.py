@@ -41,6 +41,7 @@ from flowkit.model.task import (
     TaskFailure,
 )
 from flowkit.observe.durations import Durations
+from flowkit.observe.hints import Hint, StageFacts, hints_for
 from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
 from flowkit.observe.snapshot import SCHEMA, ExecutorView, FailureView, JobView, RunningTask, Snapshot, StageView
 from flowkit.observe.timeline import Timeline
@@ -156,6 +157,8 @@ class ProgressModel:
         self._failures: OrderedDict[tuple[str, str, StageId], FailureView] = OrderedDict()
         self._running: dict[AttemptId, RunningTask] = {}
         self._running_jobs = 0
+        #: {(name, operations) of a stage that reads no shuffle: (jobs that computed it, seconds of its tasks)}
+        self._computed: OrderedDict[tuple[str, tuple[str, ...]], tuple[int, float]] = OrderedDict()
         self._job_count = self._task_count = self._tasks_done = self._failure_count = 0
         self._started_at = self._ended_at = self._last_event_at = 0.0
         #: the worst that happened to a job
@@ -213,6 +216,8 @@ class ProgressModel:
         self._jobs[event.job] = JobView(event.job, event.name, "running", event.time, 0.0, "", stages)
         skipped = set(event.skipped)
         for info in event.stages:
+            if not info.parents and info.stage not in skipped:
+                self._note_computed(info, 1, 0.0)
             known = self._stages.get(info.stage)
             if known is None:
                 self._stages[info.stage] = _Stage(info, skipped=info.stage in skipped)
@@ -305,6 +310,8 @@ class ProgressModel:
         if event.started_at > 0:
             self.timeline.add(event.executor, event.stage, event.started_at, event.ended_at, failed=failed)
         add_metrics(stage.metrics, event.metrics)
+        if not stage.info.parents:
+            self._note_computed(stage.info, 0, event.metrics.run_s)
         if event.failure is None:
             self._succeeded(stage, event)
             if executor is not None:
@@ -315,6 +322,13 @@ class ProgressModel:
                 executor.failed += 1
             self._note_failure(event, event.failure)
         return True
+
+    def _note_computed(self, info: StageInfo, times: int, seconds: float) -> None:
+        key = info.name, info.operations
+        known = self._computed.get(key, (0, 0.0))
+        self._computed[key] = known[0] + times, known[1] + seconds
+        if len(self._computed) > _MOST_STAGES:
+            self._computed.popitem(last=False)
 
     def _succeeded(self, stage: _Stage, event: TaskEnd) -> None:
         seconds = event.ended_at - event.started_at
@@ -380,11 +394,40 @@ class ProgressModel:
             executors=tuple(_executor_view(each) for each in self._executors.values() if self._concerns(each)),
             failures=tuple(self._failures.values()),
             running_tasks=tuple(self._running.values()),
+            hints=self._hints(),
             job_count=self._job_count,
             task_count=self._task_count,
             tasks_done=self._tasks_done,
             failure_count=self._failure_count,
             dropped_events=self.dropped_events,
+        )
+
+    def _hints(self) -> tuple[Hint, ...]:
+        slots = sum(each.slots for each in self._executors.values() if not each.removed_at)
+        # One of a kind is enough, of whichever stage came last: loops make hundreds alike.
+        found: dict[str, Hint] = {}
+        for stage in self._stages.values():
+            if stage.done:
+                found.update((hint.kind, hint) for hint in hints_for(self._facts(stage, slots)))
+        return tuple(found.values())
+
+    def _facts(self, stage: _Stage, slots: int) -> StageFacts:
+        times, total_s = self._computed.get((stage.info.name, stage.info.operations), (1, 0.0))
+        until = stage.ended_at or self._last_event_at
+        return StageFacts(
+            name=stage.info.name,
+            operations=stage.info.operations,
+            task_count=stage.info.task_count,
+            done=stage.done,
+            median_s=stage.durations.quantile(0.5),
+            greatest_s=stage.durations.greatest,
+            slowest_partition=stage.slowest[1],
+            spilled_bytes=stage.metrics.disk_spilled_bytes,
+            shuffle_read_bytes=shuffle_read_bytes(stage.metrics),
+            seconds=until - stage.started_at if stage.started_at else 0.0,
+            slots=slots,
+            times=times,
+            total_s=total_s,
         )
 
     def _concerns(self, executor: _Executor) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from flowkit.model.ids import AttemptId, ExecutorId, JobId, StageId
+from flowkit.observe.hints import Hint
 
 #: of the snapshot's form; a face that reads another one says so instead of drawing nonsense
 SCHEMA: Final = 1
@@ -114,6 +115,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     executors: tuple[ExecutorView, ...]
     failures: tuple[FailureView, ...]
     running_tasks: tuple[RunningTask, ...]
+    hints: tuple[Hint, ...]
     #: jobs, tasks and failures there were in all, also those no longer told one by one
     job_count: int
     task_count: int

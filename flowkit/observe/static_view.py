@@ -24,6 +24,7 @@ _LINE: Final = "var(--jp-border-color2, rgba(128,128,128,.4))"
 _BACK: Final = "var(--jp-layout-color2, rgba(128,128,128,.12))"
 _OK: Final = "var(--jp-success-color1, #388e3c)"
 _BAD: Final = "var(--jp-error-color1, #d32f2f)"
+_WARN: Final = "var(--jp-warn-color1, #b26a00)"
 _RUN: Final = "var(--jp-brand-color1, #1976d2)"
 _SYMBOLS: Final = {"waiting": "○", "running": "▶", "succeeded": "✔", "done": "✔", "failed": "✘", "cancelled": "■", "skipped": "↷"}
 _WORDS: Final = {"succeeded": "done", "skipped": "skipped: there already"}
@@ -54,6 +55,11 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
         return f'<div style="color: {_TEXT}">{head}</div>'
     parts = [head, _bar(snapshot), failures, _stage_table(snapshot.stages, now)]
     parts += [_folded("graph", _graph(snapshot.stages)), _folded("timeline", _timeline(blocks, snapshot.executors))]
+    parts += [
+        f'<div style="border-left: 3px solid {_WARN}; padding-left: 8px; margin: 4px 0"><b>{escape(hint.text)}</b>: '
+        f"{escape(hint.change)}</div>"
+        for hint in snapshot.hints
+    ]
     gone = [each for each in snapshot.executors if each.removed_at]
     parts += [f'<div style="color: {_FAINT}">{escape(each.label)} is gone: {escape(each.reason)}</div>' for each in gone[-5:]]
     return (

@@ -29,6 +29,7 @@ from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, PartitionInde
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.durations import Durations, Quantiles
+from flowkit.observe.hints import StageFacts
 from flowkit.observe.metrics import add_metrics, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
 
 K = TypeVar("K")
@@ -149,6 +150,23 @@ class RunSummary:
     task_seconds: float = 0.0
     #: during which at least one job ran
     seconds: float = 0.0
+
+
+def facts_of(stage: StageStatus, slots: int, operations: tuple[str, ...] = ()) -> StageFacts:
+    """A stage attempt as hints see it, on a cluster of so many slots."""
+    return StageFacts(
+        name=stage.name,
+        operations=operations,
+        task_count=stage.task_count,
+        done=stage.succeeded_count,
+        median_s=stage.durations.median,
+        greatest_s=stage.durations.greatest,
+        slowest_partition=-1,
+        spilled_bytes=stage.metrics.disk_spilled_bytes,
+        shuffle_read_bytes=shuffle_read_bytes(stage.metrics),
+        seconds=(stage.ended_at or stage.started_at) - stage.started_at,
+        slots=slots,
+    )
 
 
 class StatusStore:

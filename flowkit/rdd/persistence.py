@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from flowkit.lineage.explain import explain, lineage_tree
 from flowkit.lineage.kernels import Union
 from flowkit.lineage.nodes import Narrow
 from flowkit.lineage.picture import picture
+from flowkit.lineage.stages import cut
 from flowkit.model.job_spec import Determinism
+from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base
 
 if TYPE_CHECKING:
@@ -144,6 +147,28 @@ class Persistence(Base[T]):
             range at ...   2 partitions
         """
         return explain(self._node, self._runner.ran)
+
+    def hints(self) -> Hints:
+        """What could be better about the stages that computed this RDD for an action, as far as they have run.
+
+        Skew, spills, too many or too few tasks, groups that move much: each with the number that shows it and what to change. Nothing
+        is said of jobs of a moment.
+
+        Notes
+        -----
+        Cost: nothing runs.
+
+        Examples
+        --------
+        >>> fc.range(4).hints()
+        no hints
+        """
+        found: list[Hint] = []
+        for stage in cut(self._node):
+            facts = self._runner.facts(stage.root, None if stage.writes is None else stage.writes.id)
+            if facts is not None:
+                found += hints_for(replace(facts, operations=tuple(node.operation for node in stage.nodes)))
+        return Hints(found)
 
     def debug_string(self) -> str:
         """The lineage as a tree: this RDD, and what each is made of beneath it; ``+-`` where rows are shuffled.

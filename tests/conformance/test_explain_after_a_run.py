@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from operator import add
+
+import pytest
 
 
 def test_explain_tells_what_each_stage_did(fc):
@@ -25,3 +28,21 @@ def test_a_chain_over_a_shuffle_that_has_run_tells_so(fc):
     counts.count()
     fc._bus.wait_until_empty(20)
     assert str(counts.map(lambda kv: kv[1]).explain()).count("ran:") == 1
+
+
+def test_hints_tell_what_a_run_showed(fc):
+    if fc.name == "inline":
+        pytest.skip("an inline job's clock is a number that moves by itself")
+
+    def slow(index, rows):
+        gate = threading.Event()
+        gate.wait(1.2 if index == 3 else 0.01)
+        return rows
+
+    rdd = fc.range(8, num_partitions=8).map_partitions_with_index(slow)
+    assert repr(rdd.hints()) == "no hints"
+    rdd.count()
+    fc.wait_for_listeners()
+    (hint,) = rdd.hints()
+    assert hint.kind == "skew"
+    assert "took 1.2" in hint.text

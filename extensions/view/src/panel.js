@@ -38,11 +38,12 @@ export class Panel {
     this.active = h("i");
     this.bar = h("div", { class: "fk-bar fk-whole", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": "tasks done" }, this.done, this.active);
     this.failures = h("div");
+    this.hints = h("div");
     this.body = h("div", { class: "fk-scroll", role: "tabpanel" });
     this.chart = new Chart();
     this.tabs = TABS.map((name) => h("button", { type: "button", role: "tab", "aria-selected": String(name === this.#tab), click: () => this.#open(name) }, name));
     this.tabBar = h("div", { class: "fk-tabs", role: "tablist", keydown: (event) => this.#arrows(event) }, ...this.tabs);
-    this.root = h("div", { class: "fk", role: "group", "aria-label": "flowkit jobs" }, h("style", {}, STYLE), h("div", { class: "fk-head" }, this.title, this.numbers, this.stop), this.bar, this.note, this.failures, this.tabBar, this.body);
+    this.root = h("div", { class: "fk", role: "group", "aria-label": "flowkit jobs" }, h("style", {}, STYLE), h("div", { class: "fk-head" }, this.title, this.numbers, this.stop), this.bar, this.note, this.failures, this.tabBar, this.body, this.hints);
     host.replaceChildren(this.root);
   }
 
@@ -101,6 +102,7 @@ export class Panel {
     this.bar.setAttribute("aria-valuenow", String(Math.round((100 * snapshot.tasks_done) / whole)));
     setText(this.note, note(snapshot, sum, now, running));
     this.failures.replaceChildren(...snapshot.failures.slice(-3).map(failure));
+    this.hints.replaceChildren(...(short ? [] : snapshot.hints.map((each) => h("div", { class: "fk-hint" }, h("b", {}, each.text), `: ${each.change}`))));
     if (!short) this.#drawBody(snapshot, now);
   }
 

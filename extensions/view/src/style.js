@@ -30,6 +30,8 @@ export const STYLE = `
 .fk td.fk-name { max-width: 320px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .fk td .fk-bar { min-width: 90px; margin: 0; }
 .fk-failure { color: var(--fk-bad); white-space: pre-wrap; overflow-wrap: anywhere; margin: 2px 0; }
+.fk-hint { border-left: 3px solid var(--fk-warn); padding-left: 8px; margin: 4px 0; }
+.fk-hint b { font-weight: 600; }
 .fk-note { color: var(--fk-warn); }
 .fk svg text { fill: var(--fk-text); font-size: 11px; }
 .fk svg .fk-edge { stroke: var(--fk-line); fill: none; }

@@ -13,9 +13,10 @@
  * @typedef {{kind: string, message: string, count: number, stage: number, partition: number, executor: string,
  *   at: number}} Failure
  * @typedef {{attempt: number, stage: number, partition: number, executor: string, started_at: number}} RunningTask
+ * @typedef {{kind: string, text: string, change: string}} Hint
  * @typedef {{schema: number, version: number, title: string, state: string, started_at: number, ended_at: number,
  *   last_event_at: number, jobs: Job[], stages: Stage[], executors: Executor[], failures: Failure[],
- *   running_tasks: RunningTask[], job_count: number, task_count: number, tasks_done: number, failure_count: number,
+ *   running_tasks: RunningTask[], hints: Hint[], job_count: number, task_count: number, tasks_done: number, failure_count: number,
  *   dropped_events: number}} Snapshot
  * @typedef {[executor: string, lane: number, stage: number, start: number, end: number, tasks: number, failed: number]} Block
  * @typedef {{epoch: number, first: number, blocks: Block[], growing: Block[]}} TimelinePart

@@ -1,0 +1,120 @@
+"""What could be better about a stage, each with the number that shows it and the line to change.
+
+Pure. A hint is said only when it is worth seconds: nobody wants advice on a job of a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from flowkit.observe.metrics import format_bytes, format_count, format_seconds
+
+#: a slowest task that is so much slower than the median one, and takes so long, is worth a word
+_SKEW, _SKEW_S = 4.0, 1.0
+#: tasks shorter than this are mostly overhead, when there are so many
+_TINY_S, _MANY_TASKS = 0.003, 500
+#: a stage that took so long with fewer tasks than slots
+_IDLE_S: Final = 2.0
+#: a shuffle of lists that is so large
+_GROUPED_BYTES: Final = 32 << 20
+#: what is computed so often, for so long, could be kept
+_TIMES, _AGAIN_S = 3, 1.0
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """One thing that could be better."""
+
+    #: skew, spill, tiny tasks, few tasks, grouping, computed again
+    kind: str
+    #: with the number that shows it
+    text: str
+    #: what to change, and where
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What hints are drawn from."""
+
+    #: ``map at words.py:3``
+    name: str
+    operations: tuple[str, ...]
+    task_count: int
+    done: int
+    median_s: float
+    greatest_s: float
+    slowest_partition: int
+    spilled_bytes: int
+    shuffle_read_bytes: int
+    #: seconds since it began, or that it took
+    seconds: float
+    #: task slots of the cluster
+    slots: int
+    #: in how many jobs it was computed, and for how many seconds of tasks together
+    times: int = 1
+    total_s: float = 0.0
+
+
+def hints_for(stage: StageFacts) -> Iterator[Hint]:
+    """Hints about one stage.
+
+    >>> slow = StageFacts("map at a.py:3", ("map",), 8, 8, 0.5, 9.0, 3, 0, 0, 9.0, 2)
+    >>> [hint.kind for hint in hints_for(slow)]
+    ['skew']
+    """
+    if stage.done >= 4 and stage.greatest_s > _SKEW_S and stage.greatest_s > _SKEW * max(stage.median_s, 1e-3):
+        where = f"partition {stage.slowest_partition}" if stage.slowest_partition >= 0 else "the slowest task"
+        yield Hint(
+            "skew",
+            f"{where} of {stage.name} took {format_seconds(stage.greatest_s)}, the median {format_seconds(stage.median_s)}",
+            "one key, or one file, has most of the rows: more partitions, or a part of a random number in the key",
+        )
+    if stage.spilled_bytes:
+        yield Hint(
+            "spill",
+            f"{stage.name} spilled {format_bytes(stage.spilled_bytes)} to disk for want of memory",
+            "more partitions where it is shuffled (num_partitions=...), or a reduce_by_key in place of a group",
+        )
+    if stage.done >= _MANY_TASKS and stage.median_s < _TINY_S:
+        yield Hint(
+            "tiny tasks",
+            f"{format_count(stage.task_count)} tasks of {stage.name} took {format_seconds(stage.median_s)} each, by the median",
+            "fewer partitions (num_partitions=..., or coalesce) do the same with less around it",
+        )
+    if stage.done and 0 < stage.task_count < stage.slots and stage.seconds > _IDLE_S:
+        yield Hint(
+            "few tasks",
+            f"{stage.name} has {stage.task_count} tasks for {stage.slots} slots, and took {format_seconds(stage.seconds)}",
+            f"num_partitions={stage.slots} or more uses all of them",
+        )
+    if "group_by_key" in stage.operations and stage.shuffle_read_bytes > _GROUPED_BYTES:
+        yield Hint(
+            "grouping",
+            f"group_by_key in {stage.name} moves every value: {format_bytes(stage.shuffle_read_bytes)}",
+            "when the lists are only summed up, counted or searched, reduce_by_key or aggregate_by_key moves one value a key",
+        )
+    if stage.times >= _TIMES and stage.total_s > _AGAIN_S:
+        yield Hint(
+            "computed again",
+            f"{stage.name} was computed in {stage.times} jobs, {format_seconds(stage.total_s)} of tasks together",
+            "cache() what they share",
+        )
+
+
+class Hints(tuple[Hint, ...]):
+    """Hints that read as text.
+
+    >>> Hints()
+    no hints
+    >>> Hints([Hint("spill", "a spilled 1 GB", "more partitions")])
+    a spilled 1 GB: more partitions
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{each.text}: {each.change}" for each in self) or "no hints"
