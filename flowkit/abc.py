@@ -129,6 +129,10 @@ class JobRunner(Protocol):
         """Run ``fn(partition index, iterator)`` over all partitions for some time; the results, by partition, that came by then."""
         ...
 
+    def accumulator(self, initial: Any, *, name: str = "") -> Any:
+        """A value that tasks add to; see ``Context.accumulator``."""
+        ...
+
     def unpersist(self, rdd: int, *, blocking: bool) -> None:
         """Drop the cached partitions of an RDD."""
         ...

@@ -426,7 +426,7 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         scope = self._scope()
         check_wanted(scope, name)
         self._release_garbage()
-        self._prepare(node)
+        tolerances = [(each, each.counts()) for each in self._prepare(node)]
         properties = {**surrounding_properties(), **scope.properties}
         spec = self._planner.plan(
             node,
@@ -450,6 +450,9 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         finally:
             if (program := spec.result_stage.program).inline is None:
                 self._planner.unneeded.append(program.id)
+        if enough_after_s is None:
+            for tolerance, before in tolerances:
+                tolerance.check(before)
         return dict(results)
 
     def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
@@ -497,8 +500,12 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
             if len(self._result_stages) > _EXPLAINED:
                 self._result_stages.popitem(last=False)
 
-    def _prepare(self, node: Node) -> None:
+    def _prepare(self, node: Node) -> list[Any]:
+        """Make ready what a job needs first; what of it tolerates errors."""
+        tolerances = []
         for each in ancestors(node):
+            if each.tolerance is not None:
+                tolerances.append(each.tolerance)
             if each.num_partitions > self._config.max_partitions:
                 raise TooManyPartitions(
                     f"{each.label} has {each.num_partitions:,} partitions, more than max_partitions = "
@@ -517,6 +524,7 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
                             continue
                         self._shuffles.add(dependency)
                     weakref.finalize(dependency, _release, weakref.ref(self), dependency.id).atexit = False
+        return tolerances
 
     def _lock_of(self, preparation: Preparation) -> threading.Lock:
         """Held while its jobs run: two threads must not draw two samples. A preparation waits only for those before it."""

@@ -26,6 +26,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- ClosureTooLarge
     |   +-- TooManyPartitions
     |   +-- TooManyJobs
+    |   +-- TooManyErrors
     |   +-- DiskQuotaExceeded
     +-- ResourceExhausted              the machine, not the job
     |   +-- DiskFull                   also an OSError
@@ -164,6 +165,10 @@ class TooManyPartitions(LimitExceeded):
 
 class TooManyJobs(LimitExceeded):
     """An application has as many jobs, or tasks of jobs, under way as it may."""
+
+
+class TooManyErrors(LimitExceeded):
+    """An operation with ``on_error`` met more errors than its ``max_errors``."""
 
 
 class DiskQuotaExceeded(LimitExceeded):

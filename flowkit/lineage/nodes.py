@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Aggregator, Kernel, PartitionMapping, Window
@@ -121,6 +121,7 @@ class Node:
         "partitioner",
         "preparation",
         "source_identity",
+        "tolerance",
     )
 
     def __init__(
@@ -155,6 +156,8 @@ class Node:
         #: whether what is cached of it goes when nobody refers to it any more
         self.dropped_with = False
         self.name: str | None = None
+        #: what errors its function may raise, for the driver to look at after a job; None: none
+        self.tolerance: Any = None
         #: see ``lineage.fingerprint``; None until asked for
         self.fingerprint: str | None = None
 

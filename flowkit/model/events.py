@@ -8,12 +8,17 @@ Nothing of a job comes after its ``JobEnd``: attempts that are being killed are 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import StageKind
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import BlockInfo, Locality, TaskFailure
+
+#: begins the names of accumulators that count elements which ``on_error`` left out
+SKIPPED: Final = "errors skipped by "
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="event", tag=lambda name: name, kw_only=True):

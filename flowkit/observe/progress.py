@@ -14,6 +14,7 @@ from typing import Final, assert_never
 import msgspec
 
 from flowkit.model.events import (
+    SKIPPED,
     ApplicationEnd,
     Event,
     ExecutorAdded,
@@ -159,7 +160,7 @@ class ProgressModel:
         self._running_jobs = 0
         #: {(name, operations) of a stage that reads no shuffle: (jobs that computed it, seconds of its tasks)}
         self._computed: OrderedDict[tuple[str, tuple[str, ...]], tuple[int, float]] = OrderedDict()
-        self._job_count = self._task_count = self._tasks_done = self._failure_count = 0
+        self._job_count = self._task_count = self._tasks_done = self._failure_count = self._skipped_count = 0
         self._started_at = self._ended_at = self._last_event_at = 0.0
         #: the worst that happened to a job
         self._worst = "succeeded"
@@ -313,6 +314,7 @@ class ProgressModel:
         if not stage.info.parents:
             self._note_computed(stage.info, 0, event.metrics.run_s)
         if event.failure is None:
+            self._skipped_count += sum(int(told) for name, told in event.accumulated.items() if name.startswith(SKIPPED))
             self._succeeded(stage, event)
             if executor is not None:
                 executor.done += 1
@@ -399,6 +401,7 @@ class ProgressModel:
             task_count=self._task_count,
             tasks_done=self._tasks_done,
             failure_count=self._failure_count,
+            skipped_count=self._skipped_count,
             dropped_events=self.dropped_events,
         )
 

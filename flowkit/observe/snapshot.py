@@ -121,5 +121,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     task_count: int
     tasks_done: int
     failure_count: int
+    #: elements left out by ``on_error``
+    skipped_count: int
     #: events that a queue had to drop: then numbers are too low
     dropped_events: int

@@ -88,6 +88,7 @@ def _numbers(snapshot: Snapshot, now: float) -> str:
         ("running", sum(stage.running for stage in stages)),
         ("failed", sum(stage.failed for stage in stages)),
         ("computed again", sum(stage.recomputed for stage in stages)),
+        ("errors skipped", snapshot.skipped_count),
     ):
         if count:
             parts.append(f"{format_count(count)} {word}")

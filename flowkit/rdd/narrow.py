@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowkit.errors import InvalidArgument
 from flowkit.execution.actions import NumberRows, count_rows
 from flowkit.execution.elements import as_one_list
+from flowkit.execution.tolerance import Fault
 from flowkit.lineage.kernels import Filter, FlatMap, Map, MapPartitions, Union, Window
 from flowkit.lineage.nodes import Narrow as NarrowDependency
 from flowkit.lineage.nodes import Preparation
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_callable
+from flowkit.rdd.tolerance import OnError, tolerant
 
 if TYPE_CHECKING:
     from flowkit.abc import JobRunner
@@ -26,7 +29,14 @@ class Narrow(Base[T]):
 
     __slots__ = ()
 
-    def map(self, fn: Callable[[T], U], *, preserves_partitioning: bool = False) -> RDD[U]:
+    def map(
+        self,
+        fn: Callable[[T], U],
+        *,
+        preserves_partitioning: bool = False,
+        on_error: OnError = "raise",
+        max_errors: float | None = None,
+    ) -> RDD[U]:
         """Apply a function to every element.
 
         Parameters
@@ -35,6 +45,11 @@ class Narrow(Base[T]):
             Called once an element, in order.
         preserves_partitioning
             Promise that keys stay as they are, so that a known partitioner stays known.
+        on_error
+            ``"raise"``: an error fails the task, as ever. ``"skip"``: the element is left out and counted. ``"quarantine"``: that too, and
+            ``quarantined()`` has it.
+        max_errors
+            More errors than this fail the job after all: a number, or a fraction of the elements (which costs counting them).
 
         Returns
         -------
@@ -54,11 +69,24 @@ class Narrow(Base[T]):
         --------
         >>> fc.parallelize([1, 2, 3]).map(lambda x: x * 10).collect()
         [10, 20, 30]
+        >>> fc.parallelize(["1", "two", "3"]).map(int, on_error="skip").collect()
+        [1, 3]
         """
         check_callable("fn", fn)
+        if on_error != "raise" or max_errors is not None:
+            return tolerant(  # type: ignore[no-any-return]
+                self, fn, "map", "one", on_error, max_errors, keeps_partitioner=preserves_partitioning
+            )
         return self._narrow(Map(fn), "map", keeps_partitioner=preserves_partitioning)  # type: ignore[no-any-return]
 
-    def flat_map(self, fn: Callable[[T], Iterable[U]], *, preserves_partitioning: bool = False) -> RDD[U]:
+    def flat_map(
+        self,
+        fn: Callable[[T], Iterable[U]],
+        *,
+        preserves_partitioning: bool = False,
+        on_error: OnError = "raise",
+        max_errors: float | None = None,
+    ) -> RDD[U]:
         """Apply a function to every element and chain what it returns.
 
         Parameters
@@ -67,6 +95,8 @@ class Narrow(Base[T]):
             Returns an iterable, possibly empty, possibly lazy.
         preserves_partitioning
             Promise that keys stay as they are.
+        on_error, max_errors
+            As of ``map``; an element that raises half way gives nothing.
 
         Raises
         ------
@@ -83,10 +113,21 @@ class Narrow(Base[T]):
         ['a', 'b', 'c']
         """
         check_callable("fn", fn)
+        if on_error != "raise" or max_errors is not None:
+            return tolerant(  # type: ignore[no-any-return]
+                self, fn, "flat_map", "many", on_error, max_errors, keeps_partitioner=preserves_partitioning
+            )
         return self._narrow(FlatMap(fn), "flat_map", keeps_partitioner=preserves_partitioning)  # type: ignore[no-any-return]
 
-    def filter(self, fn: Callable[[T], Any]) -> RDD[T]:
+    def filter(self, fn: Callable[[T], Any], *, on_error: OnError = "raise", max_errors: float | None = None) -> RDD[T]:
         """Keep the elements of which ``fn`` is true. Keeps the partitioner.
+
+        Parameters
+        ----------
+        fn
+            Called once an element, in order.
+        on_error, max_errors
+            As of ``map``.
 
         Notes
         -----
@@ -98,7 +139,38 @@ class Narrow(Base[T]):
         [0, 3, 6, 9]
         """
         check_callable("fn", fn)
+        if on_error != "raise" or max_errors is not None:
+            return tolerant(self, fn, "filter", "keep", on_error, max_errors, keeps_partitioner=True)  # type: ignore[no-any-return]
         return self._narrow(Filter(fn), "filter", keeps_partitioner=True)  # type: ignore[no-any-return]
+
+    def quarantined(self) -> RDD[Fault]:
+        """Elements that this RDD's function raised for: ``(element, error, traceback)``, the last one as text.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            It was not made with ``on_error="quarantine"``.
+
+        Notes
+        -----
+        Cost: narrow, no job; computes again what the function was given, so ``cache`` that where it is costly.
+
+        Examples
+        --------
+        >>> numbers = fc.parallelize(["1", "two", "3"]).map(int, on_error="quarantine")
+        >>> [(fault.element, type(fault.error).__name__) for fault in numbers.quarantined().collect()]
+        [('two', 'ValueError')]
+        """
+        faults = None if self._node.tolerance is None else self._node.tolerance.faults
+        if faults is None:
+            raise InvalidArgument(
+                f'{self!r} has no quarantine; ask the RDD that map(fn, on_error="quarantine") returned, or flat_map or filter did',
+                name="on_error",
+                value=repr(self),
+                allowed='an RDD made with on_error="quarantine"',
+            )
+        (dependency,) = self._node.dependencies
+        return self._make(FlatMap(faults), [dependency], self.num_partitions, "quarantined")  # type: ignore[no-any-return]
 
     def map_partitions(self, fn: Callable[[Iterator[T]], Iterable[U]], *, preserves_partitioning: bool = False) -> RDD[U]:
         """Apply a function to each partition as a whole.

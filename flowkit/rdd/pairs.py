@@ -30,6 +30,7 @@ from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, P
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_callable, check_int
 from flowkit.rdd.sorting import sorted_by_key
+from flowkit.rdd.tolerance import OnError, tolerant
 
 if TYPE_CHECKING:
     from flowkit.rdd.rdd import RDD
@@ -92,8 +93,17 @@ class Pairs(Base[T]):
         """
         return self._narrow(Map(itemgetter(1)), "values")  # type: ignore[no-any-return]
 
-    def map_values(self: Pairs[tuple[K, V]], fn: Callable[[V], W]) -> RDD[tuple[K, W]]:
+    def map_values(
+        self: Pairs[tuple[K, V]], fn: Callable[[V], W], *, on_error: OnError = "raise", max_errors: float | None = None
+    ) -> RDD[tuple[K, W]]:
         """Apply a function to every value. Keeps keys and partitioner.
+
+        Parameters
+        ----------
+        fn
+            Called once a value, in order.
+        on_error, max_errors
+            As of ``map``; the whole pair is left out.
 
         Notes
         -----
@@ -105,6 +115,10 @@ class Pairs(Base[T]):
         [('a', 10), ('b', 20)]
         """
         check_callable("fn", fn)
+        if on_error != "raise" or max_errors is not None:
+            return tolerant(  # type: ignore[no-any-return]
+                self, fn, "map_values", "one", on_error, max_errors, of_value=True, keeps_partitioner=True
+            )
         return self._narrow(MapValues(fn), "map_values", keeps_partitioner=True)  # type: ignore[no-any-return]
 
     def flat_map_values(self: Pairs[tuple[K, V]], fn: Callable[[V], Iterable[W]]) -> RDD[tuple[K, W]]:

@@ -168,6 +168,7 @@ function numbers(snapshot, sum, elapsed, now) {
   if (sum.running) parts.push(`${formatCount(sum.running)} running`);
   if (sum.failed) parts.push(`${formatCount(sum.failed)} failed`);
   if (sum.recomputed) parts.push(`${formatCount(sum.recomputed)} computed again`);
+  if (snapshot.skipped_count) parts.push(`${formatCount(snapshot.skipped_count)} errors skipped`);
   parts.push(formatSeconds(elapsed));
   if (now) {
     const left = secondsLeft(snapshot, now);

@@ -16,7 +16,7 @@
  * @typedef {{kind: string, text: string, change: string}} Hint
  * @typedef {{schema: number, version: number, title: string, state: string, started_at: number, ended_at: number,
  *   last_event_at: number, jobs: Job[], stages: Stage[], executors: Executor[], failures: Failure[],
- *   running_tasks: RunningTask[], hints: Hint[], job_count: number, task_count: number, tasks_done: number, failure_count: number,
+ *   running_tasks: RunningTask[], hints: Hint[], job_count: number, task_count: number, tasks_done: number, failure_count: number, skipped_count: number,
  *   dropped_events: number}} Snapshot
  * @typedef {[executor: string, lane: number, stage: number, start: number, end: number, tasks: number, failed: number]} Block
  * @typedef {{epoch: number, first: number, blocks: Block[], growing: Block[]}} TimelinePart
