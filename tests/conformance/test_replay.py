@@ -70,6 +70,7 @@ def test_the_function_of_an_action(fc):
     assert error.replay(debug=False).element == 5
 
 
+@pytest.mark.undisturbed
 def test_cached_parents_are_used_and_what_fails_while_it_is_cached_is_computed_again(fc):
     calls = fc.accumulator(0)
     parent = fc.range(8, num_partitions=2).map(lambda x: calls.add(1) or x).cache()
