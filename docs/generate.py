@@ -75,6 +75,7 @@ SECTIONS = {
     "Sources": "Collections, ranges, texts",
     "FileSources": "More sources",
     "Context": "The context itself",
+    "Submission": "For RDDs and collaborators",
     "Narrow": "One element after the other",
     "Wide": "Sorting, sets, distinct",
     "Shapes": "Partitions, zips, pipes",

@@ -6,39 +6,30 @@ Runs on the driver; any thread may use it, several at once. The one place that j
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
-import pickle
 import sys
 import threading
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import count
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from flowkit.abc import ClusterLink, JobRunner, Listener
-from flowkit.cluster.outcomes import WHERE
+from flowkit.abc import ClusterLink, Listener
 from flowkit.config import Config
-from flowkit.errors import ClosureError, ClusterError, InvalidArgument, TooManyPartitions
+from flowkit.errors import ClosureError, InvalidArgument
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import FileShipping
-from flowkit.jobs import Jobs, JobScopes, check_wanted, surrounding_properties
-from flowkit.lineage.call_site import short_call_site
-from flowkit.lineage.kernels import Result
-from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
+from flowkit.jobs import Jobs
 from flowkit.lineage.stages import Planner
-from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId, StageId
-from flowkit.model.job_spec import Content
+from flowkit.model.ids import AppId
 from flowkit.observe.bus import ListenerBus
-from flowkit.observe.hints import StageFacts
-from flowkit.observe.status import StatusStore, facts_of
+from flowkit.observe.status import StatusStore
 from flowkit.rdd.checks import check_callable, check_on_driver
-from flowkit.rdd.replay import replay_of
 from flowkit.rdd.sources import Sources
+from flowkit.submission import Submission
 
 if TYPE_CHECKING:
     from typing import Self
@@ -51,8 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: RDDs of which is known which stage computed them last
-_EXPLAINED = 1_000
 _contexts = count()
 #: by the order in which they were made
 _live: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
@@ -62,7 +51,7 @@ _observers: list[Callable[[Context], None]] = []
 _prepared: dict[str, Any] = {}
 
 
-class Context(JobScopes, FileShipping, Sources, JobRunner):
+class Context(Submission, FileShipping, Sources):
     """A driver's session on a cluster.
 
     Parameters
@@ -114,8 +103,7 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         check_on_driver("Context()")
         self._config = (config or Config.from_environment(os.environ)).with_settings(**settings)
         self.name = name or _script_name()
-        self._rdd_ids = count()
-        self._shuffle_ids = count()
+        self._start_submitting()
         self._closed = False
         self._closing = threading.Lock()
         self._embedded: Any = None
@@ -131,14 +119,6 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         self._planner = Planner(
             self._link.app, dumps=self._dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
         )
-        #: the last stage that computed each of the RDDs that actions were called on last, for ``explain``
-        self._result_stages: OrderedDict[RddId, StageId] = OrderedDict()
-        #: what nobody refers to any more, as the garbage collector found it; released when something is asked of the cluster next
-        self._garbage: deque[ContentId] = deque()
-        self._shuffles: weakref.WeakSet[Shuffle] = weakref.WeakSet()
-        self._preparing: weakref.WeakKeyDictionary[Preparation, threading.Lock] = weakref.WeakKeyDictionary()
-        #: guards the two above
-        self._books = threading.Lock()
         self._accumulators = Accumulators(self._link.app)
         self._link.hear_updates(self._accumulators.take)
         #: everything that happened, added up
@@ -363,178 +343,6 @@ class Context(JobScopes, FileShipping, Sources, JobRunner):
         added: Any = add
         return self._accumulators.make(initial, name, merge or added)
 
-    # -- what RDDs ask for
-
-    def new_rdd_id(self) -> int:
-        """The next RDD's number."""
-        return next(self._rdd_ids)
-
-    def new_shuffle_id(self) -> int:
-        """The next shuffle's number."""
-        return next(self._shuffle_ids)
-
-    def unpersist(self, rdd: int, *, blocking: bool) -> None:
-        """Drop an RDD's cached partitions."""
-        if not self._closed:
-            self._link.unpersist(RddId(rdd), blocking=blocking)
-
-    def run_job(
-        self,
-        node: Node,
-        fn: Callable[[int, Iterator[Any]], Any],
-        partitions: Sequence[int] | None = None,
-        *,
-        operation: str,
-        call_site: str,
-    ) -> list[Any]:
-        """Run ``fn(partition index, iterator)`` over partitions of a node; what every action does.
-
-        Notes
-        -----
-        Cost: one job, and before it those that the node's preparations take (bounds of a sort, counts for indices).
-        """
-        chosen = range(node.num_partitions) if partitions is None else partitions
-        results = self._results(node, fn, chosen, operation, call_site)
-        return [results[partition] for partition in chosen]
-
-    def run_job_partially(
-        self,
-        node: Node,
-        fn: Callable[[int, Iterator[Any]], Any],
-        timeout_s: float,
-        *,
-        operation: str,
-        call_site: str,
-    ) -> dict[int, Any]:
-        """As ``run_job`` over all partitions, for so many seconds; the results that came by then. The rest is cancelled."""
-        return self._results(node, fn, range(node.num_partitions), operation, call_site, enough_after_s=timeout_s)
-
-    def _results(
-        self,
-        node: Node,
-        fn: Callable[[int, Iterator[Any]], Any],
-        chosen: Sequence[int],
-        operation: str,
-        call_site: str,
-        enough_after_s: float | None = None,
-    ) -> dict[int, Any]:
-        self._check_open()
-        results: dict[int, Any] = {}
-        if not chosen:
-            return results
-        name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
-        scope = self._scope()
-        check_wanted(scope, name)
-        self._release_garbage()
-        tolerances = [(each, each.counts()) for each in self._prepare(node)]
-        properties = {**surrounding_properties(), **scope.properties}
-        spec = self._planner.plan(
-            node,
-            Result(fn, operation, call_site),
-            chosen,
-            name=name,
-            properties=properties,
-            max_result_bytes=self._config.max_result_bytes,
-        )
-        self._note_result_stage(node, spec.result_stage.stage)
-        shuffles = {str(stage.stage): stage.shuffle for stage in spec.stages}
-        handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
-        try:
-            self.jobs.wait(handle, name, properties, scope, enough_after_s)
-        except Exception as error:
-            where = error.__dict__.pop(WHERE, {})
-            if where.get("stage") in shuffles:
-                result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
-                error.__dict__["replay"] = replay_of(self, node, result, shuffle, int(where["partition"]))
-            raise
-        finally:
-            if (program := spec.result_stage.program).inline is None:
-                self._planner.unneeded.append(program.id)
-        if enough_after_s is None:
-            for tolerance, before in tolerances:
-                tolerance.check(before)
-        return dict(results)
-
-    def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
-        """What a stage did when it last ran, in words; empty when it never did, or nobody remembers."""
-        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
-        status = None if stage is None else self.status.last_attempt(stage)
-        return "" if status is None or not status.succeeded_count else f"ran: {status.in_words()}"
-
-    def facts(self, node: Node, shuffle: ShuffleId | None) -> StageFacts | None:
-        """As ``ran``, in numbers; None when it never did."""
-        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
-        status = None if stage is None else self.status.last_attempt(stage)
-        if status is None or not status.succeeded_count:
-            return None
-        slots = sum(each.slots for each in self.status.executors() if not each.removed_at)
-        return facts_of(status, slots)
-
-    def drop_with(self, node: Node) -> None:
-        """Drop an RDD's cached partitions when nobody refers to it any more."""
-        weakref.finalize(node, _drop_cached, weakref.ref(self), node.id).atexit = False
-
-    def cancellable(self, cancellation: Any) -> contextlib.AbstractContextManager[None]:
-        """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
-        return self._cancellable(cancellation)
-
-    def _release_with(self, owner: object, content: Content) -> None:
-        """Its content is needed as long as the owner lives."""
-        if content.inline is None:
-            weakref.finalize(owner, self._garbage.append, content.id).atexit = False
-
-    def _release_garbage(self) -> None:
-        """Let the cluster drop contents that nobody here refers to."""
-        unneeded = []
-        for heap in (self._garbage, self._planner.unneeded):
-            with contextlib.suppress(IndexError):
-                while True:
-                    unneeded.append(heap.popleft())
-        if unneeded:
-            self._link.release_contents(unneeded)
-
-    def _note_result_stage(self, node: Node, stage: StageId) -> None:
-        with self._books:
-            self._result_stages[node.id] = stage
-            self._result_stages.move_to_end(node.id)
-            if len(self._result_stages) > _EXPLAINED:
-                self._result_stages.popitem(last=False)
-
-    def _prepare(self, node: Node) -> list[Any]:
-        """Make ready what a job needs first; what of it tolerates errors."""
-        tolerances = []
-        for each in ancestors(node):
-            if each.tolerance is not None:
-                tolerances.append(each.tolerance)
-            if each.num_partitions > self._config.max_partitions:
-                raise TooManyPartitions(
-                    f"{each.label} has {each.num_partitions:,} partitions, more than max_partitions = "
-                    f"{self._config.max_partitions:,}",
-                    setting="max_partitions",
-                    limit=self._config.max_partitions,
-                    actual=each.num_partitions,
-                )
-            if each.preparation is not None and not each.preparation.done:
-                with self._lock_of(each.preparation):
-                    each.preparation.ensure(self)
-            for dependency in each.dependencies:
-                if isinstance(dependency, Shuffle) and dependency not in self._shuffles:
-                    with self._books:
-                        if dependency in self._shuffles:
-                            continue
-                        self._shuffles.add(dependency)
-                    weakref.finalize(dependency, _release, weakref.ref(self), dependency.id).atexit = False
-        return tolerances
-
-    def _lock_of(self, preparation: Preparation) -> threading.Lock:
-        """Held while its jobs run: two threads must not draw two samples. A preparation waits only for those before it."""
-        with self._books:
-            return self._preparing.setdefault(preparation, threading.Lock())
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClusterError(f"the Context {self.name!r} is closed")
-
     # -- looking on
 
     def add_listener(self, listener: Listener, *, queue: str = "shared") -> None:
@@ -598,21 +406,6 @@ def unobserve_contexts(observer: Callable[[Context], None]) -> None:
     """Call it no more; harmless when it was not called."""
     if observer in _observers:
         _observers.remove(observer)
-
-
-def _drop_cached(context: weakref.ref[Context], rdd: RddId) -> None:
-    """The driver's last reference to a cached RDD is gone. Called by the garbage collector, on any thread."""
-    alive = context()
-    if alive is not None and not alive._closed:
-        alive._link.unpersist(rdd, blocking=False)
-
-
-def _release(context: weakref.ref[Context], shuffle: ShuffleId) -> None:
-    """The driver's last reference to a shuffle is gone. Called by the garbage collector, on any thread."""
-    alive = context()
-    if alive is not None and not alive._closed:
-        alive._planner.forget(shuffle)
-        alive._link.release_shuffle(shuffle)
 
 
 def _script_name() -> str:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 #: property of a job: the cell that it was submitted in
 CELL: Final = "flowkit.notebook.cell"
+#: property of a job that is not to be shown
+QUIET: Final = "flowkit.notebook.quiet"
 
 _numbers = itertools.count(1)
 _current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("flowkit_cell", default=None)

@@ -17,6 +17,7 @@ from flowkit.config import Config
 from flowkit.context import Context
 from flowkit.errors import FlowkitError
 from flowkit.jobs import GROUP
+from flowkit.notebook.cells import QUIET
 from flowkit.notebook.tables import Table
 from flowkit.observe.metrics import format_bytes, format_seconds
 from flowkit.rdd.base import Base
@@ -400,7 +401,7 @@ def run_cell(shell: Any, line: str, cell: str) -> None:
     context = context_of(shell)
     group = options.group or f"cell {shell.execution_count}"
     known = {each.job for each in context.status.jobs()}
-    properties = {"flowkit.notebook.quiet": "1"} if options.quiet else {}
+    properties = {QUIET: "1"} if options.quiet else {}
     began = time.perf_counter()
     try:
         with context.job(group=group, description=options.name, properties=properties):

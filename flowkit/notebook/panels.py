@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -124,9 +124,3 @@ class Panel:
                 self._face.close()
                 self._face = None
             self.is_over = True
-
-    def summary(self) -> dict[str, Any]:
-        """Numbers of its jobs so far, for who asks."""
-        with self._lock:
-            snapshot = self._model.snapshot()
-        return msgspec.structs.asdict(snapshot)

@@ -17,7 +17,7 @@ from flowkit.context import Context, observe_contexts, unobserve_contexts
 from flowkit.jobs import GROUP, add_surroundings, remove_surroundings
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
-from flowkit.notebook.cells import CELL, Cell, Cells
+from flowkit.notebook.cells import CELL, QUIET, Cell, Cells
 from flowkit.notebook.faces import Face, make_face
 from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
@@ -25,7 +25,7 @@ from flowkit.notebook.tracebacks import ShortTracebacks
 
 logger = logging.getLogger(__name__)
 
-QUEUE: Final = "notebook"
+_QUEUE: Final = "notebook"
 #: between two drawings
 _EVERY_S: Final = 0.1
 #: cells whose late jobs still find their place, and panels whose widgets are kept
@@ -102,10 +102,12 @@ class NotebookSession:
         listener = _Listener(self, context)
         self._listeners = [each for each in self._listeners if each.is_needed]
         self._listeners.append(listener)
-        context.add_listener(listener, queue=QUEUE)
+        context.add_listener(listener, queue=_QUEUE)
 
     def panel_for(self, context: Context, job: JobStart) -> Panel | None:
-        """The panel of a job that starts; None when it belongs to no cell."""
+        """The panel of a job that starts; None when it belongs to no cell, or is not to be shown."""
+        if QUIET in job.properties:
+            return None
         token = job.properties.get(CELL, "")
         latest = self.cells.latest
         cell = self._known_cells.get(token) or (latest if latest is not None and latest.token == token else None)
@@ -216,7 +218,7 @@ class _Listener:
         context = self._context()
         if context is not None:
             with contextlib.suppress(TimeoutError):
-                context.wait_for_listeners(timeout_s, queue=QUEUE)
+                context.wait_for_listeners(timeout_s, queue=_QUEUE)
 
     def on_event(self, event: Event) -> None:
         """One event; see ``abc.Listener``."""

@@ -103,6 +103,7 @@ def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
 
 
 def test_progress_can_be_switched_off(kernel):
+    assert not displays(kernel.run("%%flowkit --quiet\nfc.range(4).count()"))
     messages = kernel.run(
         "quiet = fk.Context(workers=1, processes=False, progress='off')\nquiet.range(2).map(lambda x: time.sleep(.3)).count()"
     )
