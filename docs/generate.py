@@ -215,7 +215,8 @@ def _definitions(lines: list[str]) -> Iterator[str]:
     for line in [*lines, "end"]:
         if line and not line.startswith(" "):
             if term:
-                yield f"- `{term}`: {_code(' '.join(told))}"
+                name, _, rest = term.partition(" : ")  # as in See Also
+                yield f"- `{name}`: {_code(' '.join([rest, *told]).strip())}"
             term, told = line.rstrip(":").replace("``", ""), []
         elif line.strip():
             told.append(line.strip())
