@@ -26,7 +26,7 @@ from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.observe.hints import StageFacts
-from flowkit.observe.status import StatusStore, facts_of
+from flowkit.observe.status import StageStatus, StatusStore, facts_of
 from flowkit.rdd.replay import replay_of
 
 #: RDDs of which is known which stage computed them last
@@ -136,7 +136,8 @@ class Submission(JobScopes, JobRunner):
             where = error.__dict__.pop(WHERE, {})
             if where.get("stage") in shuffles:
                 result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
-                error.__dict__["replay"] = replay_of(self, node, result, shuffle, int(where["partition"]))
+                # An attribute of theirs by that name stays theirs.
+                error.__dict__.setdefault("replay", replay_of(self, node, result, shuffle, int(where["partition"])))
             raise
         finally:
             if (program := spec.result_stage.program).inline is None:
@@ -148,18 +149,21 @@ class Submission(JobScopes, JobRunner):
 
     def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
         """What a stage did when it last ran, in words; empty when it never did, or nobody remembers."""
-        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
-        status = None if stage is None else self.status.last_attempt(stage)
-        return "" if status is None or not status.succeeded_count else f"ran: {status.in_words()}"
+        status = self._last_run(node, shuffle)
+        return "" if status is None else f"ran: {status.in_words()}"
 
     def facts(self, node: Node, shuffle: ShuffleId | None) -> StageFacts | None:
         """As ``ran``, in numbers; None when it never did."""
-        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
-        status = None if stage is None else self.status.last_attempt(stage)
-        if status is None or not status.succeeded_count:
+        status = self._last_run(node, shuffle)
+        if status is None:
             return None
         slots = sum(each.slots for each in self.status.executors() if not each.removed_at)
         return facts_of(status, slots)
+
+    def _last_run(self, node: Node, shuffle: ShuffleId | None) -> StageStatus | None:
+        stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
+        status = None if stage is None else self.status.last_attempt(stage)
+        return status if status is not None and status.succeeded_count else None
 
     def drop_with(self, node: Node) -> None:
         """Drop an RDD's cached partitions when nobody refers to it any more."""

@@ -5,6 +5,7 @@ Run on slot threads; shipped with the last stage of a job. Each drains its itera
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import heapq
 from collections import Counter, deque
@@ -16,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from flowkit.errors import InternalError
-from flowkit.execution.records import short
+from flowkit.execution.records import explain_bad_pairs
 from flowkit.lineage.partitioners import PartitionSample, sample_partition
 
 
@@ -119,25 +120,40 @@ def count_equal_rows(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
     return dict(Counter(rows))
 
 
-def pairs_of(rows: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
-    """Rows that are pairs; the first that is none is named.
+@contextlib.contextmanager
+def pairs_only(operation: str) -> Iterator[None]:
+    """Around a loop over rows that takes ``row`` apart: one that is no pair, or whose key cannot be hashed, is named."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        explain_bad_pairs((), error, operation)
+        raise
 
-    >>> list(pairs_of([("a", 1), "b"], "lookup"))
-    Traceback (most recent call last):
-        ...
-    TypeError: lookup needs (key, value) pairs, but got 'b' (str)
-    """
-    for row in rows:
+
+def merged_map(parts: Iterable[list[tuple[Any, Any]]]) -> dict[Any, Any]:
+    """Lists of pairs as one dict; of several values of a key the last one counts."""
+    merged: dict[Any, Any] = {}
+    for part in parts:
         try:
-            key, value = row
+            merged.update(part)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{operation} needs (key, value) pairs, but got {short(row)} ({type(row).__name__})") from error
-        yield key, value
+            explain_bad_pairs(part, error, "collect_as_map")
+            raise
+    return merged
 
 
 def count_equal_keys(_partition: int, rows: Iterator[Any]) -> dict[Any, int]:
     """``{key: how many pairs have it}``."""
-    return dict(Counter(key for key, _ in pairs_of(rows, "count_by_key")))
+    counts: Counter[Any] = Counter()
+    with pairs_only("count_by_key"):
+        counts.update(_keys(rows))
+    return dict(counts)
+
+
+def _keys(rows: Iterator[Any]) -> Iterator[Any]:
+    for row in rows:
+        key, _ = row
+        yield key
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +164,13 @@ class ValuesOfKey:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> list[Any]:
         wanted = self.key
-        return [value for key, value in pairs_of(rows, "lookup") if key == wanted]
+        found = []
+        with pairs_only("lookup"):
+            for row in rows:
+                key, value = row
+                if key == wanted:
+                    found.append(value)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +181,10 @@ class ReduceByKey:
 
     def __call__(self, _partition: int, rows: Iterator[Any]) -> dict[Any, Any]:
         merged: dict[Any, Any] = {}
-        for key, value in pairs_of(rows, "reduce_by_key_locally"):
-            merged[key] = self.fn(merged[key], value) if key in merged else value
+        with pairs_only("reduce_by_key_locally"):
+            for row in rows:
+                key, value = row
+                merged[key] = self.fn(merged[key], value) if key in merged else value
         return merged
 
 

@@ -62,7 +62,9 @@ class Tolerant:
         except Exception as error:
             self.errors.add(1)
             if self.max_errors == 0:
-                raise TooManyErrors(f"{self.place}: max_errors = 0, and there is one", limit=0, actual=1) from error
+                raise TooManyErrors(
+                    f"{self.place}: max_errors = 0, and there is one", setting="max_errors", limit=0, actual=1
+                ) from error
             return ()
 
 

@@ -38,7 +38,7 @@ class Face(Protocol):
         ...
 
     def close(self) -> None:
-        """It is not needed any more: its cell ran again, or many others did."""
+        """It is not needed any more: many others came after it."""
         ...
 
 

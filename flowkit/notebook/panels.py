@@ -64,11 +64,6 @@ class Panel:
             if isinstance(event, JobStart):
                 self._first_heard_at = self._first_heard_at or self._last_heard_at
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether one of its jobs runs."""
-        return self._model.is_running
-
     def cancel(self, reason: str) -> None:
         """Cancel its jobs. Any thread."""
         with self._lock:
@@ -118,7 +113,7 @@ class Panel:
             return True
 
     def close(self) -> None:
-        """Its cell ran again, or it is one of too many: let go of the widget."""
+        """It is one of too many: let go of the widget."""
         with self._lock:
             if self._face is not None:
                 self._face.close()

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any, ClassVar, Final
 
 from flowkit.context import Context, observe_contexts, unobserve_contexts
@@ -47,6 +47,8 @@ class NotebookSession:
         self._shows = can_publish(shell)
         self._known_cells: OrderedDict[str, Cell] = OrderedDict()
         self._panels: OrderedDict[tuple[str, str, str], Panel] = OrderedDict()
+        #: over, with another in their place; their widgets are kept a while, since a page that was loaded anew has nothing else
+        self._past: deque[Panel] = deque()
         self._listeners: list[_Listener] = []
         self._changed = threading.Condition()
         self._dirty = False
@@ -121,6 +123,8 @@ class NotebookSession:
         with self._changed:
             panel = self._panels.get(key)
             if panel is None or panel.is_over:
+                if panel is not None:  # a job that came late has a panel of its own
+                    self._past.append(panel)
                 output = Output(self._shell, cell.parent)
                 progress = context.config.progress
 
@@ -135,6 +139,8 @@ class NotebookSession:
         idle = [key for key, panel in self._panels.items() if panel.is_over]
         for key in idle[: max(0, len(self._panels) - _MOST_PANELS)]:
             self._panels.pop(key).close()
+        while len(self._past) > _MOST_PANELS:
+            self._past.popleft().close()
 
     def wake(self) -> None:
         """There may be something new to draw."""
@@ -172,16 +178,20 @@ class NotebookSession:
             pause = min(pauses, default=None)
             threading.Event().wait(_EVERY_S)
 
+    def _panels_of(self, cell: Cell) -> list[Panel]:
+        with self._changed:
+            return [panel for panel in self._panels.values() if panel.cell is cell]
+
     def _cell_ended(self, cell: Cell, interrupted: bool) -> None:
         """In the main thread, before the cell counts as done: what is over is made static now, so that it is saved with the cell."""
-        panels = [panel for panel in list(self._panels.values()) if panel.cell is cell]
         if interrupted:
-            for panel in panels:
+            for panel in self._panels_of(cell):
                 panel.cancel("the cell was interrupted")
         for listener in self._listeners:
-            listener.drain(_DRAIN_S)
+            if listener.is_needed:
+                listener.drain(_DRAIN_S)
         # Events may just have made a panel.
-        for panel in [panel for panel in list(self._panels.values()) if panel.cell is cell]:
+        for panel in self._panels_of(cell):
             try:
                 panel.finish(time.time())
             except Exception:
@@ -204,8 +214,8 @@ class _Listener:
 
     @property
     def is_needed(self) -> bool:
-        """Whether its Context is there."""
-        return self._context() is not None
+        """Whether its Context is there, and open."""
+        return self._context() in Context.live()
 
     def detach(self) -> None:
         """Listen no more."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowkit.execution.actions import ReduceByKey, ValuesOfKey, collect_rows, count_equal_keys, pairs_of
+from flowkit.execution.actions import ReduceByKey, ValuesOfKey, collect_rows, count_equal_keys, merged_map
 from flowkit.execution.elements import (
     CopiedZero,
     Keyed,
@@ -561,5 +560,4 @@ class Pairs(Base[T]):
         >>> fc.parallelize([("a", 1), ("b", 2)]).collect_as_map()
         {'a': 1, 'b': 2}
         """
-        parts = self._run(collect_rows, "collect_as_map")
-        return dict(pairs_of(chain.from_iterable(parts), "collect_as_map"))
+        return merged_map(self._run(collect_rows, "collect_as_map"))

@@ -41,6 +41,7 @@ class Tolerance:
             of = f" of {seen:,} elements" if seen else ""
             raise TooManyErrors(
                 f"{self.place}: {errors:,} errors{of} are more than max_errors = {self._max_errors!r}",
+                setting="max_errors",
                 limit=self._max_errors,
                 actual=errors,
             )

@@ -188,7 +188,9 @@ class Draft:
         """One piece, checked already."""
         try:
             self._file.seek(piece * PIECE_BYTES)
-            self._file.write(data)
+            rest = memoryview(data)
+            while rest:  # a disk that is nearly full takes a part, and refuses only what comes after
+                rest = rest[self._file.write(rest) :]
         except OSError as exc:
             if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise DiskFull(f"no space left for content in {self._path.parent}", path=str(self._path.parent)) from exc

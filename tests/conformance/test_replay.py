@@ -123,3 +123,12 @@ def test_an_error_travels_without_its_replay(fc):
     copy = pickle.loads(pickle.dumps(error))
     assert isinstance(copy, LookupError)
     assert copy.replay is None
+
+
+def test_an_attribute_of_the_users_own_by_that_name_stays(fc):
+    def fail(x):
+        error = ValueError("mine")
+        error.replay = "my own"
+        raise error
+
+    assert failure(fc.range(2).map(fail).collect).replay == "my own"

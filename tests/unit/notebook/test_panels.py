@@ -129,9 +129,9 @@ def test_between_two_jobs_of_a_loop_it_looks_busy(panel, cell, screen, clock):
 def test_jobs_of_other_cells_and_groups_are_not_its_own(panel, cell, screen, clock):
     panel.hear(started(Cell({}, "[2]")))
     panel.hear(started(cell, job=1, group="nightly"))
-    assert not panel.is_busy
+    assert not panel._model.is_running
     panel.hear(started(cell, job=2))
-    assert panel.is_busy
+    assert panel._model.is_running
 
 
 def test_cancelling_cancels_what_runs(panel, cell):

@@ -104,3 +104,37 @@ def test_a_draft_that_is_not_finished_is_deleted(tmp_path, data):
         raise RuntimeError
     assert store.path(name) is None
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_disk_that_takes_a_part_only_is_asked_again_and_then_named(tmp_path, data):
+    class NearlyFull:
+        """Takes half of what it is given, until it is full."""
+
+        def __init__(self, file, room):
+            self.file, self.room = file, room
+
+        def seek(self, place):
+            self.file.seek(place)
+
+        def write(self, rest):
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = self.file.write(rest[: min(self.room, -(-len(rest) // 2))])
+            self.room -= taken
+            return taken
+
+        def close(self):
+            self.file.close()
+
+    store, name = ContentStore(tmp_path), content_id(data)
+    with store.drafting(name) as draft:
+        draft._file = NearlyFull(draft._file, len(data))
+        for piece in range(3):
+            draft.write(piece, data[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES])
+        draft.finish()
+    assert store.path(name).read_bytes() == data
+    store.drop(name)
+    with pytest.raises(DiskFull), store.drafting(name) as draft:
+        draft._file = NearlyFull(draft._file, 100)
+        draft.write(0, data[:PIECE_BYTES])
+    assert store.path(name) is None
