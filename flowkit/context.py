@@ -6,11 +6,12 @@ Runs on the driver; any thread may use it, several at once. The one place that j
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from operator import add
 from pathlib import Path
@@ -25,7 +26,9 @@ from flowkit.files import FileShipping
 from flowkit.jobs import Jobs
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import AppId
+from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
 from flowkit.observe.bus import ListenerBus
+from flowkit.observe.profile import Profile
 from flowkit.observe.status import StatusStore
 from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
@@ -344,6 +347,41 @@ class Context(Submission, FileShipping, Sources):
         return self._accumulators.make(initial, name, merge or added)
 
     # -- looking on
+
+    @contextlib.contextmanager
+    def profile(self, *, memory: bool = False) -> Iterator[Profile]:
+        """Measure where the time of a block's jobs goes: by operation, also inside of one stage, and by the user's lines.
+
+        Parameters
+        ----------
+        memory
+            Measure memory too: what each operation held at most, and lines that had allocated what was in use. Of Python's own
+            allocators, for an executor's process as a whole; it makes allocating 2 to 4 times slower.
+
+        Yields
+        ------
+        Profile
+            Shows itself as tables; ``operations``, ``line_seconds`` and ``line_bytes`` are its data. Grows as tasks end.
+
+        Notes
+        -----
+        Cost: 0.4 us for each row that an operation makes, which counts as that operation's, and one look at each task's stack every
+        5 ms. Jobs outside of the block are not concerned.
+
+        Examples
+        --------
+        >>> with fc.profile() as found:
+        ...     fc.range(1_000, num_partitions=2).map(lambda x: x * x).filter(lambda x: x % 2).count()
+        500
+        >>> [(label.partition(" at ")[0], cost.rows) for label, cost in found.operations.items()]
+        [('range', 1000), ('map', 1000), ('filter', 500), ('count', 0)]
+        """
+        heard = self._accumulators.make(ProfileData(), "", merged)
+        properties = {PROFILE: str(heard.number)}
+        if memory:
+            properties[PROFILE_MEMORY] = "1"
+        with self.job(properties=properties):
+            yield Profile(lambda: heard.value, memory=memory)
 
     def add_listener(self, listener: Listener, *, queue: str = "shared") -> None:
         """Hand every event to ``listener.on_event``, on a thread of the named queue; what it raises is logged.

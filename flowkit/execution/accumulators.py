@@ -15,8 +15,8 @@ from itertools import count
 from typing import Any, Generic, NoReturn, TypeVar
 
 from flowkit.errors import AccumulatorMisused, LimitExceeded
-from flowkit.execution.records import short
 from flowkit.execution.task_context import REPLAY, TaskContext, inside_task
+from flowkit.model.shown import short
 from flowkit.model.task import Accumulated
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,11 @@ class Accumulator(Generic[T]):
                     f"an update of {self!r} could not be merged: {type(self._error).__name__}: {self._error}"
                 ) from self._error
             return self._value
+
+    @property
+    def number(self) -> int:
+        """Which of its application's it is."""
+        return self._key[1]
 
     def add(self, term: T) -> None:
         """Merge a term in, here in the driver."""

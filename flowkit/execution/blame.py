@@ -20,7 +20,6 @@ from flowkit.execution import actions, elements
 from flowkit.execution.elements import CopiedZero, Keyed
 from flowkit.execution.end_markers import function_name
 from flowkit.execution.narrow import apply_to_iterators, at, where
-from flowkit.execution.records import short
 from flowkit.lineage.kernels import (
     Aggregate,
     Aggregator,
@@ -42,6 +41,7 @@ from flowkit.lineage.kernels import (
     ZipPartitions,
 )
 from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
+from flowkit.model.shown import short
 
 _OWN_DIRECTORY = str(Path(__file__).parent.parent) + "/"
 #: Exceptions in a chain of causes that are looked at; a chain may be a ring. Also wrappers around one function.
@@ -217,7 +217,7 @@ def _without_call(error: BaseException, program: StageProgram, functions: list[_
             possible += enclosing
     places = _places(possible)
     if not after:
-        only = [known.fn for known in possible if not _is_own_function(known.fn)] if len(places) == 1 else []
+        only = [known.fn for known in possible if not is_own_function(known.fn)] if len(places) == 1 else []
         function = function_name(only[-1]) if only else None
     return Blame(places, function)
 
@@ -388,7 +388,8 @@ def _is_innocent(fn: Any) -> bool:
     return isinstance(fn, _INNOCENT_TYPES) or any(fn is each for each in _INNOCENT)
 
 
-def _is_own_function(fn: Any) -> bool:
+def is_own_function(fn: Any) -> bool:
+    """Whether a function is written in flowkit; one of C is not."""
     code = _code_of(fn)
     return code is not None and is_own(code.co_filename)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flowkit.abc import BlockTransport
 from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
@@ -15,6 +15,9 @@ from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.memory_store import MemoryStore
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
+
+if TYPE_CHECKING:
+    from flowkit.execution.profiling import Profiler
 
 
 class ContentSource(Protocol):
@@ -55,3 +58,5 @@ class TaskEnvironment:
     acquire_commit: Callable[[], None]
     #: partitions this task newly put into the cache: the pipeline passes ``cached_blocks.append`` to the cache as ``recorder``
     cached_blocks: list[BlockInfo] = field(default_factory=list)
+    #: measures where the task's time goes; None as a rule
+    profiler: Profiler | None = None

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from flowkit.execution.records import short
 from flowkit.execution.task_context import TaskContext
+from flowkit.model.shown import short
 
 _READ_BYTES = 1 << 20
 

@@ -168,6 +168,7 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
     """The stream of one partition of one step. Sources are opened and cached steps computed, nothing else runs yet."""
     visits = _plan(program, last, partition, environment)
     streams: dict[int, Stream] = {}
+    profiler = environment.profiler
     run: list[Step] = []  # of element-wise steps, kept back so that long ones are built as one
     for place in range(len(visits) - 1, -1, -1):
         visit = visits[place]
@@ -176,7 +177,8 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
         if isinstance(step.kernel, Map | Filter | FlatMap | MapValues | FlatMapValues) and not visit.held:
             run.append(step)
             # Whoever comes next in the plan uses this one, if it is its only input and element-wise too.
-            if not step.cached and place and visits[place - 1].inputs == [place] and _is_element_wise(program, visits[place - 1]):
+            last_of_run = step.cached or profiler is not None or not place
+            if not last_of_run and visits[place - 1].inputs == [place] and _is_element_wise(program, visits[place - 1]):
                 streams[place] = inputs[0]
                 continue
             stream = apply_element_steps(inputs[0], run)
@@ -187,7 +189,7 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
             stream = _apply(step, visit.partition, inputs, environment)
         if step.cached:
             stream = _through_cache(program, visit, stream, environment)
-        streams[place] = stream
+        streams[place] = stream if profiler is None else profiler.watched(stream, visit.index)
     return streams[0]
 
 

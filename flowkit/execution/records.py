@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from flowkit.model.shown import short
 from flowkit.storage.memory.size_estimate import estimate_batch
 
 #: Rows in a batch: enough to hide what is done once a batch, and few enough that new rows die before the garbage collector
@@ -55,15 +56,6 @@ def in_batches(rows: Iterable[Any], check_killed: Callable[[], None], most_rows:
         count += 1
         yield batch
         check_killed()
-
-
-def short(value: Any, limit: int = 200) -> str:
-    """``repr``, cut; never raises."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def explain_bad_pairs(rows: Iterable[Any], error: Exception, place: str, *, hashed: bool = True) -> None:

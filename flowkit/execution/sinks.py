@@ -17,8 +17,8 @@ from typing import IO, Any, Protocol
 from urllib.parse import quote
 
 from flowkit.errors import InternalError
-from flowkit.execution.records import short
 from flowkit.execution.task_context import TaskContext
+from flowkit.model.shown import short
 
 #: rows made into one batch, one pickle, one row group's piece
 _ROWS_AT_ONCE = 8_192

@@ -27,7 +27,7 @@ from flowkit.execution.content_fetch import ContentFetcher
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import describe
 from flowkit.execution.kill import Interrupted
-from flowkit.execution.pipeline import TaskValue, run_program
+from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
 from flowkit.execution.results import ResultStore, pickle_result
 from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
@@ -35,6 +35,7 @@ from flowkit.lineage.kernels import StageProgram
 from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus
+from flowkit.model.profile import PROFILE, PROFILE_MEMORY
 from flowkit.model.task import (
     Accumulated,
     BlockInfo,
@@ -210,7 +211,10 @@ class _Task:
         metrics = self.attempt.metrics
         began = time.perf_counter()
         try:
-            output = run_program(self.program, self.environment)
+            if PROFILE in self.attempt.stage.definition.properties:
+                output = self._profiled()
+            else:
+                output = run_program(self.program, self.environment)
         finally:
             metrics.run_s = time.perf_counter() - began
         match output:
@@ -224,6 +228,21 @@ class _Task:
                 return data
             case _:
                 assert_never(output)
+
+    def _profiled(self) -> TaskOutput:
+        """As it is, with what it took as an update of the accumulator that asked."""
+        from flowkit.execution.profiling import Profiler
+
+        assert self.program is not None
+        assert self.environment is not None
+        assert self.context is not None
+        properties = self.context.local_properties
+        profiler = self.environment.profiler = Profiler(self.program, memory=PROFILE_MEMORY in properties)
+        profiler.start()
+        try:
+            return run_program(self.program, self.environment)
+        finally:
+            self.context.added[self.context.app_id, int(properties[PROFILE])] = ("", profiler.stop())
 
     def _hand_over(self, data: bytes) -> InlineResult | StoredResult:
         if len(data) <= INLINE_LIMIT_BYTES:

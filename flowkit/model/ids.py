@@ -32,3 +32,12 @@ def executor_address(executor: ExecutorId) -> str:
     'tcp://127.0.0.1:4711'
     """
     return executor.rpartition("#")[0]
+
+
+def executor_label(executor: ExecutorId) -> str:
+    """An executor's id, short enough for a label.
+
+    >>> executor_label("tcp://127.0.0.1:34567#9f2c")
+    '127.0.0.1:34567'
+    """
+    return executor.partition("#")[0].rpartition("/")[2]

@@ -31,5 +31,8 @@ class TaskMetrics(msgspec.Struct, omit_defaults=True):
     shuffle_write_rows: int = 0
     shuffle_write_bytes: int = 0
     shuffle_write_s: float = 0.0
+    #: the key that has most of the rows written to a shuffle, as text, and about how many; empty when none stands out
+    hot_key: str = ""
+    hot_key_rows: int = 0
     cache_hits: int = 0
     cache_misses: int = 0

@@ -18,8 +18,8 @@ from flowkit.context import Context
 from flowkit.errors import FlowkitError
 from flowkit.jobs import GROUP
 from flowkit.notebook.cells import QUIET
-from flowkit.notebook.tables import Table
 from flowkit.observe.metrics import format_bytes, format_seconds
+from flowkit.observe.tables import Table
 from flowkit.rdd.base import Base
 from flowkit.rdd.replay import Replay, post_mortem
 
@@ -379,7 +379,7 @@ def run_line(shell: Any, line: str) -> Any:
     words = _split(line)
     if not words or words[0] in {"--help", "-h", "help"}:
         told = "\n".join(f"  {each.name:<10} {each.parser.description}" for each in _commands.values())
-        print(f"%flowkit COMMAND [--help]\n\n{told}\n\n%%flowkit --help is about cells.")  # noqa: T201 - help
+        print(f"%flowkit COMMAND [--help]\n\n{told}\n\n%%flowkit --help and %%flowkit profile --help are about cells.")  # noqa: T201 - help
         return None
     chosen = _commands.get(words[0])
     if chosen is None:
@@ -392,12 +392,28 @@ def run_line(shell: Any, line: str) -> Any:
         raise _usage(f"%flowkit {words[0]}: {error}") from None
 
 
-def run_cell(shell: Any, line: str, cell: str) -> None:
+_PROFILE: Final = _Parser(prog="%flowkit profile", description="Run a cell and tell where its jobs' time went.")
+_PROFILE.add_argument("--memory", action="store_true", help="measure memory too, which takes longer")
+_PROFILE.add_argument("-o", "--out", metavar="VAR", help="keep the profile in a variable")
+
+
+def _profile_cell(shell: Any, options: argparse.Namespace, cell: str) -> Any:
+    with context_of(shell).profile(memory=options.memory) as found:
+        shell.run_cell(cell, store_history=False)
+    if options.out:
+        shell.push({options.out: found})
+    return found
+
+
+def run_cell(shell: Any, line: str, cell: str) -> Any:
     """``%%flowkit ...``."""
+    words = _split(line)
     try:
-        options = _CELL.parse_args(_split(line))
+        if words[:1] == ["profile"]:
+            return _profile_cell(shell, _PROFILE.parse_args(words[1:]), cell)
+        options = _CELL.parse_args(words)
     except _Shown:
-        return
+        return None
     context = context_of(shell)
     group = options.group or f"cell {shell.execution_count}"
     known = {each.job for each in context.status.jobs()}
@@ -417,6 +433,7 @@ def run_cell(shell: Any, line: str, cell: str) -> None:
             shell.push({options.out: CellSummary(group, ran, seconds)})
         if options.time:
             print(f"{format_seconds(seconds)}")  # noqa: T201 - was asked for
+    return None
 
 
 def _split(line: str) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from flowkit.model.ids import executor_label
+from flowkit.observe.executor_times import SlowExecutor
 from flowkit.observe.metrics import format_bytes, format_count, format_seconds
 
 #: a slowest task that is so much slower than the median one, and takes so long, is worth a word
@@ -23,12 +25,14 @@ _IDLE_S: Final = 2.0
 _GROUPED_BYTES: Final = 32 << 20
 #: what is computed so often, for so long, could be kept
 _TIMES, _AGAIN_S = 3, 1.0
+#: rows of one key that are worth a word, and their part of all
+_HOT_ROWS, _HOT_PART = 100_000, 0.2
 
 
 class Hint(msgspec.Struct, frozen=True):
     """One thing that could be better."""
 
-    #: skew, spill, tiny tasks, few tasks, grouping, computed again
+    #: skew, skewed key, slow executor, spill, tiny tasks, few tasks, grouping, computed again
     kind: str
     #: with the number that shows it
     text: str
@@ -57,6 +61,11 @@ class StageFacts:
     #: in how many jobs it was computed, and for how many seconds of tasks together
     times: int = 1
     total_s: float = 0.0
+    shuffle_write_rows: int = 0
+    #: a key that many of those rows have, as text, and about how many
+    hot_key: str = ""
+    hot_key_rows: int = 0
+    slow_executor: SlowExecutor | None = None
 
 
 def hints_for(stage: StageFacts) -> Iterator[Hint]:
@@ -72,6 +81,21 @@ def hints_for(stage: StageFacts) -> Iterator[Hint]:
             "skew",
             f"{where} of {stage.name} took {format_seconds(stage.greatest_s)}, the median {format_seconds(stage.median_s)}",
             "one key, or one file, has most of the rows: more partitions, or a part of a random number in the key",
+        )
+    if stage.hot_key_rows >= _HOT_ROWS and stage.hot_key_rows >= _HOT_PART * stage.shuffle_write_rows:
+        part = stage.hot_key_rows / max(1, stage.shuffle_write_rows)
+        yield Hint(
+            "skewed key",
+            f"{stage.hot_key} is the key of about {format_count(stage.hot_key_rows)} rows that {stage.name} shuffles, {part:.0%} of all",
+            "one task gets them all: leave the key out if it means nothing (None, empty), combine by reduce_by_key, or add a part of "
+            "a random number to the key",
+        )
+    if (slow := stage.slow_executor) is not None:
+        yield Hint(
+            "slow executor",
+            f"tasks of {stage.name} take {format_seconds(slow.mean_s)} on executor {executor_label(slow.executor)}, on the others "
+            f"{format_seconds(slow.others_s)}",
+            "its machine is busy, or slower than others: look there, or leave it out",
         )
     if stage.spilled_bytes:
         yield Hint(

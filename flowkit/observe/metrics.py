@@ -9,11 +9,13 @@ from typing import Final
 
 from flowkit.model.metrics import TaskMetrics
 
-_SUMMED: Final = tuple(name for name in TaskMetrics.__struct_fields__ if name != "peak_memory_bytes")
+_SUMMED: Final = tuple(
+    name for name in TaskMetrics.__struct_fields__ if name not in {"peak_memory_bytes", "hot_key", "hot_key_rows"}
+)
 
 
 def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
-    """Add what one task measured to ``total``; of the peaks the highest is kept.
+    """Add what one task measured to ``total``; of the peaks the highest is kept, and of the keys the one with most rows.
 
     >>> total = TaskMetrics(run_s=1.0, peak_memory_bytes=10)
     >>> add_metrics(total, TaskMetrics(run_s=0.5, peak_memory_bytes=7))
@@ -24,6 +26,10 @@ def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
         value = getattr(one, name)
         if value:
             setattr(total, name, getattr(total, name) + value)
+    if one.hot_key and one.hot_key == total.hot_key:
+        total.hot_key_rows += one.hot_key_rows
+    elif one.hot_key_rows > total.hot_key_rows:
+        total.hot_key, total.hot_key_rows = one.hot_key, one.hot_key_rows
     total.peak_memory_bytes = max(total.peak_memory_bytes, one.peak_memory_bytes)
 
 

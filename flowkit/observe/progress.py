@@ -28,7 +28,7 @@ from flowkit.model.events import (
     TaskEnd,
     TaskStart,
 )
-from flowkit.model.ids import AttemptId, ExecutorId, JobId, StageId
+from flowkit.model.ids import AttemptId, ExecutorId, JobId, StageId, executor_label
 from flowkit.model.job_spec import StageKind
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
@@ -42,6 +42,7 @@ from flowkit.model.task import (
     TaskFailure,
 )
 from flowkit.observe.durations import Durations
+from flowkit.observe.executor_times import ExecutorTimes
 from flowkit.observe.hints import Hint, StageFacts, hints_for
 from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
 from flowkit.observe.snapshot import SCHEMA, ExecutorView, FailureView, JobView, RunningTask, Snapshot, StageView
@@ -61,6 +62,7 @@ class _Stage:
         "done",
         "durations",
         "ended_at",
+        "executor_times",
         "failed",
         "failure",
         "finished",
@@ -84,6 +86,7 @@ class _Stage:
         self.done = 0
         self.metrics = TaskMetrics()
         self.durations = Durations()
+        self.executor_times = ExecutorTimes()
         #: (seconds, partition, executor)
         self.slowest: tuple[float, int, str] = (0.0, -1, "")
 
@@ -335,6 +338,7 @@ class ProgressModel:
     def _succeeded(self, stage: _Stage, event: TaskEnd) -> None:
         seconds = event.ended_at - event.started_at
         stage.durations.add(seconds)
+        stage.executor_times.add(event.executor, seconds)
         if seconds > stage.slowest[0]:
             stage.slowest = (seconds, event.partition, executor_label(event.executor))
         if event.partition >= len(stage.finished):
@@ -431,6 +435,10 @@ class ProgressModel:
             slots=slots,
             times=times,
             total_s=total_s,
+            shuffle_write_rows=stage.metrics.shuffle_write_rows,
+            hot_key=stage.metrics.hot_key,
+            hot_key_rows=stage.metrics.hot_key_rows,
+            slow_executor=stage.executor_times.slowest(),
         )
 
     def _concerns(self, executor: _Executor) -> bool:
@@ -453,15 +461,6 @@ def _executor_view(executor: _Executor) -> ExecutorView:
         removed_at=executor.removed_at,
         reason=executor.reason,
     )
-
-
-def executor_label(executor: ExecutorId) -> str:
-    """An executor's id, short enough for a label.
-
-    >>> executor_label("tcp://127.0.0.1:34567#9f2c")
-    '127.0.0.1:34567'
-    """
-    return executor.partition("#")[0].rpartition("/")[2]
 
 
 def describe_failure(failure: TaskFailure) -> tuple[str, str]:

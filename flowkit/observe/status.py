@@ -29,6 +29,7 @@ from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, PartitionInde
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.durations import Durations, Quantiles
+from flowkit.observe.executor_times import ExecutorTimes, SlowExecutor
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.metrics import add_metrics, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
 
@@ -76,6 +77,8 @@ class StageStatus:
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     #: seconds of its tasks that ended well
     durations: Quantiles = _NO_DURATIONS
+    #: one whose tasks take much longer than those on others
+    slow_executor: SlowExecutor | None = None
 
     def in_words(self) -> str:
         """What its tasks did, in one line.
@@ -164,6 +167,10 @@ def facts_of(stage: StageStatus, slots: int, operations: tuple[str, ...] = ()) -
         slowest_partition=-1,
         spilled_bytes=stage.metrics.disk_spilled_bytes,
         shuffle_read_bytes=shuffle_read_bytes(stage.metrics),
+        shuffle_write_rows=stage.metrics.shuffle_write_rows,
+        hot_key=stage.metrics.hot_key,
+        hot_key_rows=stage.metrics.hot_key_rows,
+        slow_executor=stage.slow_executor,
         seconds=(stage.ended_at or stage.started_at) - stage.started_at,
         slots=slots,
     )
@@ -193,7 +200,7 @@ class StatusStore:
         self._stages: OrderedDict[tuple[StageId, int], StageStatus] = OrderedDict()
         self._executors: OrderedDict[ExecutorId, ExecutorStatus] = OrderedDict()
         #: of stages that are remembered
-        self._durations: dict[tuple[StageId, int], Durations] = {}
+        self._durations: dict[tuple[StageId, int], tuple[Durations, ExecutorTimes]] = {}
         #: per stage one byte a partition: whether it ended well before
         self._done: OrderedDict[StageId, bytearray] = OrderedDict()
         #: over everything, also what is no longer remembered one by one
@@ -288,7 +295,12 @@ class StatusStore:
         if stage is not None:
             add_metrics(stage.metrics, event.metrics)
             if event.failure is None:
-                self._durations.setdefault((event.stage, event.stage_attempt), Durations()).add(event.ended_at - event.started_at)
+                seconds = event.ended_at - event.started_at
+                durations, by_executor = self._durations.setdefault(
+                    (event.stage, event.stage_attempt), (Durations(), ExecutorTimes())
+                )
+                durations.add(seconds)
+                by_executor.add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
             summary.recomputed_tasks += self._was_done(event.stage, event.partition)
@@ -344,9 +356,11 @@ class StatusStore:
             return None if found is None else self._copied(found)
 
     def _copied(self, stage: StageStatus) -> StageStatus:
-        durations = self._durations.get((stage.stage, stage.stage_attempt))
-        quantiles = stage.durations if durations is None else durations.quantiles()
-        return replace(stage, metrics=copy(stage.metrics), durations=quantiles)
+        known = self._durations.get((stage.stage, stage.stage_attempt))
+        if known is None:
+            return replace(stage, metrics=copy(stage.metrics))
+        durations, by_executor = known
+        return replace(stage, metrics=copy(stage.metrics), durations=durations.quantiles(), slow_executor=by_executor.slowest())
 
     def executors(self) -> tuple[ExecutorStatus, ...]:
         """Remembered executors, oldest first."""

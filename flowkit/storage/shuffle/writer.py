@@ -23,12 +23,14 @@ from flowkit.lineage.partitioners import HashPartitioner, Partitioner
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus, encode_size
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.shown import short
 from flowkit.storage import codecs
 from flowkit.storage.frames import frame
 from flowkit.storage.memory.size_estimate import estimate_batch
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.serializers import columns, encode_pairs, encode_pairs_between
 from flowkit.storage.shuffle.files import ShuffleFiles, removed_on_failure
+from flowkit.storage.shuffle.hot_keys import HotKey
 from flowkit.storage.shuffle.index import encode_index
 
 #: Python objects of one chunk at most, as estimated
@@ -41,6 +43,8 @@ _FIRST_ROWS = 32
 _STEP_BYTES = 1 << 20
 _COPY_BYTES = 1 << 20
 _FILE_BUFFER_BYTES = 1 << 20
+#: characters of a key that is named
+_MOST_SHOWN = 60
 
 _first, _second = itemgetter(0), itemgetter(1)
 
@@ -96,6 +100,9 @@ def write_shuffle(
     metrics.shuffle_write_rows += output.rows
     metrics.shuffle_write_bytes += sum(lengths)
     metrics.shuffle_write_s += seconds
+    hot = output.hot_key.found()
+    if hot is not None:
+        metrics.hot_key, metrics.hot_key_rows = short(hot[0], _MOST_SHOWN), int(hot[1] * output.rows)
     sizes = zlib.compress(bytes(map(encode_size, lengths)), 1)
     return MapStatus(map_partition, attempt, host, sizes, sum(lengths), output.rows)
 
@@ -121,10 +128,8 @@ def _pairs_only(rows: list[Any]) -> list[Any]:
         return rows
     for row in rows:
         if not isinstance(row, (tuple, list)) or len(row) != 2:
-            text = repr(row)
-            shown = text if len(text) <= 120 else text[:117] + "..."
             raise TypeError(
-                f"element {shown} ({type(row).__qualname__}) is not a pair: what goes by key needs (key, value) tuples of two; "
+                f"element {short(row, 120)} ({type(row).__qualname__}) is not a pair: what goes by key needs (key, value) tuples of two; "
                 "make them with key_by(fn) or map(lambda x: (key, value))"
             )
     return rows
@@ -140,6 +145,7 @@ def _distribute(rows: list[Any], partitioner: Partitioner, output: _MapOutput) -
         output.add(0, encode_pairs(key_column, value_column))
         output.reserve()
         return
+    output.hot_key.look(keys)
     numbers = key_column.int_numbers
     if numbers is not None and isinstance(partitioner, HashPartitioner):
         places = partitioner.partition_all(numbers)
@@ -178,6 +184,7 @@ class _MapOutput:
         self, reducers: int, codec: int, memory: TaskMemory, spill_directory: Path, label: int, metrics: TaskMetrics
     ) -> None:
         self.rows = 0
+        self.hot_key = HotKey()
         self._parts: list[list[bytes]] = [[] for _ in range(reducers)]
         self._codec = codec
         self._memory = memory

@@ -77,3 +77,16 @@ def test_commands_options_variables_complete(shell):
     assert "other" not in completions(shell, "%flowkit explain ")
     assert "--workers" in completions(shell, "%flowkit start ")
     assert list(completions(shell, "%flowkit nonsense ")) == []
+
+
+def test_a_cell_is_profiled(shell):
+    ran = []
+
+    def run(cell, store_history):
+        ran.append(shell.user_ns["numbers"].map(lambda x: x).count())
+
+    shell.run_cell = run
+    found = magics.run_cell(shell, "profile -o kept", "numbers.count()")
+    assert ran == [3]
+    assert found.tasks > 0
+    assert shell.user_ns["kept"] is found

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from flowkit.model.ids import ExecutorId
+from flowkit.observe.executor_times import SlowExecutor
 from flowkit.observe.hints import StageFacts, hints_for
 
 WELL = StageFacts(
@@ -36,6 +38,16 @@ def test_a_stage_that_does_well_gets_none():
         ({"task_count": 5_000, "done": 5_000, "median_s": 0.001, "greatest_s": 0.01}, "tiny tasks", "5.0 k tasks"),
         ({"task_count": 3, "done": 3}, "few tasks", "3 tasks for 4 slots"),
         ({"operations": ("map", "group_by_key"), "shuffle_read_bytes": 200 << 20}, "grouping", "200 MB"),
+        (
+            {"hot_key": "None", "hot_key_rows": 700_000, "shuffle_write_rows": 1_000_000},
+            "skewed key",
+            "None is the key of about 700 k rows that map at a.py:3 shuffles, 70% of all",
+        ),
+        (
+            {"slow_executor": SlowExecutor(ExecutorId("tcp://10.0.0.7:4000#a"), 9.0, 1.5)},
+            "slow executor",
+            "take 9.0 s on executor 10.0.0.7:4000, on the others 1.5 s",
+        ),
         ({"times": 5, "total_s": 42.0}, "computed again", "in 5 jobs, 42.0 s"),
     ],
 )
