@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
     from flowkit.execution.task_context import TaskContext
     from flowkit.jobs import inheritable
+    from flowkit.rdd.capsules import open_capsule
     from flowkit.rdd.rdd import RDD
 
-__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__", "inheritable"]  # noqa: RUF022 (as sorted() does)
+__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__", "inheritable", "open_capsule"]  # noqa: RUF022 (as sorted() does)
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
@@ -27,6 +28,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
         "FlowkitError": "flowkit.errors",
         "TaskContext": "flowkit.execution.task_context",
         "inheritable": "flowkit.jobs",
+        "open_capsule": "flowkit.rdd.capsules",
     }
 
     def __getattr__(name: str) -> object:

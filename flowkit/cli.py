@@ -1,4 +1,4 @@
-"""The command line: ``flowkit run`` for scripted pipelines, ``flowkit doctor`` for what ails an installation.
+"""The command line: ``flowkit run`` for scripted pipelines, ``replay`` for saved failures, ``doctor`` for what ails an installation.
 
 Exit codes: 0 all went well; 1 the script raised, or doctor found something that must be mended; 2 the command line is wrong; 3 the
 cluster cannot be had; 4 a setting is wrong; 130 interrupted. A script's own ``sys.exit`` code is passed on.
@@ -23,7 +23,7 @@ from typing import Any
 
 from flowkit import __version__
 from flowkit.config import Config
-from flowkit.errors import ClusterError, ConfigError, InvalidArgument
+from flowkit.errors import ClusterError, ConfigError, InvalidArgument, NotReplayable
 
 OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -58,6 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("script", help="a Python file")
     run.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     run.set_defaults(run=_run)
+    replay = commands.add_parser(
+        "replay",
+        help="compute a failed partition that was saved, here, and debug where it fails",
+        description="Compute a failed partition that `error.replay.save` wrote. It runs code of whoever wrote the file.",
+    )
+    replay.add_argument("capsule", help="the file")
+    replay.add_argument("--show", action="store_true", help="only tell what the file says of itself; runs nothing")
+    replay.add_argument("--no-debug", action="store_true", help="only run it and tell how it ended")
+    replay.set_defaults(run=_replay)
     doctor = commands.add_parser(
         "doctor", help="check this installation and say how to mend it", description="Check an installation."
     )
@@ -98,6 +107,21 @@ def _run(chosen: argparse.Namespace) -> int:
     finally:
         for context in Context.live():
             context.close()
+    return OK
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    from flowkit.rdd.capsules import open_capsule
+
+    try:
+        capsule = open_capsule(chosen.capsule)
+        print(capsule)
+        if not chosen.show:
+            print(capsule(debug=not chosen.no_debug))
+    except InvalidArgument as error:
+        return _complain(str(error), USAGE)
+    except NotReplayable as error:
+        return _complain(str(error), FAILED)
     return OK
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from html import escape
 from typing import Any
 
 from flowkit.errors import ConfigError
@@ -35,9 +36,9 @@ def _setting(default: Any, doc: str, check: Callable[[Any], str | None] | None =
     return field(default=default, metadata={"doc": doc, "check": check, "unit": unit, "since": "0.1"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
-    """All settings of one application.
+    """All settings of one application. Its repr tells those that are not the default.
 
     >>> Config(max_task_failures=2).max_task_failures
     2
@@ -132,6 +133,21 @@ class Config:
                 setting="executor_timeout_s",
                 value=self.executor_timeout_s,
             )
+
+    def __repr__(self) -> str:
+        changed = (
+            f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if getattr(self, each.name) != each.default
+        )
+        return f"Config({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            cells = (each.name, f"{value!r}", each.metadata["unit"], each.metadata["doc"])
+            style = ' style="font-weight: bold"' if value != each.default else ""
+            rows.append(f"<tr{style}>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in cells) + "</tr>")
+        return f"<details><summary>{escape(repr(self))}</summary><table>{''.join(rows)}</table></details>"
 
     def with_settings(self, **settings: Any) -> Config:
         """A copy with some settings changed; unknown names are refused with the nearest known one.

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from html import escape
 from itertools import count
 from operator import add
 from pathlib import Path
@@ -28,8 +29,10 @@ from flowkit.lineage.stages import Planner
 from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
 from flowkit.observe.bus import ListenerBus
+from flowkit.observe.history import History
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import StatusStore
+from flowkit.observe.tables import Table
 from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
 from flowkit.submission import Submission
@@ -126,12 +129,15 @@ class Context(Submission, FileShipping, Sources):
         self._link.hear_updates(self._accumulators.take)
         #: everything that happened, added up
         self.status = StatusStore(self._link.app)
+        #: what happened last, in words
+        self.history = History(self._link.app)
         #: jobs under way, and what became of others
         self.jobs = Jobs(self.status)
         self._progress: TerminalProgress | None = None
         self._event_log: EventLog | None = None
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
+        self._bus.add_listener(self.history, queue="status")
         try:
             for observe in tuple(_observers):
                 observe(self)
@@ -285,6 +291,22 @@ class Context(Submission, FileShipping, Sources):
         state = "closed" if self._closed else f"{self._link!r}"
         return f"<Context {self.name!r}: {state}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: where it runs and how it is doing. Starts nothing."""
+        if self._closed:
+            return f"<div>{escape(repr(self))}</div>"
+        here = [each for each in self.status.executors() if not each.removed_at]
+        running, summary = len(self.jobs.active), self.status.summary()
+        rows = [
+            ("executors", f"{len(here)} with {sum(each.slots for each in here)} task slots"),
+            (
+                "jobs",
+                f"{running} running, {max(0, summary.jobs - running - summary.failed_jobs)} done, {summary.failed_jobs} failed",
+            ),
+            ("settings", f"{self._config!r}"),
+        ]
+        return Table(f"Context {self.name!r}", ("", f"{self._link!r}"), rows)._repr_html_()
+
     def __reduce__(self) -> NoReturn:
         raise ClosureError("a Context can't be used inside a function that runs on executors; it exists on the driver only")
 
@@ -374,7 +396,7 @@ class Context(Submission, FileShipping, Sources):
         ...     fc.range(1_000, num_partitions=2).map(lambda x: x * x).filter(lambda x: x % 2).count()
         500
         >>> [(label.partition(" at ")[0], cost.rows) for label, cost in found.operations.items()]
-        [('range', 1000), ('map', 1000), ('filter', 500), ('count', 0)]
+        [('range', 1000), ('map(<lambda>)', 1000), ('filter(<lambda>)', 500), ('count', 0)]
         """
         heard = self._accumulators.make(ProfileData(), "", merged)
         properties = {PROFILE: str(heard.number)}

@@ -52,6 +52,7 @@ A user's own exception reaches the driver with its own type, not wrapped in one 
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 _REPORT = "This is a bug in flowkit; please report it with the text above."
@@ -72,11 +73,20 @@ class FlowkitError(Exception):
             return data[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def _repr_html_(self) -> str:
+        told = (f"<div><b>{type(self).__name__}</b>: {escape(self.message)}</div>", *map(_faint, getattr(self, "__notes__", ())))
+        data = (_faint(f"{name}: {value!r:.200}") for name, value in self.data.items())
+        return "".join((*told, *data))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.data), {"__notes__": getattr(self, "__notes__", [])}
 
     def __str__(self) -> str:
         return self.message
+
+
+def _faint(text: object) -> str:
+    return f'<div style="color: var(--jp-ui-font-color2, #888)">{escape(str(text))}</div>'
 
 
 def _rebuild(cls: type[FlowkitError], message: str, data: dict[str, Any]) -> FlowkitError:

@@ -137,7 +137,7 @@ class Submission(JobScopes, JobRunner):
             if where.get("stage") in shuffles:
                 result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
                 # An attribute of theirs by that name stays theirs.
-                error.__dict__.setdefault("replay", replay_of(self, node, result, shuffle, int(where["partition"])))
+                error.__dict__.setdefault("replay", replay_of(self, node, result, shuffle, int(where["partition"]), _told(error)))
             raise
         finally:
             if (program := spec.result_stage.program).inline is None:
@@ -229,6 +229,11 @@ class Submission(JobScopes, JobRunner):
     def _check_open(self) -> None:
         if self._closed:
             raise ClusterError(f"the Context {self.name!r} is closed")
+
+
+def _told(error: Exception) -> str:
+    """``ValueError: what it says``."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _drop_cached(context: weakref.ref[Submission], rdd: RddId) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from html import escape
 from itertools import groupby
 
 from flowkit.lineage.kernels import Cartesian, Union
@@ -22,6 +23,10 @@ class Explanation(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        lines = (f"<b>{escape(line)}</b>" if line[:1].strip() else escape(line) for line in self.splitlines())
+        return f'<pre style="line-height: 1.3">{"<br>".join(lines)}</pre>'
 
 
 #: what became of the stage that writes a shuffle, or of the one (None) of a node's result, when it last ran; empty for never

@@ -6,11 +6,13 @@ Runs in the kernel's main thread. A command is a function registered under its n
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final, NoReturn
 
 from flowkit.config import Config
@@ -21,7 +23,9 @@ from flowkit.notebook.cells import QUIET
 from flowkit.observe.metrics import format_bytes, format_seconds
 from flowkit.observe.tables import Table
 from flowkit.rdd.base import Base
-from flowkit.rdd.replay import Replay, post_mortem
+from flowkit.rdd.capsules import open_capsule
+from flowkit.rdd.replay import Replay
+from flowkit.rdd.replayed import debugged
 
 Run = Callable[[Any, argparse.Namespace], Any]
 
@@ -282,6 +286,36 @@ def cancel(shell: Any, options: argparse.Namespace) -> None:
         raise _usage("which one? %flowkit cancel ID, --group G or --all")
 
 
+@command(
+    "log",
+    argument("-n", type=int, default=50, help="how many lines, the newest"),
+    argument("--tail", action="store_true", help="go on with what happens, until it is interrupted"),
+)
+def log(shell: Any, options: argparse.Namespace) -> Any:
+    """What happened: jobs, stages, failures, losses, executors."""
+    history = context_of(shell).history
+    if not options.tail:
+        return Lines(history.lines(options.n))
+    with contextlib.suppress(KeyboardInterrupt):
+        for line in history.follow(options.n):
+            print(line)  # noqa: T201 - was asked for
+    return None
+
+
+class Lines(list[Any]):
+    """Lines that show as text."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<div style="{"color: var(--jp-error-color1, #d32f2f)" if each.bad else ""}">{escape(str(each))}</div>'
+            for each in self
+        )
+        return f'<div style="font-family: monospace; white-space: pre-wrap">{rows}</div>'
+
+
 # -- RDDs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -329,23 +363,28 @@ def storage(shell: Any, _options: argparse.Namespace) -> Any:
 
 @command(
     "replay",
+    argument("capsule", nargs="?", help="a file that was saved, in place of the last error"),
     argument("--element", metavar="VAR", help="keep the element at fault in a variable"),
     argument("--no-debug", action="store_true", help="only run it again and tell"),
+    argument("--save", metavar="FILE", help="only save it, to be replayed elsewhere"),
 )
 def replay(shell: Any, options: argparse.Namespace) -> Any:
     """Compute the partition that failed last once more, in this process, and debug where it fails."""
-    found = getattr(getattr(sys, "last_value", None), "replay", None)
-    if not isinstance(found, Replay):
-        raise _usage("the last error was not raised by a task; there is nothing to replay")
-    replayed = found.run()
+    if options.capsule is not None:
+        replayed = open_capsule(options.capsule)(debug=False)
+    else:
+        found = getattr(getattr(sys, "last_value", None), "replay", None)
+        if not isinstance(found, Replay):
+            raise _usage("the last error was not raised by a task; there is nothing to replay")
+        if options.save:
+            return found.save(options.save)
+        replayed = found.run()
     if options.element and replayed.error is not None:
         try:
             shell.push({options.element: replayed.element})
         except AttributeError as error:
             raise _usage(str(error)) from None
-    if not options.no_debug and not options.element and replayed.traceback is not None:
-        post_mortem(replayed.traceback)
-    return replayed
+    return debugged(replayed, debug=not options.no_debug and not options.element)
 
 
 # -- the magics ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from flowkit.rdd.replay import users_part
+from flowkit.rdd.replayed import users_part
 
 
 class ShortTracebacks:

@@ -5,60 +5,22 @@ Runs on the driver. An error that a task raised carries a ``Replay`` as its attr
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
+from pathlib import Path
 from typing import Any
 
 from flowkit.abc import JobRunner
 from flowkit.errors import NotReplayable
 from flowkit.execution.actions import collect_rows, drain_rows
-from flowkit.execution.blame import is_own
-from flowkit.execution.replaying import NO_ELEMENT, LocalRun, run_here
+from flowkit.execution.replaying import run_here
 from flowkit.lineage.kernels import Aggregate, Result, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle
 from flowkit.lineage.stages import StageCut, cut, program_of
 from flowkit.model.ids import ShuffleId
+from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
-
-
-class Replayed:
-    """How it went this time.
-
-    Attributes
-    ----------
-    error
-        What was raised; None when it went well this time.
-    element
-        What the function that raised was called with. Raises ``AttributeError`` where there is none.
-    value
-        What the partition gave when it went well.
-    """
-
-    def __init__(self, run: LocalRun, place: str) -> None:
-        self.error = run.error
-        self.value = run.value
-        self._element = run.element
-        self._place = place
-
-    @property
-    def element(self) -> Any:
-        """See the class."""
-        if self._element is NO_ELEMENT:
-            raise AttributeError("no function was called with one element when it failed")
-        return self._element
-
-    @property
-    def traceback(self) -> TracebackType | None:
-        """From the user's frames on."""
-        return None if self.error is None else users_part(self.error.__traceback__)
-
-    def __repr__(self) -> str:
-        if self.error is None:
-            return f"<{self._place} went well this time>"
-        at = "" if self._element is NO_ELEMENT else f" at {self._element!r:.200}"
-        return f"<{self._place} failed again{at}: {type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}>"
+from flowkit.rdd.replayed import Replayed, debugged
 
 
 class Replay:
@@ -74,8 +36,9 @@ class Replay:
     'three'
     """
 
-    def __init__(self, runner: JobRunner, stage: StageCut, result: Result, partition: int) -> None:
+    def __init__(self, runner: JobRunner, stage: StageCut, result: Result, partition: int, error: str) -> None:
         self._runner = runner
+        self._error = error
         self._stage = stage
         self._result = result
         self.partition = partition
@@ -98,26 +61,55 @@ class Replay:
         Cost: a job for the partition's inputs (what was cached, shuffled, or read), which come to the driver whole.
         """
         check_on_driver("replay")
-        found = self.run()
-        if debug and found.traceback is not None:
-            post_mortem(found.traceback)
-        return found
+        return debugged(self.run(), debug=debug)
 
     def run(self) -> Replayed:
         """Run it again."""
-        program = _drained(program_of(self._stage, self._result))
+        return Replayed(run_here(self._program(), self.partition, self._rows()), repr(self)[1:-1])
+
+    def save(self, path: str | Path) -> Path:
+        """Write a capsule: the partition's rows and functions, for ``flowkit.open_capsule`` in another session or on another machine.
+
+        Parameters
+        ----------
+        path
+            Of a file, which is written anew and can be read by its owner only. Rows and whatever the functions captured lie in it as
+            they are.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        errors.NotReplayable
+            As when it is called.
+
+        Notes
+        -----
+        Cost: as when it is called.
+        """
+        check_on_driver("replay.save")
+        program, rows = self._program(), self._rows()
+        return save_capsule(path, program, self.partition, rows, place=repr(self)[1:-1], error=self._error)
+
+    def _program(self) -> StageProgram:
+        return _drained(program_of(self._stage, self._result))
+
+    def _rows(self) -> dict[int, Mapping[int, list[Any]]]:
+        """What the partition begins with."""
         try:
-            rows = self._inputs(cached=True)
+            return self._inputs(cached=True)
         except Exception:
             # What is cached may be what fails.
             try:
-                rows = self._inputs(cached=False)
+                return self._inputs(cached=False)
             except Exception as error:
                 raise NotReplayable(
                     f"partition {self.partition} of {self._stage.root.label} fails where its rows are read, or merged while they are "
                     f"read: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 ) from error
-        return Replayed(run_here(program, self.partition, rows), repr(self)[1:-1])
 
     def _inputs(self, *, cached: bool) -> dict[int, Mapping[int, list[Any]]]:
         """Rows of the nodes at which the stage begins, by their place in it."""
@@ -174,39 +166,11 @@ def _drained(program: StageProgram) -> StageProgram:
     return replace(program, steps=steps, output=Result(drain_rows, output.operation, output.call_site))
 
 
-def replay_of(runner: JobRunner, node: Node, result: Result, shuffle: ShuffleId | None, partition: int) -> Replay | None:
+def replay_of(
+    runner: JobRunner, node: Node, result: Result, shuffle: ShuffleId | None, partition: int, error: str
+) -> Replay | None:
     """A replay of a partition of the stage that writes a shuffle, or (None) has the result; None when there is none any more."""
     for stage in cut(node):
         if shuffle == (None if stage.writes is None else stage.writes.id):
-            return Replay(runner, stage, result, partition)
+            return Replay(runner, stage, result, partition, error)
     return None
-
-
-def users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback without flowkit's frames; the same where there are no others."""
-    frames = []
-    found = traceback
-    while found is not None:
-        if not is_own(found.tb_frame.f_code.co_filename):
-            frames.append(found)
-        found = found.tb_next
-    trimmed: TracebackType | None = None
-    for each in reversed(frames):
-        trimmed = TracebackType(trimmed, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return trimmed or traceback
-
-
-def post_mortem(traceback: TracebackType) -> None:
-    """A debugger at the last frame of a traceback: IPython's where that runs, else Python's."""
-    if "IPython" in sys.modules:
-        from IPython.core.debugger import Pdb
-        from IPython.core.getipython import get_ipython
-
-        if get_ipython() is not None:
-            debugger = Pdb()
-            debugger.reset()
-            debugger.interaction(None, traceback)  # type: ignore[no-untyped-call]
-            return
-    import pdb  # noqa: T100 - that is what was asked for
-
-    pdb.post_mortem(traceback)

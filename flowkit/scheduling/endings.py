@@ -39,7 +39,7 @@ from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, Reque
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
-from flowkit.scheduling.task_sets import Attempt, Preference
+from flowkit.scheduling.task_sets import Attempt, Preference, TaskSet
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
 UNCOUNTED_LIMIT = 50
@@ -198,7 +198,8 @@ def after_failure(
 ) -> None:
     """Try again, or give up."""
     task_set = attempt.task_set
-    failures = task_set.count_failure(attempt, books.now, counted=counted)
+    kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
+    failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {attempt.number + 1} times"
@@ -209,12 +210,22 @@ def after_failure(
             stage,
             _KINDS.get(type(failure), "JobFailed"),
             f"task {attempt.partition} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
-            f"{_told(failure)}",
+            f"{_told(failure)}{_others(task_set)}",
             failure,
             where,
         )
         return
     requeue(books, attempt)
+
+
+def _others(task_set: TaskSet) -> str:
+    """What else failed of a stage that is given up, by kinds: the error that is raised is of one task alone."""
+    others = len(task_set.failures) - 1
+    if others < 1:
+        return ""
+    kinds = sorted(task_set.failure_kinds.items(), key=lambda each: -each[1])
+    told = ", ".join(f"{count:,} times {kind}" for kind, count in kinds)
+    return f" ({others:,} other partition{'' if others == 1 else 's'} failed too; in all {told})"
 
 
 _KINDS: dict[type, str] = {ExecutorLostFailure: "ExecutorsLost", MemoryFailure: "TaskOutOfMemory"}

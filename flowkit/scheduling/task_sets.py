@@ -16,6 +16,8 @@ from flowkit.scheduling.launch_depth import LaunchDepth
 
 #: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
+#: kinds of failures counted apart: types of exceptions, of which a stage sees few
+_MOST_KINDS = 16
 
 #: Where a partition would best run: executors that cache it, hosts that hold its input.
 Preference = tuple[Collection[ExecutorId], Collection[HostToken]]
@@ -86,6 +88,8 @@ class TaskSet:
         self.running: dict[AttemptId, Attempt] = {}
         #: failures of a partition that count
         self.failures: dict[PartitionIndex, int] = {}
+        #: how many of each kind there were
+        self.failure_kinds: dict[str, int] = {}
         #: endings of a partition's attempts that count against nobody
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
@@ -223,9 +227,11 @@ class TaskSet:
             self._waiting_since = now
         return until
 
-    def count_failure(self, attempt: Attempt, now: float, *, counted: bool) -> int:
+    def count_failure(self, attempt: Attempt, kind: str, now: float, *, counted: bool) -> int:
         """Note an ending; return how many failures count for its partition by now."""
         if counted:
+            if kind in self.failure_kinds or len(self.failure_kinds) < _MOST_KINDS:
+                self.failure_kinds[kind] = self.failure_kinds.get(kind, 0) + 1
             self.failures[attempt.partition] = self.failures.get(attempt.partition, 0) + 1
             self.avoid(attempt.partition, attempt.executor.id, now)
         else:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 from operator import add
 
 import pytest
 
-from flowkit.errors import NotReplayable
+from flowkit import __version__, open_capsule
+from flowkit.errors import InvalidArgument, NotReplayable
+from flowkit.rdd.capsules import CapsuleRunsCode
 
 
 def failure(action):
@@ -132,3 +138,64 @@ def test_an_attribute_of_the_users_own_by_that_name_stays(fc):
         raise error
 
     assert failure(fc.range(2).map(fail).collect).replay == "my own"
+
+
+def test_a_capsule_is_replayed_by_another_process(fc, tmp_path):
+    table = fc.broadcast({"limit": 26})
+    seen = fc.accumulator(0)
+
+    def check(x):
+        seen.add(1)
+        if x == table.value["limit"]:
+            raise LookupError(f"no {x}")
+        return x
+
+    error = failure(fc.range(20, num_partitions=4).map(lambda x: x * 2).map(check).collect)
+    saved = error.replay.save(tmp_path / "failed.capsule")
+    assert saved.stat().st_mode & 0o077 == 0
+    script = (
+        "import sys, warnings, flowkit as fk\n"
+        "capsule = fk.open_capsule(sys.argv[1])\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always')\n"
+        "    replayed = capsule(debug=False)\n"
+        "assert 'runs code' in str(said[0].message), said\n"
+        "print(repr(capsule)); print(repr(replayed.error), replayed.element)\n"
+    )
+    # The suite's own module is known by reference: whoever replays has it too.
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(saved)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "LookupError: no 26" in ran.stdout
+    assert "packages  as here" in " ".join(ran.stdout.split("\n")).replace("              ", "  ")
+    assert ran.stdout.rstrip().endswith("LookupError('no 26') 26")
+
+
+def test_a_capsule_names_what_differs_before_it_runs_anything(fc, tmp_path):
+    error = failure(fc.range(4, num_partitions=1).map(bad_at(2)).collect)
+    saved = error.replay.save(tmp_path / "failed.capsule")
+    header, rest = saved.read_bytes().split(b"\n", 1)
+    told = json.loads(header)
+    told["packages"]["flowkit"] = "0.0.1"
+    told["packages"]["gone-package"] = "3.0"
+    saved.write_bytes(json.dumps(told).encode() + b"\n" + rest)
+    capsule = open_capsule(saved)
+    assert capsule.mismatches() == [f"flowkit 0.0.1 there, {__version__} here", "gone-package 3.0 there, none here"]
+    assert "gone-package" in repr(capsule)
+    assert "gone-package" in capsule._repr_html_()
+    with pytest.warns(CapsuleRunsCode, match="gone-package 3.0 there"):
+        assert capsule(debug=False).element == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no json\n", b"{}\n", b'{"flowkit_capsule": 99}\n', b"\x80\x05."])
+def test_what_is_no_capsule_is_refused(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InvalidArgument, match=r"no capsule|format 99"):
+        open_capsule(tmp_path / "file")
+    with pytest.raises(InvalidArgument, match="no capsule"):
+        open_capsule(tmp_path / "missing")

@@ -90,3 +90,32 @@ def test_a_cell_is_profiled(shell):
     assert ran == [3]
     assert found.tasks > 0
     assert shell.user_ns["kept"] is found
+
+
+def test_what_happened_is_told_line_by_line(shell):
+    def fail(x):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError):
+        shell.user_ns["numbers"].map(fail).count()
+    shell.user_ns["fc"].wait_for_listeners()
+    told = str(run_line(shell, "log"))
+    assert "job 0 starts: count at" in told
+    assert "ValueError: no" in told
+    assert "job 0 failed after" in told
+    assert len(run_line(shell, "log -n 2")) == 2
+    assert "color" in run_line(shell, "log")._repr_html_()
+
+
+def test_a_failure_is_saved_and_replayed_from_its_file(shell, tmp_path, monkeypatch):
+    def fail(x):
+        raise ValueError(f"no {x}")
+
+    with pytest.raises(ValueError) as raised:
+        shell.user_ns["numbers"].map(fail).count()
+    monkeypatch.setattr("sys.last_value", raised.value, raising=False)
+    saved = run_line(shell, f"replay --save {tmp_path}/failed.capsule")
+    with pytest.warns(UserWarning, match="runs code"):
+        replayed = run_line(shell, f"replay {saved} --no-debug --element bad")
+    assert shell.user_ns["bad"] == 0
+    assert "no 0" in replayed._repr_html_()

@@ -1,0 +1,182 @@
+"""What happened, line by line, for people: jobs, stages, failures, losses, executors that come and go.
+
+Written by its bus's thread, read by any. The last thousand lines are kept; the event log has everything.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from flowkit.model.events import (
+    ApplicationEnd,
+    BlocksLost,
+    Event,
+    ExecutorAdded,
+    ExecutorRemoved,
+    JobEnd,
+    JobStart,
+    RddUnpersisted,
+    ShuffleOutputsLost,
+    StageCompleted,
+    StageSubmitted,
+    TaskEnd,
+)
+from flowkit.model.ids import AppId, JobId, StageId, executor_label
+from flowkit.model.task import CommitDeniedFailure, KilledFailure
+from flowkit.observe.metrics import format_seconds
+from flowkit.observe.progress import describe_failure
+
+_KEPT: Final = 1_000
+
+
+class Line(NamedTuple):
+    """Something that happened."""
+
+    #: seconds since the epoch
+    time: float
+    text: str
+    #: something went wrong
+    bad: bool = False
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.time))
+        return f"{clock}.{int(self.time % 1 * 1000):03} {'!' if self.bad else ' '} {self.text}"
+
+
+class History:
+    """The last things that happened to one application.
+
+    Examples
+    --------
+    >>> fc.range(4, num_partitions=2).count()
+    4
+    >>> fc.wait_for_listeners()
+    >>> fc.history.lines(1)[0].text  # doctest: +ELLIPSIS
+    'job ... succeeded after ...'
+    """
+
+    def __init__(self, app: AppId | None = None) -> None:
+        self._app = app
+        self._events: deque[Event] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def on_event(self, event: Event) -> None:
+        """Take one event; see ``abc.Listener``."""
+        if _is_worth_a_line(event) and getattr(event, "app", self._app) == self._app:
+            with self._changed:
+                self._events.append(event)
+                self._count += 1
+                self._changed.notify_all()
+
+    def lines(self, most: int = 50) -> list[Line]:
+        """The last lines, oldest first."""
+        with self._changed:
+            events = list(self._events)
+        return _worded(events)[-most:]
+
+    def follow(self, most: int = 10) -> Iterator[Line]:
+        """The last lines, then each new one as it comes; never ends by itself."""
+        yield from self.lines(most)
+        with self._changed:
+            seen = self._count
+        while True:
+            with self._changed:
+                # A limit on each wait lets a KeyboardInterrupt through on every platform.
+                self._changed.wait_for(lambda before=seen: self._count > before, 0.5)  # type: ignore[misc]
+                events = list(self._events)
+                new, seen = events[len(events) - min(self._count - seen, len(events)) :], self._count
+            yield from _worded(events, new)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.lines())) or "<nothing happened yet>"
+
+
+def _is_worth_a_line(event: Event) -> bool:
+    match event:
+        case TaskEnd(failure=failure):
+            return failure is not None and not isinstance(failure, KilledFailure | CommitDeniedFailure)
+        case (
+            JobStart()
+            | JobEnd()
+            | StageSubmitted()
+            | StageCompleted()
+            | ExecutorAdded()
+            | ExecutorRemoved()
+            | ShuffleOutputsLost()
+            | BlocksLost()
+            | RddUnpersisted()
+            | ApplicationEnd()
+        ):
+            return True
+        case _:
+            return False
+
+
+def _worded(events: list[Event], new: list[Event] | None = None) -> list[Line]:
+    starts = {event.job: event.time for event in events if isinstance(event, JobStart)}
+    lines = []
+    for kind, alike in groupby(events if new is None else new, _kind_of_failure):
+        if kind is None:
+            lines += [Line(event.time, *_in_words(event, starts)) for event in alike]
+        else:
+            lines.append(_failures([event for event in alike if isinstance(event, TaskEnd)], *kind))
+    return lines
+
+
+def _kind_of_failure(event: Event) -> tuple[str, str, StageId] | None:
+    """Failures of one kind that come one after the other are one line."""
+    if not isinstance(event, TaskEnd) or event.failure is None:
+        return None
+    return *describe_failure(event.failure), event.stage
+
+
+def _failures(alike: list[TaskEnd], kind: str, message: str, stage: StageId) -> Line:
+    last = alike[-1]
+    where = executor_label(last.executor)
+    if len(alike) == 1:
+        counts = "" if last.counted else " (does not count)"
+        told = f"partition {last.partition} of stage {stage} failed on executor {where}, try {last.attempt_number + 1}{counts}"
+    else:
+        partitions = len({each.partition for each in alike})
+        of = f"partition {last.partition}" if partitions == 1 else f"{partitions} partitions"
+        told = f"{len(alike)} tries of {of} of stage {stage} failed, the last on executor {where}"
+    return Line(last.time, f"{told}: {kind}: {message}", bad=True)
+
+
+def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
+    match event:
+        case JobStart():
+            tasks = sum(info.task_count for info in event.stages if info.stage not in event.skipped)
+            skipped = f", {len(event.skipped)} skipped" if event.skipped else ""
+            return f"job {event.job} starts: {event.name}; {len(event.stages)} stages{skipped}, {tasks} tasks", False
+        case JobEnd():
+            began = starts.get(event.job)
+            after = "" if began is None else f" after {format_seconds(event.time - began)}"
+            reason = f": {event.reason}" if event.reason else ""
+            return f"job {event.job} {event.outcome}{after}{reason}", event.outcome == "failed"
+        case StageSubmitted():
+            again = f", attempt {event.stage_attempt + 1}" if event.stage_attempt else ""
+            return f"stage {event.stage} ({event.name}){again}: {event.task_count} tasks", bool(event.stage_attempt)
+        case StageCompleted():
+            ended = f"failed: {event.failure}" if event.failure else "done"
+            return f"stage {event.stage} ({event.name}) {ended}", bool(event.failure)
+        case ExecutorAdded():
+            return f"executor {executor_label(event.executor)} is there, {event.slots} slots", False
+        case ExecutorRemoved():
+            return f"executor {executor_label(event.executor)} is gone: {event.reason}", True
+        case ShuffleOutputsLost():
+            return f"{len(event.partitions)} map outputs of stage {event.stage} are lost: {event.reason}", True
+        case BlocksLost():
+            return f"{len(event.blocks)} cached partitions are gone from executor {executor_label(event.executor)}", True
+        case RddUnpersisted():
+            return f"RDD {event.rdd} is unpersisted", False
+        case ApplicationEnd():
+            return f"the application is over: {event.reason}", False
+        case _:
+            return type(event).__name__, False
