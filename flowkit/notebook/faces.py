@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from flowkit.observe.deltas import difference, full
+from flowkit.observe.deltas import DeltaRing, difference, full
 from flowkit.observe.snapshot import Snapshot
 from flowkit.observe.static_view import render_line, render_static
 from flowkit.observe.timeline import Block, Timeline
@@ -108,6 +108,9 @@ class WidgetFace:
         self._sent: Snapshot | None = None
         self._epoch, self._blocks = -1, 0
         self._wants_whole = False
+        self._ring = DeltaRing()
+        #: the oldest version at which a view asked for what it missed
+        self._lost_at: int | None = None
         self._latest: dict[str, Any] = {}
         self._widget = _widget_class()(self._whole)
         self._widget.on_msg(self._hear)
@@ -126,7 +129,17 @@ class WidgetFace:
         message: dict[str, Any] = {"now": now}
         if snapshot is not self._sent:
             message["delta"] = difference(self._sent, snapshot)
+            self._ring.push(message["delta"])
             self._sent = snapshot
+        lost_at, self._lost_at = self._lost_at, None
+        if lost_at is not None:
+            missed = self._ring.since(lost_at)
+            if missed is None:
+                self._send_whole(snapshot, timeline, now)
+                return None
+            # Views that have them already leave them aside.
+            message.pop("delta", None)
+            message["deltas"] = missed
         message["timeline"] = self._timeline_part(timeline)
         self._latest = {"now": now, "snapshot": snapshot, "timeline": timeline}
         self._widget.send(message)
@@ -163,6 +176,8 @@ class WidgetFace:
         match content:
             case {"op": "cancel"}:
                 self._cancel()
+            case {"op": "resync", "version": int(version)} if version >= 0:
+                self._lost_at = version if self._lost_at is None else min(version, self._lost_at)
             case {"op": "resync"}:
                 self._wants_whole = True
             case _:

@@ -6,6 +6,7 @@ on the same examples.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 import msgspec
@@ -46,6 +47,31 @@ def difference(before: Snapshot, after: Snapshot) -> dict[str, Any]:
                 changed[field] = new
     delta["set"] = changed
     return delta
+
+
+class DeltaRing:
+    """The last deltas, for a view that missed some.
+
+    >>> ring = DeltaRing(2)
+    >>> for version in (1, 2, 3):
+    ...     ring.push({"base": version - 1, "version": version})
+    >>> [each["version"] for each in ring.since(1)], ring.since(0)
+    ([2, 3], None)
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self._deltas: deque[dict[str, Any]] = deque(maxlen=most)
+
+    def push(self, delta: dict[str, Any]) -> None:
+        """One more; what does not follow on the last one begins anew."""
+        if self._deltas and self._deltas[-1]["version"] != delta["base"]:
+            self._deltas.clear()
+        self._deltas.append(delta)
+
+    def since(self, version: int) -> list[dict[str, Any]] | None:
+        """What follows on a version; None when some of that is no longer there, and a view needs the whole."""
+        found = [delta for delta in self._deltas if delta["base"] >= version]
+        return found if found and found[0]["base"] == version else None
 
 
 def _compare(delta: dict[str, Any], field: str, identity: str, old: Any, new: Any) -> None:

@@ -26,7 +26,7 @@ export class Panel {
 
   /**
    * @param {HTMLElement} host
-   * @param {{cancel?: () => void, resync?: () => void}} actions what the kernel can be asked for; without `cancel` there is no button
+   * @param {{cancel?: () => void, resync?: (version: number) => void}} actions what the kernel can be asked for (deltas since a version, -1 for the whole); without `cancel` there is no button
    */
   constructor(host, actions = {}) {
     this.actions = actions;
@@ -58,12 +58,12 @@ export class Panel {
   apply(delta, now) {
     const next = this.snapshot && applied(this.snapshot, delta);
     if (next) this.show(next, now);
-    else if (!this.snapshot || this.snapshot.version < delta.version) this.actions.resync?.();
+    else if (!this.snapshot || this.snapshot.version < delta.version) this.actions.resync?.(this.snapshot?.version ?? -1);
   }
 
   /** @param {TimelinePart} part */
   addTimeline(part) {
-    if (!this.timeline.add(part)) this.actions.resync?.();
+    if (!this.timeline.add(part)) this.actions.resync?.(-1);
     else if (this.#tab === "Timeline") this.draw();
   }
 

@@ -9,10 +9,11 @@ import { Panel } from "./panel.js";
 function render({ model, el }) {
   const panel = new Panel(el, {
     cancel: () => model.send({ op: "cancel" }),
-    resync: () => model.send({ op: "resync" }),
+    resync: (version) => model.send({ op: "resync", version }),
   });
   const hear = (/** @type {any} */ message) => {
     if (message.snapshot) panel.show(message.snapshot, message.now);
+    for (const delta of message.deltas ?? []) panel.apply(delta, message.now);
     if (message.delta) panel.apply(message.delta, message.now);
     if (message.timeline) panel.addTimeline(message.timeline);
   };

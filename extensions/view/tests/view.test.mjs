@@ -34,12 +34,17 @@ test("a delta for another version is refused", () => {
   assert.equal(applied(story.first, { base: story.first.version + 1, version: 9, set: {} }), null);
 });
 
-test("a panel asks for the whole when a delta does not fit", () => {
-  let asked = 0;
-  const panel = new Panel(document.createElement("div"), { resync: () => asked++ });
+test("a panel asks for what it missed when a delta does not fit, and ignores what it has", () => {
+  const asked = [];
+  const panel = new Panel(document.createElement("div"), { resync: (version) => asked.push(version) });
+  panel.apply(story.deltas[0], 0);
   panel.show(story.first, story.first.last_event_at);
   panel.apply({ base: 999, version: 1000, set: {} }, 0);
-  assert.equal(asked, 1);
+  assert.deepEqual(asked, [-1, story.first.version]);
+  for (const delta of story.deltas) panel.apply(delta, 0);
+  for (const delta of story.deltas) panel.apply(delta, 0);
+  assert.deepEqual(asked, [-1, story.first.version]);
+  assert.equal(panel.snapshot.version, story.last.version);
 });
 
 test("a panel tells states, numbers and failures in words", () => {

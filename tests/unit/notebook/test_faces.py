@@ -75,6 +75,34 @@ def test_a_view_that_lost_its_way_is_sent_the_whole(model, monkeypatch):
     assert cancelled == [1]
 
 
+def test_a_view_that_missed_something_is_sent_what_it_missed(model, monkeypatch):
+    face = WidgetFace(lambda: None)
+    messages = sent_by(face, monkeypatch)
+    face.bundle(model.snapshot(), model.timeline, 1.0)
+    events = list(events_of_a_rough_day(2))
+    for event in events[:40]:
+        model.on_event(event)
+        face.update(model.snapshot(), model.timeline, 2.0)
+    state = messages[0]["snapshot"]
+    for message in messages[1:10]:
+        state = applied(state, message["delta"])
+    face._hear(None, {"op": "resync", "version": state["version"]}, [])
+    for event in events[40:45]:
+        model.on_event(event)
+    face.update(model.snapshot(), model.timeline, 3.0)
+    assert "snapshot" not in messages[-1]
+    for delta in messages[-1]["deltas"]:
+        state = applied(state, delta)
+    assert state["version"] == model.version
+    # One that is too far behind gets the whole.
+    face._hear(None, {"op": "resync", "version": 0}, [])
+    face._ring._deltas.popleft()
+    for event in events[45:]:
+        model.on_event(event)
+    face.update(model.snapshot(), model.timeline, 4.0)
+    assert messages[-1]["snapshot"]["version"] == model.version
+
+
 def test_without_the_view_plain_widgets_do_and_without_those_html(monkeypatch):
     assert isinstance(make_face("auto", lambda: None), WidgetFace)
     assert isinstance(make_face("ipywidgets", lambda: None), IpywidgetsFace)
