@@ -23,8 +23,9 @@ import msgspec
 
 from flowkit.abc import Listener
 from flowkit.errors import InvalidArgument
-from flowkit.model.events import Event, JobStart
+from flowkit.model.events import Event, JobStart, TaskEnd
 from flowkit.model.ids import AppId
+from flowkit.model.task import ExceptionFailure
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ _BUFFER_BYTES: Final = 256 << 10
 _READ_BYTES: Final = 1 << 16
 _SECRET: Final = re.compile(r"secret|passw|token|credential|api_?key|private_?key", re.IGNORECASE)
 _REDACTED: Final = "(redacted)"
+#: in texts of all kinds (messages of errors, names of jobs): ``user:password@`` of a URL, and ``token=...`` as in queries and DSNs
+_IN_URL: Final = re.compile(rb"://[^/\s\"@:]*:[^/\s\"@]+@")
+_IN_TEXT: Final = re.compile(
+    rb"\b([\w-]*(?:secret|passw|token|credential|api_?key|private_?key)[\w-]*=)[^\s&\"\\;,]+", re.IGNORECASE
+)
 
 
 class EventLog:
@@ -54,7 +60,8 @@ class EventLog:
 
     Notes
     -----
-    Values of job properties whose names speak of secrets (``token``, ``password``, ...) are replaced. A disk that refuses ends the
+    Values of job properties whose names speak of secrets (``token``, ``password``, ...) are replaced, and so are ``name=value`` pairs of
+    that kind and passwords in URLs wherever they stand, as in the message of an error. A disk that refuses ends the
     log with one warning; jobs are not concerned.
     """
 
@@ -73,7 +80,7 @@ class EventLog:
         """Take one event; it is on disk at the latest when the queue is empty."""
         if self._failed:
             return
-        self._lines += self._encoder.encode(redacted(event))
+        self._lines += _without_secrets_in(self._encoder.encode(redacted(event)))
         self._lines += b"\n"
         if len(self._lines) >= _BUFFER_BYTES:
             self.flush()
@@ -125,7 +132,7 @@ class EventLog:
 
 
 def redacted(event: Event) -> Event:
-    """The event without the values of properties that look secret.
+    """The event without the values of properties that look secret, and without pickled exceptions.
 
     >>> start = JobStart("app-1", 0, "collect", (), (), {"s3_token": "abc", "team": "blue"}, time=1.0)
     >>> redacted(start).properties
@@ -133,7 +140,21 @@ def redacted(event: Event) -> Event:
     """
     if isinstance(event, JobStart) and any(map(_SECRET.search, event.properties)):
         return msgspec.structs.replace(event, properties=_without_secrets(event.properties))
+    if isinstance(event, TaskEnd) and isinstance(event.failure, ExceptionFailure) and event.failure.pickled:
+        # Its text says it all; what else it carries nobody can look through.
+        return msgspec.structs.replace(event, failure=msgspec.structs.replace(event.failure, pickled=None))
     return event
+
+
+def _without_secrets_in(line: bytes) -> bytes:
+    r"""A line of the log without passwords in URLs and ``name=value`` pairs whose names speak of secrets.
+
+    >>> _without_secrets_in(b'"s3://ann:hunter2@host/x?token=abc&n=1"')
+    b'"s3://(redacted)@host/x?token=(redacted)&n=1"'
+    """
+    if b"@" in line:
+        line = _IN_URL.sub(b"://(redacted)@", line)
+    return _IN_TEXT.sub(rb"\1(redacted)", line) if b"=" in line else line
 
 
 def _without_secrets(properties: Mapping[str, str]) -> dict[str, str]:

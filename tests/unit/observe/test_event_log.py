@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowkit.errors import InvalidArgument
 from flowkit.model.events import Event, ExecutorAdded, JobEnd, JobStart, TaskEnd
 from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import KilledFailure
+from flowkit.model.task import ExceptionFailure, KilledFailure
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.event_log import EventLog, read_event_log, replay
 from flowkit.observe.status import StatusStore
@@ -97,6 +97,19 @@ def test_secrets_in_properties_are_not_written(tmp_path):
     log = written(tmp_path, [job_start(aws_secret_key="hunter2", Password="hunter3", group="etl")])
     (event,) = read_event_log(log.directory)
     assert event.properties == {"aws_secret_key": "(redacted)", "Password": "(redacted)", "group": "etl"}
+
+
+def test_secrets_in_messages_and_addresses_are_not_written(tmp_path):
+    said = 'cannot read s3://ann:hunter2@host/x?token=abc123&n=1 with password=s3same, "api_key=zzz9"'
+    failure = ExceptionFailure("OSError", said, f"Traceback: {said}", b"pickled: hunter2")
+    end = msgspec.structs.replace(task_end(1), failure=failure)
+    log = written(tmp_path, [end, JobEnd(APP, 0, "failed", said, time=4.0)])
+    read, over = read_event_log(log.directory)
+    text = "".join(map(str, (read, over)))
+    for secret in ("hunter2", "abc123", "s3same", "zzz9"):
+        assert secret not in text
+    assert "cannot read s3://(redacted)@host/x?token=(redacted)&n=1 with password=(redacted)" in over.reason
+    assert read.failure.type_name == "OSError"
 
 
 def test_a_log_is_its_owners_alone(tmp_path):
