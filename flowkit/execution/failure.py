@@ -6,8 +6,11 @@ text, without flowkit's own frames, and hangs on the exception as its cause.
 
 from __future__ import annotations
 
+import linecache
 import pickle
+import re
 import traceback
+from itertools import pairwise
 
 import cloudpickle
 
@@ -135,9 +138,26 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
                 error.add_note(note)
     if story:
         error.add_note(story)
-    error.__cause__ = RemoteTraceback(failure.traceback)
+    error.__cause__ = RemoteTraceback(_with_source(failure.traceback))
     # Where tblib is installed, exceptions travel with their frames: all of them, ours too. The cause shows the user's.
     return error.with_traceback(None)
+
+
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')
+
+
+def _with_source(text: str) -> str:
+    """A traceback with the lines that executors did not have: those of a notebook's cells, and of what is typed at a prompt."""
+    lines = text.split("\n")
+    told = []
+    for line, following in pairwise([*lines, ""]):
+        told.append(line)
+        found = _FRAME.fullmatch(line)
+        if found is not None and not following.startswith("    "):
+            source = linecache.getline(found["file"], int(found["line"])).strip()
+            if source:
+                told.append(f"    {source}")
+    return "\n".join(told)
 
 
 def _unpickled(failure: ExceptionFailure) -> BaseException | None:

@@ -202,7 +202,7 @@ def after_failure(
     failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
-        tries = "" if fatal else f" {attempt.number + 1} times"
+        tries = "" if fatal else f" {failures if counted else attempt.number + 1} times"
         where = _where(stage, attempt)
         jobs.abort_stage(
             books,

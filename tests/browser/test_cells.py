@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+import urllib.request
 
+import nbconvert
 import nbformat
 import pytest
 from playwright.sync_api import expect
@@ -142,3 +145,98 @@ def test_it_can_be_read_by_night(notebook):
     assert min(map(int, re.findall(r"\d+", colour)[:3])) > 128, colour
     page.wait_until_done(1)
     page.keep("dark-done")
+
+
+FRAMES = """() => {
+  window.gaps = []; let last = performance.now();
+  const tick = (now) => { window.gaps.push(now - last); last = now; requestAnimationFrame(tick); };
+  requestAnimationFrame(tick);
+  window.long = [];
+  new PerformanceObserver((list) => { for (const each of list.getEntries()) window.long.push(each.duration); })
+    .observe({ entryTypes: ["longtask"] });
+}"""
+
+
+def test_ten_thousand_tasks_do_not_make_the_page_stutter(notebook):
+    page = notebook("fc.range(10_000, num_partitions=10_000).map(lambda x: time.sleep(.001)).count()")
+    page.begin(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.output(1).get_by_role("tab", name="Timeline").click(force=True)
+    page.page.wait_for_timeout(1_000)
+    page.page.evaluate(FRAMES)
+    page.page.wait_for_timeout(4_000)
+    page.keep("ten-thousand")
+    gaps, long = page.page.evaluate("() => [window.gaps, window.long]")
+    page.wait_until_done(1)
+    expect(page.output(1)).to_contain_text("10.0 k/10.0 k tasks")
+    print(f"frames {len(gaps)}, longest gap {max(gaps):.0f} ms, tasks above 50 ms: {[round(each) for each in long]}")
+    # The machine's cores are busy with the job itself; the page's own work is what is bounded here.
+    assert sum(long) < 800
+    assert max(long, default=0) < 250
+    # Zooming with the wheel is smooth enough, too.
+    page.keep("ten-thousand-done")
+
+
+def test_a_narrow_page_shows_it_whole(notebook):
+    page = notebook(SLOW)
+    page.page.set_viewport_size({"width": 600, "height": 1_000})
+    page.page.keyboard.press("Control+b")
+    page.begin(1)
+    page.output(1).locator(".fk-numbers").wait_for()
+    page.page.wait_for_timeout(800)
+    for tab in ("Graph", "Timeline", "Executors", "Stages"):
+        page.output(1).get_by_role("tab", name=tab).click(force=True)
+        page.page.wait_for_timeout(400)
+        page.keep(f"narrow-{tab.lower()}")
+        wide = page.output(1).locator(".fk").evaluate("each => [each.scrollWidth, each.clientWidth]")
+        assert wide[0] <= wide[1] + 1, (tab, wide)
+    page.wait_until_done(1)
+    page.keep("narrow-done")
+
+
+def test_a_lambda_that_breaks_is_replayed_in_a_debugger_and_the_saved_notebook_shows_it_without_a_kernel(notebook, server):
+    page = notebook(
+        "data = fc.parallelize(['1', '2', 'three', '4'], 2)\n"
+        "def parse(text):\n    time.sleep(.3)\n    return int(text)\n"
+        "data.map(parse).sum()",
+        "%flowkit replay",
+        "%flowkit replay --element bad",
+        "bad, fc",
+        "%%flowkit profile\ndata.filter(str.isdigit).map(parse).sum()",
+    )
+    page.run(1)
+    expect(page.output(1)).to_contain_text("for the element 'three'")
+    page.begin(2)
+    debugger = page.output(2).locator("input.jp-Stdin-input")
+    debugger.wait_for(timeout=20_000)
+    expect(page.output(2)).to_contain_text("return int(text)")
+    debugger.fill("p text * 2")
+    debugger.press("Enter")
+    expect(page.output(2)).to_contain_text("'threethree'")
+    page.keep("replay-debugger")
+    again = page.output(2).locator("input.jp-Stdin-input").last
+    again.wait_for()
+    again.fill("q")
+    again.press("Enter")
+    page.wait_until_done(2)
+    page.run(3)
+    page.run(4)
+    expect(page.output(4)).to_contain_text("'three'")
+    page.run(5)
+    expect(page.output(5)).to_contain_text("map(parse)")
+    page.keep("replay")
+    page.page.keyboard.press("Control+s")
+    page.page.wait_for_timeout(1_500)
+    address, _ = server
+    for each in json.load(urllib.request.urlopen(f"{address}/api/sessions", timeout=10)):
+        urllib.request.urlopen(urllib.request.Request(f"{address}/api/sessions/{each['id']}", method="DELETE"), timeout=30)
+    page.page.goto(f"{address}/lab/tree/{page.path.name}?reset")
+    page.output(5).wait_for(timeout=60_000)
+    expect(page.output(1)).to_contain_text("ValueError: invalid literal")
+    expect(page.output(5)).to_contain_text("map(parse)")
+    assert "Loading widget" not in page.page.locator(".jp-NotebookPanel").inner_text()
+    page.keep("without-kernel")
+    exported, _ = nbconvert.HTMLExporter().from_filename(str(page.path))
+    assert "for the element" in exported
+    assert "map(parse)" in exported
+    assert "widget-view" not in exported

@@ -77,6 +77,7 @@ def test_errors_that_have_nothing_to_do_with_us_are_shown_as_ever(kernel):
 
 def test_commands_answer_in_one_line_or_a_table(kernel):
     assert "executor" in kernel.text("%flowkit status")
+    kernel.text("fc.range(3).count()")
     assert "count at cell" in kernel.text("%flowkit jobs -n 2")
     assert "no command 'nonsense'" in kernel.text("%flowkit nonsense")
     assert "there is no variable nothing" in kernel.text("%flowkit explain nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
 import threading
 import traceback
@@ -357,3 +358,13 @@ def test_describing_twice_adds_one_note(surroundings: Surroundings) -> None:
     error = ValueError("x")
     program = chain_of(SOURCE, Map(add))
     assert describe(error, program, 0).message == describe(error, program, 0).message
+
+
+def test_lines_of_a_notebooks_cell_are_shown_though_executors_do_not_have_them() -> None:
+    cell = "/tmp/ipykernel_1/77.py"
+    linecache.cache[cell] = (20, None, ["def parse(x):\n", "    return 1 / x\n"], cell)
+    frames = f'Traceback (most recent call last):\n  File "{cell}", line 2, in parse\n  File "/gone.py", line 3, in other\nZeroDivisionError'
+    error = raise_at_driver(ExceptionFailure("ZeroDivisionError", "", frames, pickle.dumps(ZeroDivisionError())))
+    del linecache.cache[cell]
+    told = str(error.__cause__)
+    assert f'File "{cell}", line 2, in parse\n    return 1 / x\n  File "/gone.py", line 3, in other\nZeroDivisionError' in told
