@@ -115,13 +115,49 @@ def test_what_goes_well_the_second_time_says_so(fc, tmp_path):
     assert "went well this time" in repr(replayed)
 
 
-def test_what_fails_while_its_rows_are_merged_says_that_it_cannot_be_replayed(fc):
+def test_what_fails_while_its_rows_are_merged_is_merged_again_here(fc):
     def merge(a, b):
-        raise ArithmeticError("never")
+        if {a, b} == {2, 3}:
+            raise ArithmeticError(f"{a} and {b}")
+        return a + b
 
-    error = failure(fc.parallelize([(1, 2), (1, 3)], 2).reduce_by_key(merge).collect)
-    with pytest.raises(NotReplayable, match="ArithmeticError: never"):
-        error.replay(debug=False)
+    pairs = fc.parallelize([(1, 2), (5, 2), (1, 3), (5, 4)], 4)
+    for rdd in (
+        pairs.reduce_by_key(merge),
+        pairs.fold_by_key(0, merge),
+        pairs.reduce_by_key(merge).map_values(str),
+        pairs.aggregate_by_key(0, merge, merge),
+    ):
+        replayed = failure(rdd.collect).replay(debug=False)
+        assert str(replayed.error) in {"2 and 3", "3 and 2"}
+        assert replayed.traceback.tb_frame.f_code.co_name == "merge"
+
+
+def test_what_fails_while_its_rows_are_sorted_is_sorted_again_here(fc):
+    def picky(key):
+        if key == 7:
+            raise LookupError("no sevens")
+        return key
+
+    sorted_within = fc.range(10, num_partitions=2).map(lambda x: (x, x)).repartition_and_sort_within_partitions(2, key=picky)
+    replayed = failure(sorted_within.collect).replay(debug=False)
+    assert str(replayed.error) == "no sevens"
+
+
+def test_what_fails_behind_a_join_whose_sides_lie_differently(fc):
+    left = fc.range(6, num_partitions=2).map(lambda x: (x % 3, x)).partition_by(2)
+    right = fc.range(3, num_partitions=3).map(lambda x: (x, -x))
+    error = failure(left.join(right, 2).map(bad_at((1, (4, -1)))).collect)
+    assert error.replay(debug=False).element == (1, (4, -1))
+
+
+def test_what_cannot_be_read_says_that_it_cannot_be_replayed(fc, tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("1\n2\n")
+    lines = fc.text_file(str(path)).map(int)
+    path.unlink()
+    with pytest.raises(NotReplayable, match="fails where its rows are read"):
+        failure(lines.collect).replay(debug=False)
 
 
 def test_an_error_travels_without_its_replay(fc):
