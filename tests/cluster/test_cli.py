@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from flowkit import __version__
+from flowkit.cli import main
 from flowkit.observe.event_log import read_event_log
+from flowkit.rdd.capsules import CapsuleRunsCode
+from flowkit.testing.inline import inline_context
 
 pytestmark = pytest.mark.cluster
 
@@ -107,3 +110,15 @@ def test_doctor_tells_of_a_cluster_that_is_not_there():
     done = flowkit("doctor", "--cluster", "tcp://127.0.0.1:9")
     assert done.returncode == 1
     assert "FAILURE  cluster: tcp://127.0.0.1:9" in done.stdout
+
+
+def test_a_saved_failure_is_shown_and_replayed(tmp_path, capsys):
+    with inline_context() as fc, pytest.raises(ZeroDivisionError) as raised:
+        fc.range(4, num_partitions=1).map(lambda x: 1 / (x - 2)).collect()
+    saved = str(raised.value.replay.save(tmp_path / "failed.capsule"))
+    assert main(["replay", saved, "--show"]) == 0
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().out
+    with pytest.warns(CapsuleRunsCode):
+        assert main(["replay", saved, "--no-debug"]) == 0
+    assert "failed again at 2" in capsys.readouterr().out
+    assert main(["replay", str(tmp_path / "nothing")]) == 2
