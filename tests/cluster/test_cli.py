@@ -113,9 +113,10 @@ def test_doctor_tells_of_a_cluster_that_is_not_there():
 
 
 def test_a_saved_failure_is_shown_and_replayed(tmp_path, capsys):
-    with inline_context() as fc, pytest.raises(ZeroDivisionError) as raised:
-        fc.range(4, num_partitions=1).map(lambda x: 1 / (x - 2)).collect()
-    saved = str(raised.value.replay.save(tmp_path / "failed.capsule"))
+    with inline_context() as fc:
+        with pytest.raises(ZeroDivisionError) as raised:
+            fc.range(4, num_partitions=1).map(lambda x: 1 / (x - 2)).collect()
+        saved = str(raised.value.replay.save(tmp_path / "failed.capsule"))
     assert main(["replay", saved, "--show"]) == 0
     assert "ZeroDivisionError: division by zero" in capsys.readouterr().out
     with pytest.warns(CapsuleRunsCode):
