@@ -23,7 +23,10 @@ from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.estimates import BoundedFloat
 from flowkit.execution.statistics import StatCounter
 from flowkit.jobs import Jobs
+from flowkit.observe.history import History
+from flowkit.observe.profile import Profile
 from flowkit.rdd.asynchronous import JobFuture
+from flowkit.rdd.capsules import Capsule
 
 REFERENCE = Path(__file__).parent / "reference"
 COMMAND = "python docs/generate.py"
@@ -65,6 +68,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "jobs": (Jobs, JobFuture),
     "beside-the-rows": (Broadcast, Accumulator),
     "inside-a-task": (flowkit.TaskContext,),
+    "storage-level": (flowkit.StorageLevel,),
+    "looking-on": (Profile, History, Capsule),
     "statistics": (StatCounter, BoundedFloat),
     "errors": (),
 }

@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from flowkit.errors import FlowkitError
     from flowkit.execution.task_context import TaskContext
     from flowkit.jobs import inheritable
+    from flowkit.model.storage_level import StorageLevel
     from flowkit.rdd.capsules import open_capsule
     from flowkit.rdd.rdd import RDD
 
-__all__ = ["Config", "Context", "FlowkitError", "RDD", "TaskContext", "__version__", "inheritable", "open_capsule"]  # noqa: RUF022 (as sorted() does)
+__all__ = [  # noqa: RUF022 (as sorted() does)
+    "Config",
+    "Context",
+    "FlowkitError",
+    "RDD",
+    "StorageLevel",
+    "TaskContext",
+    "__version__",
+    "inheritable",
+    "open_capsule",
+]
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
@@ -26,6 +37,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
         "Config": "flowkit.config",
         "Context": "flowkit.context",
         "FlowkitError": "flowkit.errors",
+        "StorageLevel": "flowkit.model.storage_level",
         "TaskContext": "flowkit.execution.task_context",
         "inheritable": "flowkit.jobs",
         "open_capsule": "flowkit.rdd.capsules",

@@ -93,6 +93,19 @@ class Config:
         0.6, "Part of an executor's free memory at start that tasks may use before they spill.", _fraction
     )
 
+    max_off_heap_bytes: int = _setting(
+        1 << 30,
+        "Cached partitions of one application in shared memory, on one host; what is more goes to disk.",
+        _positive,
+        unit="bytes",
+    )
+    block_codec: str = _setting("none", "Compression of cached partitions on disk.", _one_of("none", "lz4", "zstd"))
+    block_directories: str = _setting(
+        "",
+        "Directories, best first, separated as in PATH, where executors put cached partitions that go to disk; one that is full or broken is "
+        "passed over, and `local_directory` comes last.",
+    )
+
     # -- shuffle and files
     shuffle_codec: str = _setting("none", "Compression of shuffle files.", _one_of("none", "lz4", "zstd"))
     fetch_in_flight_bytes: int = _setting(48 << 20, "Remote shuffle bytes a task asks for at once.", _positive, unit="bytes")

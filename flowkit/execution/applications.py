@@ -5,6 +5,7 @@ Runs in executors; thread-safe. Opened by the first task, kept until the applica
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from pathlib import Path
 from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.execution.content_fetch import ContentFetcher
-from flowkit.model.ids import AppId, ContentId, ShuffleId
+from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId
+from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
 
@@ -24,6 +26,7 @@ class Application:
 
     directory: ApplicationDirectory
     content: ContentFetcher
+    blocks: BlockVolumes
 
     @property
     def results_directory(self) -> Path:
@@ -66,8 +69,26 @@ class Applications:
                     self._config.executor_timeout_s,
                     self._content_fetched,
                 )
-                known = self._open[app] = Application(directory, fetcher)
+                known = self._open[app] = Application(directory, fetcher, self._volumes(app, directory))
             return known
+
+    def _volumes(self, app: AppId, directory: ApplicationDirectory) -> BlockVolumes:
+        config = self._config
+        others = [Path(each).expanduser() for each in config.block_directories.split(os.pathsep) if each]
+        # A host of its own within each, since directories on shared disks may be several hosts'.
+        below = [each / f"flowkit-{os.getuid()}-{self._host_directory.token}" / app for each in others]
+
+        def shared() -> BlockFiles:
+            found = self._host_directory.shared_memory(app)
+            return BlockFiles([] if found is None else [found], limit_bytes=config.max_off_heap_bytes)
+
+        return BlockVolumes(BlockFiles([*below, directory.path / "blocks"], codec=config.block_codec), shared)
+
+    def drop_rdd(self, app: AppId, rdd: RddId) -> None:
+        """Delete the files of an RDD's cached partitions on this host, whichever executor wrote them."""
+        if (self._host_directory.base / app).exists():
+            for files in self.get(app).blocks.made():
+                files.drop_rdd(rdd)
 
     def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
         """Delete a shuffle's files on this host, whichever executor wrote them."""
@@ -83,5 +104,7 @@ class Applications:
     def drop(self, app: AppId) -> None:
         """Delete the application's files on this host."""
         with self._lock:
-            self._open.pop(app, None)
+            known = self._open.pop(app, None)
+        if known is not None:
+            known.blocks.disk.drop_all()
         self._host_directory.drop_application(app)

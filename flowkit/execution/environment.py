@@ -12,7 +12,7 @@ from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionI
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import BlockInfo
-from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
 
@@ -46,7 +46,7 @@ class TaskEnvironment:
     sources: Callable[[ShuffleId], ShuffleSources]
     transport: BlockTransport
     #: cached partitions of this executor; shared, thread-safe
-    cache: MemoryStore
+    cache: BlockStore
     content: ContentSource
     #: for spill runs; exists, private to the task, removed when it ends
     spill_directory: Path

@@ -48,7 +48,7 @@ from flowkit.model.task import (
     TaskReport,
     TaskStarted,
 )
-from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
 
@@ -146,9 +146,9 @@ class Executor:
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
         self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
-        self._cache = MemoryStore(self._memory, on_evicted=blocks_evicted)
         self._results = ResultStore()
         self._applications = Applications(host_directory, transport, config, content_fetched)
+        self._cache = BlockStore(self._memory, volumes=lambda app: self._applications.get(app).blocks, on_evicted=blocks_evicted)
         self._stages = Stages()
         self._services = TaskServices(
             executor=executor,
@@ -312,8 +312,9 @@ class Executor:
         return self._results.chunk(attempt, offset, length)
 
     def drop_rdd(self, app: AppId, rdd: RddId) -> None:
-        """Drop an RDD's cached partitions."""
+        """Drop an RDD's cached partitions; their files on this host go soon."""
         self._cache.drop_rdd(app, rdd)
+        self._delete(lambda: self._applications.drop_rdd(app, rdd))
 
     def drop_shuffle(self, app: AppId, shuffle: ShuffleId) -> None:
         """Delete a shuffle's files on this host, soon."""

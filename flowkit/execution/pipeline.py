@@ -160,7 +160,7 @@ def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnv
 
 def _visit(program: StageProgram, index: int, partition: int, environment: TaskEnvironment) -> _Visit:
     step = program.steps[index]
-    held = step.cached and environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition))
+    held = step.level is not None and environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition), step.level)
     return _Visit(index, partition, [], held)
 
 
@@ -177,7 +177,7 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
         if isinstance(step.kernel, Map | Filter | FlatMap | MapValues | FlatMapValues) and not visit.held:
             run.append(step)
             # Whoever comes next in the plan uses this one, if it is its only input and element-wise too.
-            last_of_run = step.cached or profiler is not None or not place
+            last_of_run = step.level is not None or profiler is not None or not place
             if not last_of_run and visits[place - 1].inputs == [place] and _is_element_wise(program, visits[place - 1]):
                 streams[place] = inputs[0]
                 continue
@@ -187,7 +187,7 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
             stream = Stream(iter(()))
         else:
             stream = _apply(step, visit.partition, inputs, environment)
-        if step.cached:
+        if step.level is not None:
             stream = _through_cache(program, visit, stream, environment)
         streams[place] = stream if profiler is None else profiler.watched(stream, visit.index)
     return streams[0]
@@ -207,11 +207,13 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         uncached = StageProgram((*program.steps[: visit.index], _without_cache(step)), program.output)
         return build(uncached, visit.index, visit.partition, environment).closed()
 
+    assert step.level is not None
     rows = environment.cache.get_or_compute(
         environment.app,
         step.rdd,
         PartitionIndex(visit.partition),
         compute,
+        level=step.level,
         recorder=environment.cached_blocks.append,
         metrics=environment.metrics,
         check_killed=environment.check_killed,

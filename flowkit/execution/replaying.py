@@ -21,7 +21,7 @@ from flowkit.lineage.kernels import Collection, StageProgram
 from flowkit.model.ids import AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.metrics import TaskMetrics
-from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
 
@@ -45,8 +45,8 @@ def run_here(program: StageProgram, partition: int, rows: Mapping[int, Mapping[i
     """
     steps = list(program.steps)
     for place, by_partition in rows.items():
-        steps[place] = replace(steps[place], kernel=_given(by_partition, steps[place].num_partitions), inputs=(), cached=False)
-    steps = [replace(step, cached=False) if step.cached else step for step in steps]
+        steps[place] = replace(steps[place], kernel=_given(by_partition, steps[place].num_partitions), inputs=(), level=None)
+    steps = [replace(step, level=None) if step.level else step for step in steps]
     prepared = replace(program, steps=tuple(steps))
     with tempfile.TemporaryDirectory(prefix="flowkit-replay-") as directory:
         environment = _environment(Path(directory), partition)
@@ -111,7 +111,7 @@ def _environment(directory: Path, partition: int) -> TaskEnvironment:
         shuffle_files=ShuffleFiles(directory),
         sources=_no_sources,
         transport=nowhere,
-        cache=MemoryStore(),
+        cache=BlockStore(),
         content=nowhere,
         spill_directory=directory,
         fetch_in_flight_bytes=1 << 20,

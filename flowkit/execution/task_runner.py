@@ -53,7 +53,7 @@ from flowkit.model.task import (
     TaskResult,
     TaskSucceeded,
 )
-from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class TaskServices:
     transport: BlockTransport
     applications: Applications
     memory: ExecutorMemory
-    cache: MemoryStore
+    cache: BlockStore
     results: ResultStore
     request_commit: Callable[[AttemptId], None]
     clock: Callable[[], float]

@@ -82,7 +82,7 @@ def lineage_tree(node: Node) -> Explanation:
 
 def _tree_label(node: Node) -> str:
     name = f"{node.name!r} " if node.name else ""
-    return name + node.label + ("   [cached]" if node.cached else "")
+    return name + node.label + (f"   {node.level_in_words}" if node.cached else "")
 
 
 def _heading(index: int, stage: StageCut, users: dict[ShuffleId, str]) -> str:
@@ -115,7 +115,7 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
     if node.preparation is not None and not node.preparation.done:
         notes.append("[runs a job of its own before the first action]")
     if node.cached:
-        notes.append("[cached]")
+        notes.append(node.level_in_words)
     name = f"{node.name!r} " if node.name else ""
     return "   ".join([name + node.label, *notes])
 

@@ -13,6 +13,7 @@ from typing import Any
 from flowkit.lineage.partitioners import Partitioner
 from flowkit.model.ids import RddId, ShuffleId
 from flowkit.model.job_spec import Content
+from flowkit.model.storage_level import StorageLevel
 
 # -- sources -----------------------------------------------------------------------------------------------------------
 
@@ -321,7 +322,8 @@ class Step:
     #: what the user called and where: ``map``, ``words.py:12``
     operation: str
     call_site: str
-    cached: bool = False
+    #: how its partitions are kept; None: not at all
+    level: StorageLevel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from flowkit.lineage.kernels import Aggregator, Kernel, PartitionMapping, Window
 from flowkit.lineage.partitioners import Partitioner
 from flowkit.model.ids import RddId, ShuffleId
 from flowkit.model.job_spec import Content, Determinism
+from flowkit.model.storage_level import StorageLevel
 
 if TYPE_CHECKING:
     from flowkit.abc import JobRunner
@@ -106,7 +107,6 @@ class Node:
     __slots__ = (
         "__weakref__",
         "attachments",
-        "cached",
         "call_site",
         "dependencies",
         "determinism",
@@ -115,6 +115,7 @@ class Node:
         "hosts",
         "id",
         "kernel",
+        "level",
         "name",
         "num_partitions",
         "operation",
@@ -152,7 +153,8 @@ class Node:
         self.hosts = hosts or {}
         self.source_identity = source_identity
         self.determinism: Determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
-        self.cached = False
+        #: how its partitions are kept; None: not at all
+        self.level: StorageLevel | None = None
         #: whether what is cached of it goes when nobody refers to it any more
         self.dropped_with = False
         self.name: str | None = None
@@ -160,6 +162,18 @@ class Node:
         self.tolerance: Any = None
         #: see ``lineage.fingerprint``; None until asked for
         self.fingerprint: str | None = None
+
+    @property
+    def level_in_words(self) -> str:
+        """``[cached]``, ``[DISK_ONLY]``; empty when it is not kept."""
+        if self.level is None:
+            return ""
+        return "[cached]" if self.level == StorageLevel.MEMORY_ONLY else f"[{self.level.name or self.level}]"
+
+    @property
+    def cached(self) -> bool:
+        """Whether its partitions are kept."""
+        return self.level is not None
 
     @property
     def label(self) -> str:

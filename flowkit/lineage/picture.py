@@ -95,7 +95,7 @@ def _lines(stage: StageCut) -> list[tuple[str, bool]]:
 def _step(node: Node) -> str:
     name = f"{node.name!r} " if node.name else ""
     shuffled = "<- " if any(isinstance(each, Shuffle) for each in node.dependencies) else ""
-    return f"{shuffled}{name}{node.label}{' [cached]' if node.cached else ''}"
+    return f"{shuffled}{name}{node.label}{f' {node.level_in_words}' if node.cached else ''}"
 
 
 def _cut_short(text: str) -> str:

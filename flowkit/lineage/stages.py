@@ -74,7 +74,7 @@ def program_of(stage: StageCut, result: Result | None) -> StageProgram:
             num_partitions=node.num_partitions,
             operation=node.operation,
             call_site=node.call_site,
-            cached=node.cached,
+            level=node.level,
         )
         for node in stage.nodes
     )

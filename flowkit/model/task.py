@@ -56,11 +56,12 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
-    """A cached partition of an RDD in some executor's memory."""
+    """A cached partition of an RDD in some executor's memory, or in a file of its host."""
 
     rdd: RddId
     partition: PartitionIndex
     memory_bytes: int
+    disk_bytes: int = 0
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from flowkit.config import Config
 from flowkit.context import Context
 from flowkit.errors import FlowkitError
 from flowkit.jobs import GROUP
+from flowkit.model.storage_level import StorageLevel
 from flowkit.notebook.cells import QUIET
 from flowkit.observe.metrics import format_bytes, format_seconds
 from flowkit.observe.tables import Table
@@ -338,10 +339,18 @@ def lineage(shell: Any, options: argparse.Namespace) -> Any:
     return _rdd(shell, options.rdd).debug_string()
 
 
-@command("persist", argument("rdd", help="variable"), takes="rdd")
+@command(
+    "persist",
+    argument("rdd", help="variable"),
+    argument("level", nargs="?", default="MEMORY_ONLY", help="a storage level, as MEMORY_AND_DISK"),
+    takes="rdd",
+)
 def persist(shell: Any, options: argparse.Namespace) -> None:
     """Keep an RDD's partitions once they are computed."""
-    _rdd(shell, options.rdd).cache()
+    level = getattr(StorageLevel, options.level.upper(), None)
+    if not isinstance(level, StorageLevel):
+        raise _usage(f"{options.level!r} is no storage level; MEMORY_ONLY, MEMORY_AND_DISK, DISK_ONLY and OFF_HEAP are some")
+    _rdd(shell, options.rdd).persist(level)
 
 
 @command("unpersist", argument("rdd", help="variable"), takes="rdd")
@@ -354,11 +363,11 @@ def unpersist(shell: Any, options: argparse.Namespace) -> None:
 def storage(shell: Any, _options: argparse.Namespace) -> Any:
     """RDDs of the notebook that are marked as cached."""
     rows = [
-        (name, value.name or "", value.num_partitions, value.call_site)
+        (name, value.name or "", (value._node.level or StorageLevel.NONE).name, value.num_partitions, value.call_site)
         for name, value in sorted(shell.user_ns.items())
         if isinstance(value, Base) and not name.startswith("_") and value._node.cached
     ]
-    return Table(f"{len(rows)} cached RDDs", ("variable", "name", "partitions", "made at"), rows)
+    return Table(f"{len(rows)} cached RDDs", ("variable", "name", "level", "partitions", "made at"), rows)
 
 
 @command(

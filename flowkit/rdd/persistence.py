@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from flowkit.errors import InvalidArgument
 from flowkit.lineage.explain import explain, lineage_tree
 from flowkit.lineage.kernels import Union
 from flowkit.lineage.nodes import Narrow
 from flowkit.lineage.picture import picture
 from flowkit.lineage.stages import cut
 from flowkit.model.job_spec import Determinism
+from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base
 
@@ -26,7 +28,7 @@ class Persistence(Base[T]):
     __slots__ = ()
 
     def cache(self) -> Self:
-        """Keep each partition in the memory of the executor that computes it first, for jobs after this one.
+        """Keep each partition as objects in the memory of the executor that computes it first: ``persist(StorageLevel.MEMORY_ONLY)``.
 
         Returns
         -------
@@ -35,8 +37,7 @@ class Persistence(Base[T]):
 
         Notes
         -----
-        Cost: nothing at the call. What does not fit is computed again when needed, as is what is lost with an executor. Dropped by
-        ``unpersist``, or when nothing in the driver refers to this RDD or to any made from it.
+        Cost: nothing at the call; see ``persist``.
 
         Examples
         --------
@@ -44,15 +45,72 @@ class Persistence(Base[T]):
         >>> squares.sum(), squares.is_cached
         (14, True)
         """
-        if not self._node.cached:
-            self._node.cached = True
-            if not self._node.dropped_with:
-                self._node.dropped_with = True
-                self._runner.drop_with(self._node)
+        return self.persist(StorageLevel.MEMORY_ONLY)
+
+    def persist(self, level: StorageLevel = StorageLevel.MEMORY_ONLY) -> Self:
+        """Keep each partition where it is computed first, for jobs after this one.
+
+        Parameters
+        ----------
+        level
+            How. Objects in memory (``MEMORY_ONLY``) cost nothing to read and most to hold; encoded (``MEMORY_ONLY_SER``) they take a
+            fraction and are decoded at each use. ``MEMORY_AND_DISK``, with or without ``_SER``, writes to disk what memory has no room
+            for; ``DISK_ONLY`` writes everything there; ``OFF_HEAP`` keeps bytes in memory that all executors of a host share.
+
+        Returns
+        -------
+        RDD
+            This very RDD.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            It is persisted otherwise already, or nothing would be kept. A level can't be changed: ``unpersist`` first.
+
+        Notes
+        -----
+        Cost: nothing at the call. What does not fit where its level allows is computed again when needed, as is what is lost with an
+        executor; files outlive the process that wrote them, on its host. Dropped by ``unpersist``, or when nothing in the driver refers
+        to this RDD or to any made from it.
+
+        Examples
+        --------
+        >>> from flowkit import StorageLevel
+        >>> squares = fc.range(4).map(lambda x: x * x).persist(StorageLevel.MEMORY_AND_DISK)
+        >>> squares.sum(), squares.storage_level
+        (14, StorageLevel.MEMORY_AND_DISK)
+        """
+        if not isinstance(level, StorageLevel):
+            raise InvalidArgument(
+                f"level = {level!r}: must be a StorageLevel, as StorageLevel.MEMORY_AND_DISK",
+                name="level",
+                value=level,
+                allowed="a StorageLevel",
+            )
+        if not level.is_kept:
+            raise InvalidArgument(
+                f"level = {level!r} keeps nothing; unpersist() does that", name="level", value=level, allowed="others"
+            )
+        if level.replication > 1:
+            raise InvalidArgument(
+                f"level = {level!r}: replication is not there yet", name="level", value=level, allowed="replication=1"
+            )
+        node = self._node
+        if node.level is not None and node.level != level:
+            raise InvalidArgument(
+                f"{node.label} is persisted as {node.level!r} already; unpersist() it before another level",
+                name="level",
+                value=level,
+                allowed=repr(node.level),
+            )
+        node.level = level
+        if not node.dropped_with:
+            node.dropped_with = True
+            self._runner.drop_with(node)
         return self
 
     def unpersist(self, *, blocking: bool = False) -> Self:
-        """Drop what ``cache`` kept; the RDD can still be used and computes again.
+        """Drop what ``cache`` or ``persist`` kept; the RDD can still be used and computes again.
 
         Parameters
         ----------
@@ -69,15 +127,26 @@ class Persistence(Base[T]):
         >>> squares.unpersist().is_cached
         False
         """
-        if self._node.cached:
-            self._node.cached = False
+        if self._node.level is not None:
+            self._node.level = None
             self._runner.unpersist(self._node.id, blocking=blocking)
         return self
 
     @property
     def is_cached(self) -> bool:
-        """Whether it is marked as cached."""
+        """Whether it is marked to be kept."""
         return self._node.cached
+
+    @property
+    def storage_level(self) -> StorageLevel:
+        """How it is marked to be kept; ``StorageLevel.NONE`` when it is not.
+
+        Examples
+        --------
+        >>> fc.range(4).storage_level
+        StorageLevel.NONE
+        """
+        return self._node.level or StorageLevel.NONE
 
     def indeterminate(self) -> Self:
         """Say that computing this RDD again may give other rows, as a function that draws random numbers or reads a clock does.

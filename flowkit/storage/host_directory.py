@@ -11,6 +11,9 @@ Runs in executors, and in a driver on the same host. ``HostDirectory`` is thread
         <app>/shuffle-<id>/...     map outputs (``shuffle.files``)
         <app>/content/<id>         large closures and collections (``content``)
         <app>/spill/<attempt>/...  private to one task
+        <app>/blocks/rdd-...       cached partitions (``blocks.block_files``)
+
+    /dev/shm/flowkit-<uid>-<token>/<app>/rdd-...   cached partitions in memory that the host's processes share; locks as above
 
 A process that dies lets go of its lock without doing anything, so what a crash leaves behind is found by ``sweep``: the first
 sweep that finds nobody marks the directory, a later one removes it when the lease is over. Meanwhile a restarted executor may
@@ -41,6 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _LOCK = ".lock"
 _ABANDONED = ".abandoned"
 _DROPPED = ".dropped"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a directory of our own in it, 0700
 
 
 class ApplicationDirectory:
@@ -79,6 +83,7 @@ class HostDirectory:
         self.token = token
         self._mutex = threading.Lock()
         self._applications: dict[AppId, ApplicationDirectory] = {}
+        self._shared: HostDirectory | None = None
 
     def __repr__(self) -> str:
         return f"<HostDirectory {self.base} token={self.token}>"
@@ -111,9 +116,24 @@ class HostDirectory:
                 known = self._applications[app] = ApplicationDirectory(directory, lock, quota_bytes=quota_bytes)
             return known
 
+    def shared_memory(self, app: AppId) -> Path | None:
+        """The application's directory in memory that processes of this host share; None where the system has none."""
+        if not os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+            return None
+        with self._mutex:
+            if self._shared is None:
+                base = Path(_SHARED_MEMORY) / f"{_shared_prefix()}{self.token}"
+                _private_directory(base)
+                self._shared = HostDirectory(base, self.token)
+            shared = self._shared
+        _private_directory(shared.base)
+        return shared.application(app).path
+
     def drop_application(self, app: AppId) -> None:
         """Remove the application's files, whoever else uses them: it is over. Idempotent."""
         _check_name(app)
+        for shared in self._shared_bases():
+            shared.drop_application(app)
         with self._mutex:
             known = self._applications.pop(app, None)
             if known is not None:
@@ -129,6 +149,11 @@ class HostDirectory:
 
         Call it at start and about once a lease. Safe beside other processes doing the same.
         """
+        for shared in self._shared_bases():
+            shared.sweep(live, lease_s=lease_s)
+            with suppress(OSError):  # not empty, or gone
+                if shared is not self._shared and time.time() - shared.base.stat().st_mtime >= max(lease_s, 1.0):
+                    shared.base.rmdir()
         removed = []
         for app in self._on_disk():
             if app in live:
@@ -153,8 +178,21 @@ class HostDirectory:
                 os.close(lock)
         return removed
 
+    def _shared_bases(self) -> list[HostDirectory]:
+        """Directories in shared memory, also those of hosts that are no more: only their locks say whether they are used."""
+        if self.base.parent == Path(_SHARED_MEMORY):
+            return []
+        own = self._shared
+        found = [] if own is None else [own]
+        bases = [base for base in Path(_SHARED_MEMORY).glob(f"{_shared_prefix()}*") if own is None or base != own.base]
+        return found + [HostDirectory(base, HostToken(base.name.removeprefix(_shared_prefix()))) for base in bases]
+
     def close(self) -> None:
         """Let go of every application; the files stay. Idempotent."""
+        if self._shared is not None:
+            self._shared.close()
+            with suppress(OSError):  # in use, or not empty
+                self._shared.base.rmdir()
         with self._mutex:
             for each in self._applications.values():
                 each.close()
@@ -205,6 +243,10 @@ class HostDirectory:
             (self.base / app).rename(condemned)
         for leftover in self.base.glob(f"{app}{_DROPPED}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _shared_prefix() -> str:
+    return f"flowkit-{os.getuid()}-"
 
 
 def _check_name(app: AppId) -> None:

@@ -180,6 +180,7 @@ class InlineLink:
             self._say(sti.ApplicationClosed(self._app, "closed by its driver"))
             self._closed = True
             self._executor.close()
+            self._host.drop_application(self._app)
             self._host.close()
             self._directory.cleanup()
 

@@ -17,7 +17,8 @@ from flowkit.lineage.kernels import Kernel, Result, ShuffleWrite, StageProgram, 
 from flowkit.model.ids import AppId, AttemptId, HostToken, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.metrics import TaskMetrics
-from flowkit.storage.blocks.memory_store import MemoryStore
+from flowkit.model.storage_level import StorageLevel
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
 
@@ -39,7 +40,7 @@ class Surroundings:
 
     directory: Path
     files: ShuffleFiles
-    cache: MemoryStore = field(default_factory=MemoryStore)
+    cache: BlockStore = field(default_factory=BlockStore)
     written: dict[ShuffleId, list[MapStatus]] = field(default_factory=dict)
     content: dict[str, Path] = field(default_factory=dict)
     memory_bytes: int = 1 << 40
@@ -142,4 +143,10 @@ def chain_of(
 
 def cached(program: StageProgram, *numbers: int) -> StageProgram:
     """The program with some of its steps marked as cached."""
-    return replace(program, steps=tuple(replace(step, cached=number in numbers) for number, step in enumerate(program.steps)))
+    return replace(
+        program,
+        steps=tuple(
+            replace(step, level=StorageLevel.MEMORY_ONLY if number in numbers else None)
+            for number, step in enumerate(program.steps)
+        ),
+    )

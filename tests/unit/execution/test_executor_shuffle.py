@@ -23,6 +23,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.map_status import MapStatus, ShuffleSources
+from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import FetchFailure, KilledFailure, MapOutput, TaskFailed, TaskLaunch, TaskSucceeded
 
 MAPS, REDUCERS = 4, 3
@@ -107,7 +108,7 @@ def test_dropping_what_never_was_makes_no_directory(bench):
 # A kill between opening a file and entering its `with` leaves it to the reference count, which closes it and says so.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_kills_at_any_moment_leave_neither_memory_nor_claims_behind(bench):
-    numbers = Step(0, IntegerRange(0, 20_000, 1, MAPS), (), MAPS, "range", "test.py:1", cached=True)
+    numbers = Step(0, IntegerRange(0, 20_000, 1, MAPS), (), MAPS, "range", "test.py:1", level=StorageLevel.MEMORY_ONLY)
     pairs = Step(1, Map(lambda n: (n % 500, n)), (StepInput(0, Window(0, MAPS)),), MAPS, "map", "test.py:2")
     program = StageProgram((numbers, pairs), ShuffleWrite(5, HashPartitioner(REDUCERS), SUM))
     bench.define_program(program, num_partitions=MAPS, shuffle=5, num_reducers=REDUCERS)

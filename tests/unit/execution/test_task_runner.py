@@ -15,6 +15,7 @@ from flowkit.errors import FetchFailed, TaskOutOfMemory
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage.kernels import Collection, IntegerRange, Result, StageProgram, Step
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content
+from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import (
     ContentMissing,
     ExceptionFailure,
@@ -465,7 +466,7 @@ def test_partitions_a_task_put_into_the_cache_before_it_failed_ride_in_its_repor
     def fail(partition, iterator):
         raise ValueError(sum(iterator))
 
-    source = Step(7, IntegerRange(0, 1_000, 1, 100), (), 100, "range", "test.py:1", cached=True)
+    source = Step(7, IntegerRange(0, 1_000, 1, 100), (), 100, "range", "test.py:1", level=StorageLevel.MEMORY_ONLY)
     bench.define_program(StageProgram((source,), Result(fail)))
     bench.launch(1)
     ending = bench.ending(1)
@@ -474,7 +475,7 @@ def test_partitions_a_task_put_into_the_cache_before_it_failed_ride_in_its_repor
 
 
 def test_partitions_a_task_put_into_the_cache_ride_in_its_report(bench):
-    source = Step(7, IntegerRange(0, 1_000, 1, 100), (), 100, "range", "test.py:1", cached=True)
+    source = Step(7, IntegerRange(0, 1_000, 1, 100), (), 100, "range", "test.py:1", level=StorageLevel.MEMORY_ONLY)
     program = StageProgram((source,), Result(lambda partition, iterator: sum(iterator)))
     bench.define_program(program)
     bench.launch(1)

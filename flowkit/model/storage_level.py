@@ -1,0 +1,98 @@
+"""Where and how cached partitions are kept: in memory, on disk, in shared memory; as objects or as bytes; how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from flowkit.errors import InvalidArgument
+
+_MOST_REPLICAS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLevel:
+    """How an RDD's partitions are kept. The names are Spark's, and so is the order of the arguments.
+
+    Parameters
+    ----------
+    use_disk
+        On disk: what memory has no room for where ``use_memory`` is true, else everything.
+    use_memory
+        In the executor's memory, within its budget.
+    use_off_heap
+        In memory that all executors of a host share; serialised.
+    deserialized
+        As the objects they are: nothing to decode, but several times as large as bytes.
+    replication
+        In how many executors.
+
+    Examples
+    --------
+    >>> StorageLevel.MEMORY_AND_DISK
+    StorageLevel.MEMORY_AND_DISK
+    >>> print(StorageLevel.MEMORY_AND_DISK_SER)
+    Disk Memory Serialized 1x Replicated
+    >>> StorageLevel(True, False, False, False) == StorageLevel.DISK_ONLY
+    True
+    """
+
+    use_disk: bool
+    use_memory: bool
+    use_off_heap: bool = False
+    deserialized: bool = False
+    replication: int = 1
+
+    NONE: ClassVar[StorageLevel]
+    DISK_ONLY: ClassVar[StorageLevel]
+    MEMORY_ONLY: ClassVar[StorageLevel]
+    MEMORY_ONLY_SER: ClassVar[StorageLevel]
+    MEMORY_AND_DISK: ClassVar[StorageLevel]
+    MEMORY_AND_DISK_SER: ClassVar[StorageLevel]
+    OFF_HEAP: ClassVar[StorageLevel]
+
+    def __post_init__(self) -> None:
+        if type(self.replication) is not int or not 1 <= self.replication <= _MOST_REPLICAS:
+            self._refuse("replication", f"must be from 1 to {_MOST_REPLICAS}")
+        if self.deserialized and not self.use_memory:
+            self._refuse("deserialized", "only memory holds objects; disks hold bytes")
+        if self.use_off_heap and (self.deserialized or not self.use_memory):
+            self._refuse("use_off_heap", "shared memory holds bytes, and is memory: use_memory=True, deserialized=False")
+
+    def _refuse(self, name: str, why: str) -> None:
+        value = getattr(self, name)
+        raise InvalidArgument(f"storage level with {name} = {value!r}: {why}", name=name, value=value, allowed=why)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is kept at all."""
+        return self.use_disk or self.use_memory
+
+    @property
+    def name(self) -> str:
+        """``MEMORY_AND_DISK``; empty for a level that has no name."""
+        return _NAMES.get(self, "")
+
+    def __repr__(self) -> str:
+        if self.name:
+            return f"StorageLevel.{self.name}"
+        return (
+            f"StorageLevel({self.use_disk}, {self.use_memory}, {self.use_off_heap}, {self.deserialized}, "
+            f"replication={self.replication})"
+        )
+
+    def __str__(self) -> str:
+        places = (("Disk", self.use_disk), ("Memory", self.use_memory), ("OffHeap", self.use_off_heap))
+        kept = " ".join(word for word, used in places if used)
+        return f"{kept} {'Deserialized' if self.deserialized else 'Serialized'} {self.replication}x Replicated".strip()
+
+
+StorageLevel.NONE = StorageLevel(False, False)
+StorageLevel.DISK_ONLY = StorageLevel(True, False)
+StorageLevel.MEMORY_ONLY = StorageLevel(False, True, deserialized=True)
+StorageLevel.MEMORY_ONLY_SER = StorageLevel(False, True)
+StorageLevel.MEMORY_AND_DISK = StorageLevel(True, True, deserialized=True)
+StorageLevel.MEMORY_AND_DISK_SER = StorageLevel(True, True)
+StorageLevel.OFF_HEAP = StorageLevel(True, True, True)
+_NAMED: Final = ("NONE", "DISK_ONLY", "MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "MEMORY_AND_DISK_SER", "OFF_HEAP")
+_NAMES: Final = {getattr(StorageLevel, name): name for name in _NAMED}

@@ -1,0 +1,305 @@
+"""Cached partitions of one application in files of one host: written once, checked, read in batches, shared by all its executors.
+
+Runs in executors; thread-safe. A file's name says RDD and partition and nothing of who wrote it, so a neighbour or a process that
+was restarted finds what is there. It is whole or not there: written aside and linked to its name, the first one wins.
+
+::
+
+    magic | for each batch: CRC-32 of what follows, frame (``storage.frames``) | end mark, rows, length of the frames, CRC-32 of these
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from flowkit.model.ids import PartitionIndex, RddId
+from flowkit.model.storage_level import StorageLevel
+from flowkit.storage import codecs
+from flowkit.storage.frames import HEADER_BYTES, frame, read_header
+from flowkit.storage.serializers import decode_batch, encode_batch
+
+logger = logging.getLogger(__name__)
+
+_MAGIC: Final = b"FKBLOCK1"
+_CHECKSUM: Final = struct.Struct("<I")
+_END: Final = struct.Struct("<8sQQI")
+_END_MARK: Final = b"FKBLKEND"
+_BUFFER_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 4 << 20
+#: files whose checksums were looked at already, by this process
+_MOST_CHECKED: Final = 10_000
+
+
+class BlockFile(NamedTuple):
+    """A whole and checked file."""
+
+    path: Path
+    size_bytes: int
+    rows: int
+
+
+class _Refused(Exception):
+    """A directory took some batches and not the next."""
+
+    def __init__(self, message: str, written: Iterator[list[Any]], batch: list[list[Any]]) -> None:
+        super().__init__(message)
+        self.written = written
+        self.batch = batch
+
+
+class Unwritten(NamedTuple):
+    """No directory took them."""
+
+    batches: Iterator[list[Any]]
+
+
+class BlockFiles:
+    """Files of cached partitions below some directories, best first; one that is full or broken is passed over.
+
+    Parameters
+    ----------
+    directories
+        Made when they are needed, for their owner only.
+    limit_bytes
+        All files together at most, as counted by this process; 0 is no limit.
+    codec
+        Compression.
+    """
+
+    def __init__(self, directories: Sequence[Path], *, limit_bytes: int = 0, codec: str = "none") -> None:
+        self._directories = tuple(directories)
+        self._limit_bytes = limit_bytes
+        self._codec = codecs.codec_number(codec)
+        self._mutex = threading.Lock()
+        self._checked: dict[tuple[str, int, int, int], BlockFile] = {}
+        #: directories that refused a write since this process began
+        self.refused: set[Path] = set()
+
+    def __repr__(self) -> str:
+        return f"<BlockFiles {', '.join(map(str, self._directories))}>"
+
+    # -- writing
+
+    def write(self, rdd: RddId, partition: PartitionIndex, batches: Iterable[list[Any]]) -> BlockFile | Unwritten:
+        """Write a partition, one batch in memory at a time; what is there already under its name stays.
+
+        A directory that refuses in the middle gives back what it took, and the next one goes on. Where none takes it, nothing is left
+        behind, and all batches come back.
+        """
+        waiting = iter(batches)
+        drafts: list[Path] = []
+        try:
+            for directory in self._directories:
+                if directory in self.refused or (self._limit_bytes and self.used_bytes() >= self._limit_bytes):
+                    continue
+                try:
+                    return self._write_to(directory, rdd, partition, waiting, drafts)
+                except _Refused as refused:
+                    self.refused.add(directory)
+                    logger.warning("cached partitions go elsewhere: %s refuses them: %s", directory, refused)
+                    waiting = chain(refused.written, refused.batch, waiting)
+        finally:
+            for draft in drafts:
+                with suppress(OSError):  # where it could not even be made
+                    draft.unlink(missing_ok=True)
+        return Unwritten(waiting)
+
+    def _write_to(
+        self, directory: Path, rdd: RddId, partition: PartitionIndex, batches: Iterator[list[Any]], drafts: list[Path]
+    ) -> BlockFile:
+        draft = directory / f"{_name(rdd, partition)}.{secrets.token_hex(4)}.draft"
+        drafts.append(draft)
+        rows = length = 0
+        batch: list[Any] | None = None
+
+        def refusal(error: OSError) -> _Refused:
+            # Frames up to `length` are whole, and a full disk can still be read.
+            written = _batches(draft.open("rb", buffering=_BUFFER_BYTES), length) if length else iter(())
+            return _Refused(str(error), written, [] if batch is None else [batch])
+
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = draft.open("xb", buffering=0)
+        except OSError as error:
+            raise refusal(error) from error
+        with file:
+            # What computing the next batch raises is no fault of this directory.
+            for batch in batches:
+                data = frame(encode_batch(batch), self._codec)
+                try:
+                    _write_all(file, (b"" if length else _MAGIC) + _CHECKSUM.pack(zlib.crc32(data)) + data)
+                except OSError as error:
+                    raise refusal(error) from error
+                rows += len(batch)
+                length += _CHECKSUM.size + len(data)
+            batch = None
+            try:
+                _write_all(file, (b"" if length else _MAGIC) + _end(rows, length))
+                with suppress(FileExistsError):
+                    os.link(draft, directory / _name(rdd, partition))
+            except OSError as error:
+                raise refusal(error) from error
+        found = self.find(rdd, partition)
+        # None: dropped in this very moment; then whoever reads finds no file.
+        return BlockFile(directory / _name(rdd, partition), 0, 0) if found is None else found
+
+    # -- reading
+
+    def find(self, rdd: RddId, partition: PartitionIndex) -> BlockFile | None:
+        """The partition's file if there is one; a damaged one is removed, with a warning."""
+        for directory in self._directories:
+            path = directory / _name(rdd, partition)
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+            known = self._checked.get(key)
+            if known is not None:
+                return known
+            try:
+                found = _check(path, status.st_size)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                logger.warning("a cached partition is computed again: %s is damaged: %s", path, error)
+                path.unlink(missing_ok=True)
+                continue
+            with self._mutex:
+                if len(self._checked) >= _MOST_CHECKED:
+                    self._checked.clear()
+                self._checked[key] = found
+            return found
+        return None
+
+    def read(self, file: BlockFile) -> Iterator[list[Any]]:
+        """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end."""
+        return _batches(file.path.open("rb", buffering=_BUFFER_BYTES), file.size_bytes - len(_MAGIC) - _END.size)
+
+    # -- dropping
+
+    def drop(self, rdd: RddId, partition: PartitionIndex) -> None:
+        """Remove a partition. Idempotent."""
+        for directory in self._directories:
+            with suppress(OSError):
+                (directory / _name(rdd, partition)).unlink(missing_ok=True)
+
+    def drop_rdd(self, rdd: RddId) -> None:
+        """Remove all partitions of an RDD. Idempotent."""
+        for directory in self._directories:
+            for path in directory.glob(f"rdd-{int(rdd)}-*"):
+                path.unlink(missing_ok=True)
+
+    def drop_all(self) -> None:
+        """Remove everything. Idempotent."""
+        for directory in self._directories:
+            for path in directory.glob("rdd-*"):
+                path.unlink(missing_ok=True)
+
+    def used_bytes(self) -> int:
+        """What lies in the directories now."""
+        total = 0
+        for directory in self._directories:
+            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+
+class BlockVolumes:
+    """Where files of one application's cached partitions go: on disk, and in memory that processes of the host share."""
+
+    def __init__(self, disk: BlockFiles, make_shared: Callable[[], BlockFiles]) -> None:
+        self.disk = disk
+        self._make_shared = make_shared
+        self._shared: BlockFiles | None = None
+
+    @property
+    def shared(self) -> BlockFiles:
+        """Made when it is needed first: few applications do."""
+        if self._shared is None:
+            self._shared = self._make_shared()
+        return self._shared
+
+    def wanted(self, level: StorageLevel) -> Iterator[BlockFiles]:
+        """Files that a level uses, best first."""
+        if level.use_off_heap:
+            yield self.shared
+        if level.use_disk:
+            yield self.disk
+
+    def made(self) -> tuple[BlockFiles, ...]:
+        """What there is so far."""
+        return (self.disk,) if self._shared is None else (self.disk, self._shared)
+
+
+def _name(rdd: RddId, partition: PartitionIndex) -> str:
+    return f"rdd-{int(rdd)}-{int(partition)}"
+
+
+def _check(path: Path, size_bytes: int) -> BlockFile:
+    """Look at every byte. Raises ``ValueError`` for what does not fit."""
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("it does not begin as one of ours")
+        file.seek(size_bytes - _END.size)
+        end = _exactly(file, _END.size)
+        _, rows, length, _ = _END.unpack(end)
+        if end != _end(rows, length) or len(_MAGIC) + length + _END.size != size_bytes:
+            raise ValueError("it has no end")
+        file.seek(len(_MAGIC))
+        while length:
+            (checksum,) = _CHECKSUM.unpack(_exactly(file, _CHECKSUM.size))
+            header = _exactly(file, HEADER_BYTES)
+            left = read_header(header).packed_bytes
+            length -= _CHECKSUM.size + HEADER_BYTES + left
+            if length < 0:
+                raise ValueError("a batch is longer than the file")
+            found = zlib.crc32(header)
+            while left:
+                piece = _exactly(file, min(left, _PIECE_BYTES))
+                found = zlib.crc32(piece, found)
+                left -= len(piece)
+            if found != checksum:
+                raise ValueError("a checksum does not fit")
+    return BlockFile(path, size_bytes, rows)
+
+
+def _batches(file: BinaryIO, length: int) -> Iterator[list[Any]]:
+    """The batches in the first ``length`` bytes of frames."""
+    with file:
+        file.seek(len(_MAGIC))
+        while length:
+            codec, raw_bytes, packed_bytes = read_header(_exactly(file, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])
+            length -= _CHECKSUM.size + HEADER_BYTES + packed_bytes
+            yield decode_batch(codecs.decompress(codec, _exactly(file, packed_bytes), raw_bytes))
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """All of it: an unbuffered file may take a part."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _end(rows: int, length: int) -> bytes:
+    return _END.pack(_END_MARK, rows, length, zlib.crc32(b"%d %d" % (rows, length)))
+
+
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) != length:
+        raise ValueError("it ends too early")
+    return data
