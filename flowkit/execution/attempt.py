@@ -20,7 +20,7 @@ from flowkit.model.task import TaskLaunch
 class Attempt:
     """One attempt at one task."""
 
-    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "stage", "started", "started_at", "switch")
+    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "out_of_memory", "stage", "started", "started_at", "switch")
 
     def __init__(self, launch: TaskLaunch, stage: Stage) -> None:
         self.id: AttemptId = launch.attempt
@@ -33,6 +33,8 @@ class Attempt:
         self.started = 0.0
         #: on the executor's clock, for people; 0 while it is queued
         self.started_at = 0.0
+        #: why its memory is too much, once it is
+        self.out_of_memory: str | None = None
         #: answers to commit requests; None wakes a task that waits for one, to look whether it was killed
         self.answers: SimpleQueue[bool | None] = SimpleQueue()
 

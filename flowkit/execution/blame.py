@@ -6,6 +6,7 @@ result, leaves no frame behind; then flowkit's own last frame says at least whic
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -43,6 +44,7 @@ from flowkit.lineage.kernels import (
 from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
 from flowkit.model.shown import short
 
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OWN_DIRECTORY = str(Path(__file__).parent.parent) + "/"
 #: Exceptions in a chain of causes that are looked at; a chain may be a ring. Also wrappers around one function.
 MOST_CAUSES = 16
@@ -166,6 +168,11 @@ def where_it_ends(program: StageProgram) -> str:
 def is_own(filename: str) -> bool:
     """Whether a file is flowkit's."""
     return filename.startswith(_OWN_DIRECTORY)
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file is neither flowkit's nor Python's nor an installed package's."""
+    return not (is_own(filename) or filename.startswith(("<frozen", "<string>", *_INSTALLED)))
 
 
 # -- from frames to functions ------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.kill import Reaper
+from flowkit.execution.memory_watch import MemoryWatch
 from flowkit.execution.results import ResultStore
 from flowkit.execution.stage_programs import Stages
 from flowkit.execution.task_runner import TaskServices, run_task
@@ -146,6 +147,11 @@ class Executor:
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
         self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
+        self._memory_watch = MemoryWatch(
+            limit, self._memory, running=lambda: list(self._running.values()), halt=self._halt, fail=self._fail_for_memory
+        )
+        #: no task is started while another runs
+        self._halted = False
         self._results = ResultStore()
         self._applications = Applications(host_directory, transport, config, content_fetched)
         self._cache = BlockStore(self._memory, volumes=lambda app: self._applications.get(app).blocks, on_evicted=blocks_evicted)
@@ -190,6 +196,7 @@ class Executor:
         if not self._started:
             self._started = True
             gc_clock.start()
+            self._memory_watch.start()
             self._adjust_threads()
 
     def close(self) -> None:
@@ -211,6 +218,7 @@ class Executor:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
+        self._memory_watch.close()
         self._reaper.close()
         if self._deleter is not None:
             self._deletions.put(None)
@@ -390,6 +398,11 @@ class Executor:
             self._interrupt_later(attempt, min(_INSIST_S, grace_s / 2), grace_s)
             self._reaper.after(grace_s, lambda: self._give_up(attempt, reason))
 
+    def _fail_for_memory(self, attempt: Attempt, story: str) -> None:
+        logger.warning("%s", story)
+        attempt.out_of_memory = story
+        self._kill_running(attempt, "it took too much memory")
+
     def _interrupt_later(self, attempt: Attempt, delay_s: float, left_s: float) -> None:
         """Insist, at doubling intervals: a kill can get lost on its way into a task."""
 
@@ -483,7 +496,15 @@ class Executor:
                 return
         parking.acquire()
 
+    def _halt(self, halted: bool) -> None:
+        self._halted = halted
+        if not halted and self._queue:
+            with self._mutex:
+                self._unpark(len(self._queue))
+
     def _next_attempt(self) -> Attempt | None:
+        if self._halted and self._running:
+            return None
         while True:
             try:
                 attempt = self._queue.popleft()
@@ -498,6 +519,8 @@ class Executor:
 
     def _run_attempt(self, attempt: Attempt, slot: int = 0) -> None:
         self._note_slot(slot, attempt.id)
+        if self._memory_watch.idle:
+            self._memory_watch.wake()
         attempt.started_at = self._clock()
         self._tell(TaskStarted(attempt.id, attempt.started_at))
         ending = run_task(attempt, self._services)

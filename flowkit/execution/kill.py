@@ -95,6 +95,11 @@ class KillSwitch:
         """Where the attempt is."""
         return self._phase
 
+    @property
+    def thread(self) -> int:
+        """The thread that runs it, by its identifier; 0 before."""
+        return self._thread
+
     def check(self) -> None:
         """Raise ``TaskKilled`` when the attempt is to stop. Cheap: one attribute read."""
         if self.reason is not None:

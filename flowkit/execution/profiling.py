@@ -8,7 +8,6 @@ what went by since the last look. Memory is what Python's allocators know of (``
 from __future__ import annotations
 
 import sys
-import sysconfig
 import threading
 import time
 import tracemalloc
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
-from flowkit.execution.blame import is_own, is_own_function, where_it_ends
+from flowkit.execution.blame import is_own_function, is_users, where_it_ends
 from flowkit.execution.end_markers import function_name
 from flowkit.execution.narrow import Stream, at
 from flowkit.lineage.kernels import Result, StageProgram
@@ -32,7 +31,6 @@ _TRACED_FRAMES: Final = 6
 _GROWTH, _LEAST_BYTES = 1.5, 1 << 20
 #: lines told of memory
 _MOST_LINES: Final = 100
-_NOT_THE_USERS: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 class Profiler:
@@ -142,7 +140,7 @@ class Profiler:
         # Frames outside of this one are those who wait for the rows.
         while frame is not None and frame.f_code is not _BOUNDARY:
             code = frame.f_code
-            if _is_users(code.co_filename):
+            if is_users(code.co_filename):
                 self._line_seconds[place, code.co_filename, frame.f_lineno, _short(code.co_qualname)] += seconds
                 return
             frame = frame.f_back
@@ -172,14 +170,10 @@ def _memory_by_line() -> dict[LinePlace, int]:
     """What is in use now, by the user's line that asked for it."""
     found: defaultdict[LinePlace, int] = defaultdict(int)
     for statistic in tracemalloc.take_snapshot().statistics("traceback"):
-        frame = next((each for each in reversed(statistic.traceback) if _is_users(each.filename)), None)  # the innermost
+        frame = next((each for each in reversed(statistic.traceback) if is_users(each.filename)), None)  # the innermost
         if frame is not None:
             found[LinePlace("", frame.filename, frame.lineno, "")] += statistic.size
     return dict(sorted(found.items(), key=lambda each: -each[1])[:_MOST_LINES])
-
-
-def _is_users(file: str) -> bool:
-    return not (is_own(file) or file.startswith(("<frozen", "<string>", *_NOT_THE_USERS)))
 
 
 class _Sampler:

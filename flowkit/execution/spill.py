@@ -44,15 +44,21 @@ _T = TypeVar("_T")
 class Reservation:
     """What one table holds of its task's memory. A context manager: gives all of it back."""
 
-    __slots__ = ("_memory", "_next_look", "held_bytes")
+    __slots__ = ("_memory", "_next_look", "_pressure", "held_bytes")
 
     def __init__(self, memory: TaskMemory) -> None:
         self._memory = memory
         self._next_look = 0
+        self._pressure = memory.pressure
         self.held_bytes = 0
 
     def fits(self, row_count: int, estimate: Callable[[_T, int], int], table: _T) -> bool:
         """Whether a table made of ``row_count`` rows may stay; looked at whenever it has grown by a quarter."""
+        if self._memory.pressure != self._pressure:
+            # The process holds more than all estimates say: what is worth it goes to disk, whatever was granted.
+            self._pressure = self._memory.pressure
+            if self.held_bytes >= _STEP_BYTES:
+                return False
         if row_count < self._next_look:
             return True
         self._next_look = row_count + max(1, min(row_count // 4, _LOOK_ROWS))

@@ -298,6 +298,8 @@ def _failure(error: BaseException, task: _Task) -> TaskFailure:
     """What to report of an error; which of them count against the task is written at the types of ``model.task``."""
     switch = task.attempt.switch
     if switch.reason is not None and (switch.interrupted or isinstance(error, TaskKilled)):
+        if task.attempt.out_of_memory is not None:
+            return MemoryFailure(task.attempt.out_of_memory)
         return KilledFailure(switch.reason)
     fetch = _fetch_failure_in(error)
     if fetch is not None:

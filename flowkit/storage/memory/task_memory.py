@@ -65,6 +65,8 @@ class ExecutorMemory:
         self._pool = MemoryPool(total_bytes)
         self._mutex = threading.Lock()
         self._evict: Callable[[int], int] | None = None
+        #: how often the process was found to hold too much: whoever sees a number that is new to them spills what they can
+        self.pressure = 0
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -117,6 +119,17 @@ class ExecutorMemory:
         with self._mutex:
             self._pool.release_storage(size_bytes, grant)
 
+    def raise_pressure(self, excess_bytes: int) -> None:
+        """The process holds so much too much, whatever was granted: evict blocks, have tables spilled."""
+        self.pressure += 1
+        if self._evict is not None and excess_bytes > 0:
+            self._evict(excess_bytes)
+
+    def held_by_task(self) -> dict[AttemptId, int]:
+        """What each open task was granted and has not given back."""
+        with self._mutex:
+            return dict(self._pool.by_task)
+
     def free_bytes(self) -> int:
         """Held by nobody now."""
         with self._mutex:
@@ -152,6 +165,11 @@ class TaskMemory:
 
     def __repr__(self) -> str:
         return f"<TaskMemory attempt={self.attempt} used={self.used_bytes} peak={self.peak_bytes}>"
+
+    @property
+    def pressure(self) -> int:
+        """See ``ExecutorMemory.pressure``."""
+        return self._executor.pressure
 
     def acquire(self, size_bytes: int) -> int:
         """Ask for memory; returns what was granted, 0 to ``size_bytes``. Each of N tasks can come to hold 1/N. Never waits."""

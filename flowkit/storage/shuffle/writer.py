@@ -188,6 +188,7 @@ class _MapOutput:
         self._parts: list[list[bytes]] = [[] for _ in range(reducers)]
         self._codec = codec
         self._memory = memory
+        self._pressure = memory.pressure
         self._held_bytes = self._reserved_bytes = 0
         self._spill_directory = spill_directory
         self._label = label
@@ -203,6 +204,11 @@ class _MapOutput:
     def reserve(self) -> None:
         """Cover what is held by granted memory, or spill it."""
         missing = self._held_bytes - self._reserved_bytes
+        if self._memory.pressure != self._pressure:  # the process holds more than all estimates say
+            self._pressure = self._memory.pressure
+            if self._held_bytes >= _STEP_BYTES:
+                self._spill()
+                return
         if missing > 0:
             self._reserved_bytes += self._memory.acquire(max(missing, _STEP_BYTES))
             if self._reserved_bytes < self._held_bytes:
