@@ -65,6 +65,7 @@ def test_a_wrong_estimate_spills_early_instead_of_dying(start):
     def made(number):
         return number % 50_000, Blob(2_000)
 
-    grouped = fc.range(200_000, num_partitions=4).map(made).group_by_key(4).map_values(len)
-    assert grouped.values().sum() == 200_000
+    grouped = fc.range(300_000, num_partitions=6).map(made).group_by_key(2).map_values(len)
+    assert grouped.values().sum() == 300_000
+    fc.wait_for_listeners()
     assert fc.status.summary().spilled_bytes > 0
