@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ContentId, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import Content, JobSpec
+from flowkit.model.memory import StorageGrant
 
 if TYPE_CHECKING:
     from flowkit.config import Config
@@ -55,6 +56,64 @@ class Listener(Protocol):
 
     def on_event(self, event: Event) -> None:
         """One event; called in the order in which they happened."""
+        ...
+
+
+class MemoryPool(Protocol):
+    """The account of one executor's memory. Plain arithmetic: called under a lock, by one thread at a time, and never waits.
+
+    Two sides share ``total_bytes``: running tasks (execution) and cached blocks (storage). ``flowkit.testing.memory`` has tests that every
+    pool must pass.
+    """
+
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def by_task(self) -> Mapping[AttemptId, int]:
+        """What every open task holds; a task is there, with 0, from its start."""
+        ...
+
+    @property
+    def execution_bytes(self) -> int: ...
+    @property
+    def storage_bytes(self) -> int: ...
+    @property
+    def free_bytes(self) -> int: ...
+
+    def open_task(self, task: AttemptId, properties: Mapping[str, str]) -> None:
+        """A task begins; ``properties`` are its job's. The only call that may come without the lock, under a key of its own."""
+        ...
+
+    def close_task(self, task: AttemptId) -> int:
+        """A task is over; returns what it still held, which is free again. Idempotent."""
+        ...
+
+    def grant(self, task: AttemptId, wanted_bytes: int) -> int:
+        """Give a task 0 to ``wanted_bytes``. One that gets less spills."""
+        ...
+
+    def release(self, task: AttemptId, size_bytes: int) -> None:
+        """Take back part of what a task holds; more than that is an ``errors.InternalError``."""
+        ...
+
+    def eviction_for(self, task: AttemptId, wanted_bytes: int) -> int:
+        """Bytes of cached blocks that are to go so that a task can be granted what it wants; 0 where none may."""
+        ...
+
+    def grant_storage(self, size_bytes: int, grant: StorageGrant) -> bool:
+        """Give cached blocks all of ``size_bytes`` more and add it to ``grant``, or nothing."""
+        ...
+
+    def release_storage(self, size_bytes: int, grant: StorageGrant) -> None:
+        """Take back part of what a grant holds, and subtract it there; more than that is an ``errors.InternalError``."""
+        ...
+
+
+class MemoryManager(Protocol):
+    """Makes the account of each executor; given by ``Config(memory_manager=...)``."""
+
+    def pool(self, total_bytes: int) -> MemoryPool:
+        """The account of an executor that may use so much."""
         ...
 
 

@@ -162,7 +162,7 @@ class _Task:
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
         self.program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
-        self.memory = TaskMemory(services.memory, attempt.id)
+        self.memory = TaskMemory(services.memory, attempt.id, definition.properties)
 
         def acquire_commit() -> None:
             attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)

@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 
 from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, PartitionIndex, RddId
+from flowkit.model.memory import StorageGrant
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, BlockVolumes, Unwritten
-from flowkit.storage.memory.pool import StorageGrant
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
 from flowkit.storage.memory.task_memory import ExecutorMemory
 from flowkit.storage.serializers import decode_batch, encode_batch

@@ -7,12 +7,14 @@ that is granted less than it asked for spills. No lock is held while blocks are 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from flowkit.abc import MemoryPool
 from flowkit.errors import ConfigError
 from flowkit.model.ids import AttemptId
-from flowkit.storage.memory.pool import MemoryPool, StorageGrant
+from flowkit.model.memory import NOTHING_SAID, StorageGrant
+from flowkit.storage.memory.unified import UnifiedPool
 
 #: kept free of all budgets: what Python, Arrow and the messages of a busy executor take between two looks
 MARGIN_BYTES = 64 << 20
@@ -59,10 +61,16 @@ class MemoryStatistics(NamedTuple):
 
 
 class ExecutorMemory:
-    """The budget of one executor process."""
+    """The budget of one executor process.
 
-    def __init__(self, total_bytes: int) -> None:
-        self._pool = MemoryPool(total_bytes)
+    Parameters
+    ----------
+    total_bytes
+        Of the default pool; or a pool of another memory manager.
+    """
+
+    def __init__(self, total_bytes: int | MemoryPool) -> None:
+        self._pool: MemoryPool = UnifiedPool(total_bytes) if isinstance(total_bytes, int) else total_bytes
         self._mutex = threading.Lock()
         self._evict: Callable[[int], int] | None = None
         #: how often the process was found to hold too much: whoever sees a number that is new to them spills what they can
@@ -96,11 +104,11 @@ class ExecutorMemory:
         with self._mutex:
             self._pool.release(task, size_bytes)
 
-    def open_task(self, task: AttemptId) -> None:
-        """A task begins."""
+    def open_task(self, task: AttemptId, properties: Mapping[str, str] = NOTHING_SAID) -> None:
+        """A task begins, of a job of which this was said."""
         # Without the mutex: one dict operation under a key nobody else uses. Every task passes here, and a mutex all slot
         # threads take makes convoys under Python's own lock (measured: twice the cost of a task that does nothing).
-        self._pool.open_task(task)
+        self._pool.open_task(task, properties)
 
     def close_task(self, task: AttemptId) -> int:
         """A task is over; returns what it had not released."""
@@ -155,13 +163,13 @@ class TaskMemory:
 
     __slots__ = ("_closed", "_executor", "attempt", "peak_bytes", "used_bytes")
 
-    def __init__(self, executor: ExecutorMemory, attempt: AttemptId) -> None:
+    def __init__(self, executor: ExecutorMemory, attempt: AttemptId, properties: Mapping[str, str] = NOTHING_SAID) -> None:
         self._executor = executor
         self._closed = False
         self.attempt = attempt
         self.used_bytes = 0
         self.peak_bytes = 0
-        executor.open_task(attempt)
+        executor.open_task(attempt, properties)
 
     def __repr__(self) -> str:
         return f"<TaskMemory attempt={self.attempt} used={self.used_bytes} peak={self.peak_bytes}>"

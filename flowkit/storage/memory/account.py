@@ -1,43 +1,18 @@
-"""Who may hold how much of an executor's memory: plain arithmetic, no locks, no waiting.
-
-Pure; ``task_memory`` puts a lock around it. Two sides share one budget: running tasks (execution) and cached blocks (storage).
-Execution may have cached blocks evicted down to the storage region; storage takes only what is free and never makes a task let go.
-The rules of borrowing are those of Spark's unified memory; the share of a task is that of its execution pool
-(Apache Spark, core/.../memory/ExecutionMemoryPool.scala), without the waiting: a task that gets little spills instead.
-"""
+"""What every pool keeps alike: who holds how much, and that nobody gives back what they do not hold. Pure; see ``abc.MemoryPool``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flowkit.errors import InternalError
 from flowkit.model.ids import AttemptId
-
-#: part of the budget that tasks cannot take from cached blocks
-STORAGE_REGION_FRACTION = 0.5
+from flowkit.model.memory import NOTHING_SAID, StorageGrant
 
 
 @dataclass(slots=True)
-class StorageGrant:
-    """What somebody holds of the storage side.
-
-    Changed together with the pool, with no call in between: a killed task's exception can arrive at any call, and whoever
-    cleans up after it must know what is held.
-    """
-
-    size_bytes: int = 0
-
-
-@dataclass(slots=True)
-class MemoryPool:
-    """The account. All sizes in bytes.
-
-    >>> pool = MemoryPool(100)
-    >>> pool.open_task(AttemptId(1))
-    >>> pool.open_task(AttemptId(2))
-    >>> pool.grant(AttemptId(1), 80)
-    50
-    """
+class Account:
+    """Sums and their changes; a pool decides by ``_may_grant`` and ``_may_store`` how much there is for whom."""
 
     total_bytes: int
     #: by every open task; a task is there, with 0, from its start
@@ -47,17 +22,12 @@ class MemoryPool:
     execution_bytes: int = 0
 
     @property
-    def storage_region_bytes(self) -> int:
-        """What cached blocks may keep against tasks."""
-        return int(self.total_bytes * STORAGE_REGION_FRACTION)
-
-    @property
     def free_bytes(self) -> int:
         """Held by nobody."""
         return self.total_bytes - self.execution_bytes - self.storage_bytes
 
-    def open_task(self, task: AttemptId) -> None:
-        """A task counts from now on: the others' shares shrink."""
+    def open_task(self, task: AttemptId, properties: Mapping[str, str] = NOTHING_SAID) -> None:
+        """A task counts from now on."""
         if task in self.by_task:
             raise InternalError(f"task attempt {task} opened twice")
         self.by_task[task] = 0
@@ -69,20 +39,9 @@ class MemoryPool:
             self.execution_bytes -= held
         return held
 
-    def share_bytes(self) -> int:
-        """What one of the open tasks may hold at most: its part of the budget without the blocks that must stay."""
-        reachable = self.total_bytes - min(self.storage_bytes, self.storage_region_bytes)
-        return reachable // max(1, len(self.by_task))
-
-    def eviction_for(self, task: AttemptId, wanted_bytes: int) -> int:
-        """Bytes of cached blocks to evict so that the task can be given as much of ``wanted_bytes`` as its share allows."""
-        allowed = min(wanted_bytes, self.share_bytes() - self.by_task[task])
-        evictable = max(0, self.storage_bytes - self.storage_region_bytes)
-        return max(0, min(allowed - self.free_bytes, evictable))
-
     def grant(self, task: AttemptId, wanted_bytes: int) -> int:
-        """Give the task what its share and the free memory allow, 0 to ``wanted_bytes``."""
-        granted = max(0, min(wanted_bytes, self.share_bytes() - self.by_task[task], self.free_bytes))
+        """Give the task what it may have, 0 to ``wanted_bytes``."""
+        granted = max(0, min(wanted_bytes, self._may_grant(task), self.free_bytes))
         self.by_task[task] += granted
         self.execution_bytes += granted
         return granted
@@ -95,9 +54,14 @@ class MemoryPool:
         self.by_task[task] = held - size_bytes
         self.execution_bytes -= size_bytes
 
+    def eviction_for(self, task: AttemptId, wanted_bytes: int) -> int:
+        """Bytes of cached blocks to evict so that the task can be given as much of ``wanted_bytes`` as it may have."""
+        allowed = min(wanted_bytes, self._may_grant(task))
+        return max(0, min(allowed - self.free_bytes, self._may_evict()))
+
     def grant_storage(self, size_bytes: int, grant: StorageGrant) -> bool:
         """Give cached blocks the whole of ``size_bytes`` more, or nothing."""
-        if size_bytes > self.free_bytes:
+        if size_bytes > min(self.free_bytes, self._may_store()):
             return False
         self.storage_bytes += size_bytes
         grant.size_bytes += size_bytes
@@ -109,6 +73,22 @@ class MemoryPool:
             raise InternalError(f"cached blocks release {size_bytes} of {grant.size_bytes} bytes, of {self.storage_bytes} in all")
         self.storage_bytes -= size_bytes
         grant.size_bytes -= size_bytes
+
+    # -- what a pool decides
+
+    def _may_grant(self, task: AttemptId) -> int:
+        """Bytes that this task may come to hold on top of what it holds, were they free."""
+        return self.total_bytes
+
+    def _may_store(self) -> int:
+        """Bytes that cached blocks may hold on top of what they hold, were they free."""
+        return self.total_bytes
+
+    def _may_evict(self) -> int:
+        """Bytes of cached blocks that may be taken from them for a task."""
+        return self.storage_bytes
+
+    # -- looking
 
     def check(self) -> None:
         """Assert every invariant."""
