@@ -10,14 +10,13 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flowkit
 import flowkit.errors
-from flowkit.config import ENVIRONMENT_PREFIX, Config
+from flowkit.config import ENVIRONMENT_PREFIX, PRESETS, Config, settings_of
 from flowkit.execution.accumulators import Accumulator
 from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.estimates import BoundedFloat
@@ -44,7 +43,30 @@ import flowkit as fk
 fc = fk.Context(config=fk.Config(max_task_failures=2))
 ```
 
-Each can also be set by an environment variable of the driver: `{ENVIRONMENT_PREFIX}` and the name in capitals.
+or step by step, with components in place of names:
+
+```python
+config = (
+    fk.Config.builder()
+    .with_preset("production")
+    .with_memory_manager(fk.QuotaMemory({{"blue": 0.5}}))
+    .with_settings(max_task_failures=2)
+    .build()
+)
+```
+
+Where nothing is given, values come from the surroundings; of several the last one here wins:
+
+1. the default;
+2. the section `flowkit` of Dask's configuration (`flowkit: {{max-task-failures: 2}}` in `~/.config/dask/*.yaml`);
+3. the TOML file that the variable `{ENVIRONMENT_PREFIX}CONFIG` names (its table `[flowkit]`, or its top level);
+4. environment variables of the driver: `{ENVIRONMENT_PREFIX}` and the name in capitals;
+5. `--conf` on the command line, and `%flowkit start --conf`;
+6. arguments: `fk.Context(max_task_failures=2)`.
+
+With a `Config` of your own, 2 to 5 say nothing unless it was told to ask them (`from_toml`, `from_environment`, `from_surroundings`, or the
+builder's steps of these names). Unknown names and values of a wrong type are errors that name the nearest setting; what contradicts fails when
+the `Config` is built. `fc.config.explain()` prints every value and where it is from.
 
 | setting | type | default | what it does |
 |---|---|---|---|
@@ -98,11 +120,16 @@ SECTIONS = {
 
 def configuration() -> str:
     """Every setting."""
-    return CONFIGURATION + "".join(
-        f"| `{each.name}` | {type(each.default).__name__} | {_default(each.default, each.metadata['unit'])}"
-        f" | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
-        for each in fields(Config)
+    page = CONFIGURATION + "".join(
+        f"| `{each.name}` | {'name or object' if each.metadata['method'] else type(each.default).__name__}"
+        f" | {_default(each.default, each.metadata['unit'])} | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
+        for each in settings_of(Config)
     )
+    page += "\n## Presets\n\nEach is a `Config` to begin with: `fk.Config.production(max_task_failures=8)`.\n"
+    for name, changes in PRESETS.items():
+        page += f"\n### `Config.{name}()`\n\n{_summary(getattr(Config, name))}\n\n| setting | value | why |\n|---|---|---|\n"
+        page += "".join(f"| `{setting}` | `{value!r}` | {why} |\n" for setting, (value, why) in changes.items())
+    return page
 
 
 def _default(value: object, unit: str) -> str:

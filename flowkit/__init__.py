@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from flowkit.model.storage_level import StorageLevel
     from flowkit.rdd.capsules import open_capsule
     from flowkit.rdd.rdd import RDD
+    from flowkit.storage.memory.on_demand import OnDemandMemory
+    from flowkit.storage.memory.quota import QuotaMemory
+    from flowkit.storage.memory.unified import UnifiedMemory
 
 __all__ = [  # noqa: RUF022 (as sorted() does)
     "Config",
     "Context",
     "FlowkitError",
+    "OnDemandMemory",
+    "QuotaMemory",
     "RDD",
     "StorageLevel",
     "TaskContext",
+    "UnifiedMemory",
     "__version__",
     "inheritable",
     "open_capsule",
@@ -37,7 +43,10 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
         "Config": "flowkit.config",
         "Context": "flowkit.context",
         "FlowkitError": "flowkit.errors",
+        "OnDemandMemory": "flowkit.storage.memory.on_demand",
+        "QuotaMemory": "flowkit.storage.memory.quota",
         "StorageLevel": "flowkit.model.storage_level",
+        "UnifiedMemory": "flowkit.storage.memory.unified",
         "TaskContext": "flowkit.execution.task_context",
         "inheritable": "flowkit.jobs",
         "open_capsule": "flowkit.rdd.capsules",

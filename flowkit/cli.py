@@ -87,7 +87,10 @@ def _run(chosen: argparse.Namespace) -> int:
         return _complain(f"there is no script {script}", USAGE)
     try:
         settings = _settings(chosen)
-        config = Config.from_environment({**os.environ, **settings})
+        import dask.config
+
+        # The command line says what variables would, and its values come last.
+        config = Config.from_surroundings({**os.environ, **settings}, dask.config.get("flowkit", {}))
     except ConfigError as error:
         return _complain(str(error), BAD_SETTING)
     Context.prepare(cluster=chosen.cluster, workers=chosen.workers, name=chosen.name or script.stem, config=config)
@@ -126,7 +129,7 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 
 def _settings(chosen: argparse.Namespace) -> dict[str, str]:
-    known = set(Config().__dataclass_fields__)
+    known = set(Config.names())
     settings: dict[str, str] = {}
     for each in chosen.conf:
         key, equals, value = each.partition("=")

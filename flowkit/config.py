@@ -1,14 +1,17 @@
-"""Every setting once: name, type, unit, default, reason, check. A ``Config`` is immutable and validated when built.
+"""Every setting once: name, type, unit, default, reason, check. A ``Config`` is immutable, validated when built, and knows where each value is from.
 
-Runs everywhere; holds no component, only their names or objects handed in by the user.
+Runs everywhere; holds no component, only their names or objects handed in by the user. What is said later wins: defaults, a preset,
+Dask's configuration, a TOML file, the environment, arguments.
 """
 
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from flowkit.errors import ConfigError
@@ -32,8 +35,16 @@ def _one_of(*allowed: str) -> Callable[[str], str | None]:
     return lambda value: None if value in allowed else f"must be one of {', '.join(allowed)}"
 
 
-def _setting(default: Any, doc: str, check: Callable[[Any], str | None] | None = None, *, unit: str = "") -> Any:
-    return field(default=default, metadata={"doc": doc, "check": check, "unit": unit, "since": "0.1"})
+def _setting(
+    default: Any, doc: str, check: Callable[[Any], str | None] | None = None, *, unit: str = "", method: str = ""
+) -> Any:
+    """A field. With ``method`` its value is a name, or an object that has the method."""
+    return field(default=default, metadata={"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method})
+
+
+def settings_of(config: type[Config] | Config) -> tuple[Field[Any], ...]:
+    """The fields that are settings, in their order."""
+    return tuple(each for each in fields(config) if "doc" in each.metadata)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -70,10 +81,11 @@ class Config:
     kill_grace_s: float = _setting(
         5.0, "How long a killed task may go on before its executor's process is replaced.", _positive, unit="s"
     )
-    scheduling_policy: str = _setting(
+    scheduling_policy: Any = _setting(  # noqa: RUF009 - as the others: a field
         "fifo",
         "Order in which jobs get slots; `fifo`: in that of their submission; other names: entry points of the group "
-        "`flowkit.scheduling_policies` where the scheduler runs.",
+        "`flowkit.scheduling_policies` where the scheduler runs; or an object with `order(candidates)`, which is pickled and runs there.",
+        method="order",
     )
 
     # -- limits
@@ -106,6 +118,14 @@ class Config:
         "passed over, and `local_directory` comes last.",
     )
 
+    memory_manager: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "unified",
+        "Who may hold how much of an executor's memory: `unified` (tasks and cache borrow from one another), `on_demand` (first come, first "
+        "served), an entry point of the group `flowkit.memory_managers` where executors run; or an object with `pool(total_bytes)`, as "
+        "`QuotaMemory({...})`.",
+        method="pool",
+    )
+
     # -- shuffle and files
     shuffle_codec: str = _setting("none", "Compression of shuffle files.", _one_of("none", "lz4", "zstd"))
     fetch_in_flight_bytes: int = _setting(48 << 20, "Remote shuffle bytes a task asks for at once.", _positive, unit="bytes")
@@ -125,9 +145,15 @@ class Config:
     listener_queue_capacity: int = _setting(10_000, "Events a slow listener may lag behind before it loses some.", _positive)
     validate: bool = _setting(False, "Check every invariant of the scheduler core after each step (slow; for tests).")
 
+    #: by setting, where its value is from; what is not there has its default
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
     def __post_init__(self) -> None:
-        for each in fields(self):
+        for each in settings_of(self):
             value = getattr(self, each.name)
+            if each.metadata["method"]:
+                _check_component(each, value)
+                continue
             expected = type(each.default)
             if expected is float and type(value) is int:
                 object.__setattr__(self, each.name, float(value))
@@ -140,27 +166,24 @@ class Config:
             check = each.metadata["check"]
             if check is not None and (complaint := check(value)) is not None:
                 raise ConfigError(f"{each.name} = {value!r}: {complaint}", setting=each.name, value=value)
-        if self.executor_timeout_s <= self.heartbeat_s:
-            raise ConfigError(
-                f"executor_timeout_s = {self.executor_timeout_s}: must be above heartbeat_s = {self.heartbeat_s}",
-                setting="executor_timeout_s",
-                value=self.executor_timeout_s,
-            )
+        for longer, shorter in (("executor_timeout_s", "heartbeat_s"), ("lease_s", "heartbeat_s")):
+            if getattr(self, longer) <= getattr(self, shorter):
+                raise ConfigError(
+                    f"{longer} = {getattr(self, longer)}: must be above {shorter} = {getattr(self, shorter)}",
+                    setting=longer,
+                    value=getattr(self, longer),
+                )
 
-    def __repr__(self) -> str:
-        changed = (
-            f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if getattr(self, each.name) != each.default
-        )
-        return f"Config({', '.join(changed)})"
+    # -- making one
 
-    def _repr_html_(self) -> str:
-        rows = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            cells = (each.name, f"{value!r}", each.metadata["unit"], each.metadata["doc"])
-            style = ' style="font-weight: bold"' if value != each.default else ""
-            rows.append(f"<tr{style}>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in cells) + "</tr>")
-        return f"<details><summary>{escape(repr(self))}</summary><table>{''.join(rows)}</table></details>"
+    @classmethod
+    def builder(cls) -> ConfigBuilder:
+        """Make one step by step.
+
+        >>> Config.builder().with_settings(max_task_failures=2).with_scheduling_policy("fifo").build()
+        Config(max_task_failures=2)
+        """
+        return ConfigBuilder(cls())
 
     def with_settings(self, **settings: Any) -> Config:
         """A copy with some settings changed; unknown names are refused with the nearest known one.
@@ -170,13 +193,32 @@ class Config:
             ...
         flowkit.errors.ConfigError: no setting 'max_task_failure'; did you mean 'max_task_failures'?
         """
-        known = [each.name for each in fields(self)]
+        return self.updated(settings, "given")
+
+    def updated(self, settings: Mapping[str, Any], origin: str) -> Config:
+        """A copy with settings from somewhere: ``origin`` is what ``explain`` tells."""
         for name, value in settings.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)
-        return replace(self, **settings)
+            _check_known(name, value)
+        if not settings:
+            return self
+        return replace(self, **settings, origins={**self.origins, **dict.fromkeys(settings, origin)})
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """All settings."""
+        return tuple(each.name for each in settings_of(cls))
+
+    @classmethod
+    def from_surroundings(cls, environment: Mapping[str, str], dask: Mapping[str, Any] | None = None) -> Config:
+        """What holds where nobody says anything: Dask's section ``flowkit``, the TOML file that ``FLOWKIT_CONFIG`` names, variables.
+
+        >>> Config.from_surroundings({"FLOWKIT_PROGRESS": "off"}, {"progress": "html", "max-task-failures": 2})
+        Config(max_task_failures=2, progress='off')
+        """
+        config = cls().with_mapping(dask or {}, "Dask's configuration")
+        if path := environment.get(f"{ENVIRONMENT_PREFIX}CONFIG"):
+            config = config.with_toml(path)
+        return config.with_environment(environment)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
@@ -185,12 +227,230 @@ class Config:
         >>> Config.from_environment({"FLOWKIT_MAX_TASK_FAILURES": "2"}).max_task_failures
         2
         """
-        settings: dict[str, Any] = {}
-        for each in fields(cls):
+        return cls().with_environment(environment)
+
+    def with_environment(self, environment: Mapping[str, str]) -> Config:
+        """A copy with what ``FLOWKIT_<SETTING>`` variables say."""
+        found = self
+        for each in settings_of(self):
             name = ENVIRONMENT_PREFIX + each.name.upper()
             if name in environment:
-                settings[each.name] = _parse(name, environment[name], type(each.default))
-        return cls(**settings)
+                found = found.updated({each.name: _parse(name, environment[name], type(each.default))}, name)
+        return found
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Config:
+        """Defaults overridden by a TOML file: by its table ``[flowkit]``, or its top level where it has none.
+
+        Raises
+        ------
+        errors.ConfigError
+            The file can't be read, is no TOML, or says what no setting is.
+        """
+        return cls().with_toml(path)
+
+    def with_toml(self, path: str | Path) -> Config:
+        """A copy with what a TOML file says; see ``from_toml``."""
+        try:
+            with Path(path).expanduser().open("rb") as file:
+                told = tomllib.load(file)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}", setting=str(path), value=None) from error
+        table = told.get("flowkit", told)
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{path}: flowkit = {table!r}: must be a table", setting="flowkit", value=table)
+        return self.with_mapping(table, str(path))
+
+    def with_mapping(self, settings: Mapping[str, Any], origin: str) -> Config:
+        """A copy with what a mapping says, as of a file: hyphens may stand for underscores.
+
+        >>> Config().with_mapping({"max-task-failures": 2}, "a file").explain().splitlines()[0]
+        'max_task_failures         2            a file'
+        """
+        return self.updated({name.replace("-", "_"): value for name, value in settings.items()}, origin)
+
+    # -- presets
+
+    @classmethod
+    def preset(cls, name: str) -> Config:
+        """``local``, ``production``, ``low_memory`` or ``streaming``; see the methods of these names."""
+        if name not in PRESETS:
+            raise ConfigError(f"no preset {name!r}; known: {', '.join(PRESETS)}", setting="preset", value=name)
+        changes = {setting: value for setting, (value, _) in PRESETS[name].items()}
+        return cls().updated(changes, f"Config.{name}()")
+
+    @classmethod
+    def local(cls, **settings: Any) -> Config:
+        """One user on one machine: memory goes to whoever asks first.
+
+        >>> Config.local().memory_manager
+        'on_demand'
+        """
+        return cls.preset("local").with_settings(**settings)
+
+    @classmethod
+    def production(cls, **settings: Any) -> Config:
+        """Unattended jobs on a cluster of several hosts: compressed shuffles, patience, no progress bars.
+
+        >>> Config.production(max_task_failures=8).shuffle_codec
+        'lz4'
+        """
+        return cls.preset("production").with_settings(**settings)
+
+    @classmethod
+    def low_memory(cls, **settings: Any) -> Config:
+        """Little memory for much data: smaller budgets and buffers, compressed files.
+
+        >>> Config.low_memory().memory_fraction
+        0.4
+        """
+        return cls.preset("low_memory").with_settings(**settings)
+
+    @classmethod
+    def streaming(cls, **settings: Any) -> Config:
+        """Many small jobs that must be quick: nothing waits for a better place.
+
+        >>> Config.streaming().locality_wait_s
+        0.0
+        """
+        return cls.preset("streaming").with_settings(**settings)
+
+    # -- looking
+
+    def explain(self) -> Explained:
+        """Every value and where it is from; what is not the default first."""
+        rows = []
+        for each in settings_of(self):
+            value = getattr(self, each.name)
+            changed = value != each.default
+            rows.append((not changed, each.name, repr(value), self.origins.get(each.name, "given") if changed else "default"))
+        rows.sort(key=lambda row: row[0])
+        return Explained("\n".join(f"{name:<25} {value:<12} {origin}" for _, name, value, origin in rows))
+
+    def __repr__(self) -> str:
+        changed = (
+            f"{each.name}={getattr(self, each.name)!r}" for each in settings_of(self) if getattr(self, each.name) != each.default
+        )
+        return f"Config({', '.join(changed)})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for each in settings_of(self):
+            value = getattr(self, each.name)
+            cells = (each.name, f"{value!r}", each.metadata["unit"], each.metadata["doc"])
+            style = ' style="font-weight: bold"' if value != each.default else ""
+            rows.append(f"<tr{style}>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in cells) + "</tr>")
+        return f"<details><summary>{escape(repr(self))}</summary><table>{''.join(rows)}</table></details>"
+
+
+class Explained(str):
+    """Text that shows itself instead of its repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class ConfigBuilder:
+    """Makes a ``Config``; each step returns the builder, and ``build`` checks what they say together.
+
+    >>> Config.builder().with_settings(heartbeat_s=20.0).build()
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.ConfigError: executor_timeout_s = 15.0: must be above heartbeat_s = 20.0
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._changes: list[Callable[[Config], Config]] = []
+        self._settings: dict[str, Any] = {}
+
+    def with_settings(self, **settings: Any) -> ConfigBuilder:
+        """Single settings. Unknown ones are refused at once."""
+        for name, value in settings.items():
+            _check_known(name, value)
+        self._settings.update(settings)
+        return self
+
+    def with_preset(self, name: str) -> ConfigBuilder:
+        """Begin with a preset; what the other steps say wins."""
+        self._config = Config.preset(name)
+        return self
+
+    def with_memory_manager(self, manager: Any) -> ConfigBuilder:
+        """Who may hold how much of an executor's memory: a name, or an object as ``abc.MemoryManager`` has it."""
+        return self.with_settings(memory_manager=manager)
+
+    def with_scheduling_policy(self, policy: Any) -> ConfigBuilder:
+        """The order in which jobs get slots: a name, or an object as ``abc.SchedulingPolicy`` has it."""
+        return self.with_settings(scheduling_policy=policy)
+
+    def with_toml(self, path: str | Path) -> ConfigBuilder:
+        """What a TOML file says, where no other step says it."""
+        self._changes.append(lambda config: config.with_toml(path))
+        return self
+
+    def with_environment(self, environment: Mapping[str, str]) -> ConfigBuilder:
+        """What ``FLOWKIT_*`` variables say, where no other step but a file says it."""
+        self._changes.append(lambda config: config.with_environment(environment))
+        return self
+
+    def build(self) -> Config:
+        """The ``Config``; raises ``errors.ConfigError`` for what contradicts."""
+        config = self._config
+        for change in self._changes:
+            config = change(config)
+        return config.updated(self._settings, "given")
+
+
+#: by preset and setting: the value, and why
+PRESETS: Mapping[str, Mapping[str, tuple[Any, str]]] = {
+    "local": {
+        "memory_manager": ("on_demand", "few tasks at a time: shares would leave memory unused"),
+        "locality_wait_s": (0.0, "everything is on this host"),
+    },
+    "production": {
+        "shuffle_codec": ("lz4", "between hosts bytes cost more than compressing them"),
+        "block_codec": ("lz4", "as above, for disks"),
+        "executor_timeout_s": (60.0, "a busy network must not look like a death"),
+        "no_executor_timeout_s": (600.0, "a cluster that scales takes minutes"),
+        "lease_s": (300.0, "a driver may be away for a while"),
+        "progress": ("off", "nobody looks"),
+    },
+    "low_memory": {
+        "memory_fraction": (0.4, "leaves more to what nobody accounts for"),
+        "memory_manager": ("on_demand", "a task that runs alone may have it all"),
+        "fetch_in_flight_bytes": (8 << 20, "of 48 MB"),
+        "shuffle_codec": ("lz4", "smaller files stay in the system's cache"),
+        "block_codec": ("lz4", "as above"),
+    },
+    "streaming": {
+        "locality_wait_s": (0.0, "a batch is over before waiting pays"),
+        "launch_ahead_s": (0.005, "late tasks are rebalanced sooner"),
+        "progress": ("off", "a batch a second is no news"),
+    },
+}
+
+
+def _check_known(name: str, value: Any) -> None:
+    known = [each.name for each in settings_of(Config)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)
+
+
+def _check_component(setting: Field[Any], value: Any) -> None:
+    method = setting.metadata["method"]
+    if isinstance(value, str):
+        if value:
+            return
+    elif callable(getattr(value, method, None)) and not isinstance(value, type):
+        return
+    raise ConfigError(
+        f"{setting.name} = {value!r}: must be a name, or an object with a method {method}(...)", setting=setting.name, value=value
+    )
 
 
 def _parse(name: str, text: str, kind: type) -> Any:

@@ -71,7 +71,7 @@ class Context(Submission, FileShipping, Sources):
     name
         For people; None: the script's name.
     config
-        Settings; None: defaults with ``FLOWKIT_*`` environment variables.
+        Settings; None: defaults with what Dask's configuration, a file and ``FLOWKIT_*`` variables say, as ``Config.from_surroundings``.
     **settings
         Single settings over ``config``'s.
 
@@ -107,7 +107,7 @@ class Context(Submission, FileShipping, Sources):
         **settings: Any,
     ) -> None:
         check_on_driver("Context()")
-        self._config = (config or Config.from_environment(os.environ)).with_settings(**settings)
+        self._config = (config or _surroundings(cluster)).with_settings(**settings)
         self.name = name or _script_name()
         self._start_submitting()
         self._closed = False
@@ -466,6 +466,15 @@ def unobserve_contexts(observer: Callable[[Context], None]) -> None:
     """Call it no more; harmless when it was not called."""
     if observer in _observers:
         _observers.remove(observer)
+
+
+def _surroundings(cluster: object) -> Config:
+    """The settings that hold where none are given."""
+    if hasattr(cluster, "put_content"):  # a link of somebody's own: Dask need not be there
+        return Config.from_surroundings(os.environ)
+    import dask.config
+
+    return Config.from_surroundings(os.environ, dask.config.get("flowkit", {}))
 
 
 def _script_name() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import dask
 
 from flowkit.cluster import dask_internals
+from flowkit.cluster.extensions import memory_manager
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
@@ -81,6 +82,7 @@ class EmbeddedCluster:
                 )
         _refuse_in_child()
         self.config = config or Config()
+        memory_manager(self.config.memory_manager)  # what nobody offers here nobody will offer in the workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker

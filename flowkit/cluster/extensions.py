@@ -10,70 +10,87 @@ something by an entry point of a group of ours::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flowkit.abc import SchedulingPolicy
+from flowkit.abc import MemoryManager, SchedulingPolicy
 from flowkit.errors import ConfigError
 from flowkit.scheduling.policies.fifo import Fifo
+from flowkit.storage.memory.on_demand import OnDemandMemory
+from flowkit.storage.memory.unified import UnifiedMemory
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 POLICIES = "flowkit.scheduling_policies"
-"""Entry points: a class, or a function, that makes a policy when called without arguments."""
+MANAGERS = "flowkit.memory_managers"
+"""Entry points: a class, or a function, that makes one when called without arguments."""
 
-_BUILT_IN_POLICIES: Mapping[str, Callable[[], SchedulingPolicy]] = {"fifo": Fifo}
+_BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
+    POLICIES: {"fifo": Fifo},
+    MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
+}
 
 
-def scheduling_policy(name: str) -> SchedulingPolicy:
-    """Make the policy of this name: one of flowkit's own, else one that an installed package offers.
+def scheduling_policy(chosen: str | SchedulingPolicy) -> SchedulingPolicy:
+    """The policy of this name: one of flowkit's own, else one that an installed package offers. An object is one itself.
 
     Raises
     ------
     errors.ConfigError
         Nobody offers it in this process, two packages do, or what they offer is none.
     """
-    built_in = _BUILT_IN_POLICIES.get(name)
+    found: SchedulingPolicy = _made("scheduling_policy", chosen, POLICIES, "order(candidates)", "where the scheduler runs")
+    return found
+
+
+def memory_manager(chosen: str | MemoryManager) -> MemoryManager:
+    """The memory manager of this name; see ``scheduling_policy``."""
+    found: MemoryManager = _made("memory_manager", chosen, MANAGERS, "pool(total_bytes)", "where executors run")
+    return found
+
+
+def _made(setting: str, chosen: Any, group: str, method: str, where: str) -> Any:
+    if not isinstance(chosen, str):
+        return chosen
+    built_in = _BUILT_IN[group].get(chosen)
     if built_in is not None:
         return built_in()  # most never pay for a look at what is installed
-    entry = _find(name)
+    entry = _find(setting, chosen, group, where)
     try:
-        policy: SchedulingPolicy = entry.load()()
+        made = entry.load()()
     except Exception as error:
         raise ConfigError(
-            f"scheduling_policy = {name!r}: {_offered(entry)} could not be made: {type(error).__name__}: {error}",
-            setting="scheduling_policy",
-            value=name,
+            f"{setting} = {chosen!r}: {_offered(entry)} could not be made: {type(error).__name__}: {error}",
+            setting=setting,
+            value=chosen,
         ) from error
-    if not callable(getattr(policy, "order", None)):
+    if not callable(getattr(made, method.partition("(")[0], None)):
         raise ConfigError(
-            f"scheduling_policy = {name!r}: {_offered(entry)} gave {policy!r}, which has no method order(candidates)",
-            setting="scheduling_policy",
-            value=name,
+            f"{setting} = {chosen!r}: {_offered(entry)} gave {made!r}, which has no method {method}",
+            setting=setting,
+            value=chosen,
         )
-    return policy
+    return made
 
 
-def _find(name: str) -> EntryPoint:
+def _find(setting: str, name: str, group: str, where: str) -> EntryPoint:
     from importlib.metadata import entry_points  # a tenth of a second with what it imports, and rarely needed
 
-    installed = sorted(entry_points(group=POLICIES), key=lambda entry: (entry.name, entry.value))
+    installed = sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
     found = [entry for entry in installed if entry.name == name]
     # One package may be found twice, by way of two places on the path.
     if len({entry.value for entry in found}) > 1:
         offers = "; ".join(map(_offered, found))
         raise ConfigError(
-            f"scheduling_policy = {name!r} is offered more than once: {offers}; uninstall all but one",
-            setting="scheduling_policy",
-            value=name,
+            f"{setting} = {name!r} is offered more than once: {offers}; uninstall all but one", setting=setting, value=name
         )
     if not found:
         others = [f"{entry.name} ({_offered(entry)})" for entry in installed]
-        known = ", ".join([*(f"{each} (built in)" for each in _BUILT_IN_POLICIES), *dict.fromkeys(others)])
+        known = ", ".join([*(f"{each} (built in)" for each in _BUILT_IN[group]), *dict.fromkeys(others)])
         raise ConfigError(
-            f"scheduling_policy = {name!r}: where the scheduler runs these are installed: {known}; install the package that "
-            f"offers it there, as an entry point of the group {POLICIES!r}",
-            setting="scheduling_policy",
+            f"{setting} = {name!r}: {where} these are installed: {known}; install the package that offers it there, as an entry point "
+            f"of the group {group!r}",
+            setting=setting,
             value=name,
             allowed=known,
         )

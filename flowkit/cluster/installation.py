@@ -26,7 +26,13 @@ def install(client: Any, config: Config) -> None:
     worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, config)
     nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin", config.local_directory)
     plugin = SchedulerPluginElsewhere(
-        PLUGIN_NAME, "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin", PROTOCOL, config, worker_plugin, nanny_plugin
+        PLUGIN_NAME,
+        "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin",
+        PROTOCOL,
+        # What runs in executors is not unpickled in the scheduler.
+        config.with_settings(memory_manager="unified"),
+        worker_plugin,
+        nanny_plugin,
     )
     address = client.scheduler.address
     try:

@@ -28,7 +28,7 @@ from queue import SimpleQueue
 
 import psutil
 
-from flowkit.abc import BlockTransport
+from flowkit.abc import BlockTransport, MemoryManager
 from flowkit.config import Config
 from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
@@ -118,6 +118,8 @@ class Executor:
     note_slot
         Hears what each slot is about to run, and None when that is over but not reported yet: for a record that outlives the
         process. Called from slot threads, twice a task, so it must cost next to nothing.
+    memory_manager
+        Makes the account of its memory; None: the default.
     clock
         Seconds since the epoch.
     """
@@ -137,6 +139,7 @@ class Executor:
         replace_process: Callable[[str, tuple[AttemptId, ...]], None],
         content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
+        memory_manager: MemoryManager | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = executor
@@ -146,7 +149,8 @@ class Executor:
         self._note_slot = note_slot
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
-        self._memory = ExecutorMemory(usable_bytes(limit, _resident_at_start(), config.memory_fraction))
+        usable = usable_bytes(limit, _resident_at_start(), config.memory_fraction)
+        self._memory = ExecutorMemory(usable if memory_manager is None else memory_manager.pool(usable))
         self._memory_watch = MemoryWatch(
             limit, self._memory, running=lambda: list(self._running.values()), halt=self._halt, fail=self._fail_for_memory
         )

@@ -197,11 +197,11 @@ def conf(shell: Any, options: argparse.Namespace) -> Any:
     live = Context.live()
     config = context_of(shell).config if live else Config()
     if options.setting is None:
-        rows = [(name, repr(getattr(config, name))) for name in config.__dataclass_fields__]
+        rows = [(name, repr(getattr(config, name))) for name in config.names()]
         return Table("settings", ("setting", "value"), rows)
     name, found, value = options.setting.partition("=")
     if not found:
-        if name not in config.__dataclass_fields__:
+        if name not in config.names():
             config.with_settings(**{name: None})
         return getattr(config, name)
     _setting(options.setting)

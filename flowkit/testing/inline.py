@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any, Final
 
 from flowkit.cluster.contents import ContentUsers
-from flowkit.cluster.extensions import scheduling_policy
+from flowkit.cluster.extensions import memory_manager, scheduling_policy
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
@@ -101,6 +101,7 @@ class InlineLink:
             request_commit=self._request_commit,
             blocks_evicted=lambda app, blocks: self._stimuli.append(sti.BlocksEvicted(_EXECUTOR, app, tuple(blocks))),
             replace_process=lambda reason, _others: None,
+            memory_manager=memory_manager(self._config.memory_manager),
             clock=self._clock,
         )
         self._say(sti.ApplicationOpened(self._app, "inline", "inline", self._config.lease_s))

@@ -6,15 +6,14 @@ import pickle
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from flowkit.config import ENVIRONMENT_PREFIX, Config
+from flowkit.config import ENVIRONMENT_PREFIX, Config, settings_of
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = fields(Config)
+SETTINGS = settings_of(Config)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)

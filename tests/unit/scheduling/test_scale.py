@@ -11,7 +11,9 @@ from flowkit.testing.simulation import SimulatedCluster
 
 @pytest.mark.slow
 def test_ten_thousand_executors_run_thirty_thousand_tasks() -> None:
-    cluster = SimulatedCluster(Config(heartbeat_s=1_000.0, executor_timeout_s=5_000.0), task_s=1.0, report_batch_s=0.01)
+    cluster = SimulatedCluster(
+        Config(heartbeat_s=1_000.0, executor_timeout_s=5_000.0, lease_s=5_000.0), task_s=1.0, report_batch_s=0.01
+    )
     for number in range(10_000):
         cluster.add_executor(f"host-{number % 1_000}", slots=2)
     app = cluster.open_application("app")

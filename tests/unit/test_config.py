@@ -1,0 +1,97 @@
+"""Configuration: every value from where it is said last, nothing unknown, nothing that contradicts, and it knows where each is from."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit import Config, OnDemandMemory, QuotaMemory
+from flowkit.config import PRESETS
+from flowkit.errors import ConfigError
+
+
+def test_what_is_said_later_wins(tmp_path):
+    file = tmp_path / "flowkit.toml"
+    file.write_text("[flowkit]\nmax_task_failures = 3\nmax-stage-attempts = 3\nheartbeat_s = 2\n")
+    environment = {"FLOWKIT_CONFIG": str(file), "FLOWKIT_MAX_STAGE_ATTEMPTS": "5"}
+    dask = {"max-task-failures": 2, "max-stage-attempts": 2, "progress": "off"}
+    config = Config.from_surroundings(environment, dask)
+    assert (config.progress, config.max_task_failures, config.max_stage_attempts, config.heartbeat_s) == ("off", 3, 5, 2.0)
+    given = config.with_settings(max_stage_attempts=7)
+    assert given.max_stage_attempts == 7
+    origins = {line.split()[0]: line.split(maxsplit=2)[2] for line in given.explain().splitlines()}
+    assert origins["progress"] == "Dask's configuration"
+    assert origins["max_task_failures"] == str(file)
+    assert origins["max_stage_attempts"] == "given"
+    assert origins["lease_s"] == "default"
+    assert config.origins["max_stage_attempts"] == "FLOWKIT_MAX_STAGE_ATTEMPTS"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_differs_from_the_defaults_by_its_table_and_can_be_overridden(preset):
+    config = Config.preset(preset)
+    differing = {name: getattr(config, name) for name in Config.names() if getattr(config, name) != getattr(Config(), name)}
+    assert differing == {name: value for name, (value, _) in PRESETS[preset].items()}
+    assert getattr(Config, preset)(max_task_failures=9).max_task_failures == 9
+    assert f"Config.{preset}()" in config.explain()
+
+
+def test_a_builder_checks_what_its_steps_say_together(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text('progress = "html"\nheartbeat_s = 10.0\n')
+    manager = QuotaMemory({"blue": 0.5})
+    built = (
+        Config.builder()
+        .with_settings(heartbeat_s=3.0)
+        .with_memory_manager(manager)
+        .with_toml(file)
+        .with_environment({"FLOWKIT_PROGRESS": "off"})
+        .with_preset("production")
+        .build()
+    )
+    assert built.memory_manager is manager
+    assert (built.heartbeat_s, built.progress, built.shuffle_codec) == (3.0, "off", "lz4")
+    with pytest.raises(ConfigError, match="executor_timeout_s = 15.0: must be above heartbeat_s = 30.0"):
+        Config.builder().with_settings(heartbeat_s=30.0).build()
+    # What alone would contradict is fine with the rest.
+    assert Config.builder().with_settings(heartbeat_s=30.0).with_settings(executor_timeout_s=90.0).build().heartbeat_s == 30.0
+
+
+@pytest.mark.parametrize(
+    "make, complaint",
+    [
+        (lambda: Config.builder().with_settings(max_task_failure=1), "did you mean 'max_task_failures'"),
+        (lambda: Config().with_mapping({"max-task-failure": 1}, "x"), "did you mean 'max_task_failures'"),
+        (lambda: Config(memory_manager=7), r"memory_manager = 7: must be a name, or an object with a method pool"),
+        (lambda: Config(memory_manager=OnDemandMemory), "must be a name, or an object"),
+        (lambda: Config(memory_manager=""), "must be a name"),
+        (lambda: Config(scheduling_policy=object()), r"with a method order"),
+        (lambda: Config.preset("fast"), "no preset 'fast'; known: local"),
+        (lambda: Config(lease_s=0.5), "lease_s = 0.5: must be above heartbeat_s"),
+        (lambda: Config.from_toml("/no/such/file.toml"), "no/such/file.toml: .*No such file"),
+        (lambda: Config(block_codec="rot13"), "must be one of none, lz4, zstd"),
+        (lambda: Config(max_off_heap_bytes=-1), "must be above 0"),
+    ],
+)
+def test_what_is_wrong_is_an_error_that_helps(make, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("text", ["flowkit = 3", "[flowkit", "[flowkit]\nmax_task_failures = 'two'", "[flowkit]\nprogress = 1"])
+def test_a_file_that_is_wrong_is_an_error(tmp_path, text):
+    file = tmp_path / "wrong.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        Config.from_toml(file)
+
+
+@given(st.integers(1, 9), st.sampled_from(["off", "auto"]))
+def test_it_travels_and_compares_by_its_values(failures, progress):
+    config = Config(max_task_failures=failures, progress=progress)
+    copy = pickle.loads(pickle.dumps(config))
+    assert copy == config == Config().with_settings(max_task_failures=failures, progress=progress)
+    assert hash(repr(copy)) == hash(repr(config))
