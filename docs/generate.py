@@ -121,8 +121,8 @@ SECTIONS = {
 def configuration() -> str:
     """Every setting."""
     page = CONFIGURATION + "".join(
-        f"| `{each.name}` | {'name or object' if each.metadata['method'] else type(each.default).__name__}"
-        f" | {_default(each.default, each.metadata['unit'])} | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
+        f"| `{each.name}` | {_type(each)}"
+        f" | {'' if each.metadata['mapping'] else _default(each.default, each.metadata['unit'])} | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
         for each in settings_of(Config)
     )
     page += "\n## Presets\n\nEach is a `Config` to begin with: `fk.Config.production(max_task_failures=8)`.\n"
@@ -130,6 +130,12 @@ def configuration() -> str:
         page += f"\n### `Config.{name}()`\n\n{_summary(getattr(Config, name))}\n\n| setting | value | why |\n|---|---|---|\n"
         page += "".join(f"| `{setting}` | `{value!r}` | {why} |\n" for setting, (value, why) in changes.items())
     return page
+
+
+def _type(setting: Any) -> str:
+    if setting.metadata["mapping"]:
+        return "objects by name"
+    return "name or object" if setting.metadata["method"] else type(setting.default).__name__
 
 
 def _default(value: object, unit: str) -> str:

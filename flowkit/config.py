@@ -36,10 +36,21 @@ def _one_of(*allowed: str) -> Callable[[str], str | None]:
 
 
 def _setting(
-    default: Any, doc: str, check: Callable[[Any], str | None] | None = None, *, unit: str = "", method: str = ""
+    default: Any,
+    doc: str,
+    check: Callable[[Any], str | None] | None = None,
+    *,
+    unit: str = "",
+    method: str = "",
+    mapping: bool = False,
 ) -> Any:
-    """A field. With ``method`` its value is a name, or an object that has the method."""
-    return field(default=default, metadata={"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method})
+    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is objects by name."""
+    metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping}
+    return field(default_factory=dict, metadata=metadata) if mapping else field(default=default, metadata=metadata)
+
+
+def _default_of(setting: Field[Any]) -> Any:
+    return {} if setting.metadata["mapping"] else setting.default
 
 
 def settings_of(config: type[Config] | Config) -> tuple[Field[Any], ...]:
@@ -132,6 +143,12 @@ class Config:
     local_directory: str = _setting(
         "", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one."
     )
+    object_stores: Any = _setting(  # noqa: RUF009 - as the others: a field
+        {},
+        "By scheme of an address, the store it names: a `pyarrow.fs.FileSystem`, an `fsspec` file system, or a function without arguments that "
+        "makes one where it is needed. Built in: `file`, `s3`, `gs`, `abfs`, `http`, `memory`.",
+        mapping=True,
+    )
     default_parallelism: int = _setting(0, "Partitions where none are given; 0: the cluster's slots.", _not_negative)
 
     # -- looking on
@@ -153,6 +170,9 @@ class Config:
             value = getattr(self, each.name)
             if each.metadata["method"]:
                 _check_component(each, value)
+                continue
+            if each.metadata["mapping"]:
+                _check_by_name(each, value)
                 continue
             expected = type(each.default)
             if expected is float and type(value) is int:
@@ -234,7 +254,7 @@ class Config:
         found = self
         for each in settings_of(self):
             name = ENVIRONMENT_PREFIX + each.name.upper()
-            if name in environment:
+            if name in environment and not each.metadata["mapping"]:
                 found = found.updated({each.name: _parse(name, environment[name], type(each.default))}, name)
         return found
 
@@ -322,14 +342,18 @@ class Config:
         rows = []
         for each in settings_of(self):
             value = getattr(self, each.name)
-            changed = value != each.default
-            rows.append((not changed, each.name, repr(value), self.origins.get(each.name, "given") if changed else "default"))
+            changed = value != _default_of(each)
+            rows.append(
+                (not changed, each.name, _shown(each, value), self.origins.get(each.name, "given") if changed else "default")
+            )
         rows.sort(key=lambda row: row[0])
         return Explained("\n".join(f"{name:<25} {value:<12} {origin}" for _, name, value, origin in rows))
 
     def __repr__(self) -> str:
         changed = (
-            f"{each.name}={getattr(self, each.name)!r}" for each in settings_of(self) if getattr(self, each.name) != each.default
+            f"{each.name}={_shown(each, getattr(self, each.name))}"
+            for each in settings_of(self)
+            if getattr(self, each.name) != _default_of(each)
         )
         return f"Config({', '.join(changed)})"
 
@@ -337,8 +361,8 @@ class Config:
         rows = []
         for each in settings_of(self):
             value = getattr(self, each.name)
-            cells = (each.name, f"{value!r}", each.metadata["unit"], each.metadata["doc"])
-            style = ' style="font-weight: bold"' if value != each.default else ""
+            cells = (each.name, _shown(each, value), each.metadata["unit"], each.metadata["doc"])
+            style = ' style="font-weight: bold"' if value != _default_of(each) else ""
             rows.append(f"<tr{style}>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in cells) + "</tr>")
         return f"<details><summary>{escape(repr(self))}</summary><table>{''.join(rows)}</table></details>"
 
@@ -385,6 +409,11 @@ class ConfigBuilder:
     def with_scheduling_policy(self, policy: Any) -> ConfigBuilder:
         """The order in which jobs get slots: a name, or an object as ``abc.SchedulingPolicy`` has it."""
         return self.with_settings(scheduling_policy=policy)
+
+    def with_object_store(self, scheme: str, store: Any) -> ConfigBuilder:
+        """The store that addresses of a scheme name; see ``Config.object_stores``."""
+        known = self._settings.get("object_stores", {})
+        return self.with_settings(object_stores={**known, scheme: store})
 
     def with_toml(self, path: str | Path) -> ConfigBuilder:
         """What a TOML file says, where no other step says it."""
@@ -439,6 +468,24 @@ def _check_known(name: str, value: Any) -> None:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)
+
+
+def _shown(setting: Field[Any], value: Any) -> str:
+    # What a store connects with is nobody's business.
+    return f"{{{', '.join(sorted(value))}}}" if setting.metadata["mapping"] else repr(value)
+
+
+def _check_by_name(setting: Field[Any], value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name.isidentifier() for name in value):
+        raise ConfigError(f"{setting.name}: must be a mapping of schemes, as {{'s3': store}}", setting=setting.name, value=None)
+    for scheme, store in value.items():
+        if scheme != scheme.lower() or scheme == "file" or store is None or isinstance(store, str):
+            raise ConfigError(
+                f"{setting.name}: {scheme!r} names a {type(store).__name__}: must be lower case, not file, and name a file system or a "
+                "function that makes one",
+                setting=setting.name,
+                value=None,
+            )
 
 
 def _check_component(setting: Field[Any], value: Any) -> None:

@@ -23,6 +23,8 @@ def install(client: Any, config: Config) -> None:
     errors.VersionMismatch
         Another version of it is.
     """
+    # Stores travel in programs that use them, and are nobody else's business.
+    config = config.with_settings(object_stores={})
     worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, config)
     nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin", config.local_directory)
     plugin = SchedulerPluginElsewhere(

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
+from flowkit.storage.objects.stores import Stores
 
 _READ_BYTES = 1 << 20
 
@@ -47,13 +48,16 @@ def is_not_blank(line: str) -> bool:
     return bool(line) and not line.isspace()
 
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
-def _opened(path: str) -> IO[bytes]:
-    opener = _OPENERS.get(Path(path).suffix)
-    opened: IO[bytes] = open(path, "rb") if opener is None else opener(path, "rb")  # noqa: SIM115, PTH123 - closed by the caller
-    return opened
+def _opened(path: str, stores: Stores | None, *, decompressed: bool = False) -> IO[bytes]:
+    """A file of this machine or of a store; its size is counted as read."""
+    file: IO[bytes] = open(path, "rb") if stores is None else stores.open(path)  # noqa: SIM115, PTH123 - closed by the caller
+    _count(0, file.seek(0, io.SEEK_END))
+    file.seek(0)
+    decompress = _DECOMPRESSORS.get(Path(path).suffix) if decompressed else None
+    return file if decompress is None else decompress(file, "rb")
 
 
 def as_stream(table: Any) -> bytes:
@@ -89,11 +93,14 @@ class ReadCsv:
     delimiter: str
     encoding: str
     types: dict[str, Callable[[str], Any]]
+    stores: Stores | None = None
 
     def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
         for path in paths:
-            _count(0, Path(path).stat().st_size)
-            with _opened(path) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file:
+            with (
+                _opened(path, self.stores, decompressed=True) as raw,
+                io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file,
+            ):
                 yield from self._rows(path, csv.reader(file, delimiter=self.delimiter, strict=True))
 
     def _rows(self, path: str, reader: Any) -> Iterator[Any]:
@@ -151,12 +158,13 @@ class ReadArrow:
     """Rows of Arrow IPC files or streams."""
 
     batches: bool
+    stores: Stores | None = None
 
     def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
         import pyarrow as pa
 
         for path in paths:
-            with pa.OSFile(path, "rb") as source:
+            with self._source(pa, path) as source:
                 is_file = source.size() >= 6 and source.read(6) == b"ARROW1"
                 source.seek(0)
                 if is_file:
@@ -171,19 +179,29 @@ class ReadArrow:
                     else:
                         yield from batch.to_pylist()
 
+    def _source(self, pa: Any, path: str) -> Any:
+        if self.stores is None:
+            return pa.OSFile(path, "rb")
+        store, inner = self.stores.at(path)
+        return store.open_input_file(inner)
 
-def read_pickles(paths: Iterable[str]) -> Iterator[Any]:
+
+@dataclass(frozen=True, slots=True)
+class ReadPickles:
     """Rows of files that ``save_as_pickle`` wrote."""
-    for path in paths:
-        with Path(path).open("rb") as file:
-            _count(0, Path(path).stat().st_size)
-            while True:
-                try:
-                    batch = pickle.load(file)
-                except EOFError:
-                    break
-                _count(len(batch), 0)
-                yield from batch
+
+    stores: Stores | None = None
+
+    def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
+        for path in paths:
+            with _opened(path, self.stores) as file:
+                while True:
+                    try:
+                        batch = pickle.load(file)
+                    except EOFError:
+                        break
+                    _count(len(batch), 0)
+                    yield from batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +209,17 @@ class ReadRecords:
     """``bytes`` of one length each."""
 
     record_bytes: int
+    stores: Stores | None = None
 
     def __call__(self, paths: Iterable[str]) -> Iterator[bytes]:
         length = self.record_bytes
         at_once = max(1, _READ_BYTES // length) * length
         for path in paths:
-            with Path(path).open("rb") as file:
+            with _opened(path, self.stores) as file:
                 while data := file.read(at_once):
                     if len(data) % length:
                         raise ValueError(f"{path} is no multiple of {length} bytes long")
-                    _count(len(data) // length, len(data))
+                    _count(len(data) // length, 0)
                     yield from (data[start : start + length] for start in range(0, len(data), length))
 
 

@@ -9,6 +9,8 @@ import csv
 import gzip
 import json
 import pickle
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -19,6 +21,7 @@ from urllib.parse import quote
 from flowkit.errors import InternalError
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
+from flowkit.storage.objects.stores import Stores
 
 #: rows made into one batch, one pickle, one row group's piece
 _ROWS_AT_ONCE = 8_192
@@ -38,10 +41,55 @@ class FileFormat(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteFiles:
-    """Writes each partition into ``directory / name-00000.extension``."""
+class LocalTarget:
+    """A directory of a file system that driver and executors share."""
 
     directory: str
+
+    def draft(self, name: str) -> Path:
+        """Where an attempt writes, of which others see nothing."""
+        beside = Path(self.directory) / "_temporary" / name
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        return beside
+
+    def publish(self, draft: Path, name: str) -> None:
+        """Give a file its name."""
+        target = Path(self.directory) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.replace(target)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTarget:
+    """A directory of an object store: attempts write to a disk of theirs, and what may be seen is sent as a whole."""
+
+    directory: str
+    stores: Stores
+
+    def draft(self, name: str) -> Path:
+        """Where an attempt writes."""
+        return Path(tempfile.mkdtemp(prefix="flowkit-upload-")) / name
+
+    def publish(self, draft: Path, name: str) -> None:
+        """Send a file."""
+        self.stores.upload(draft, f"{self.directory}/{name}")
+
+
+Target = LocalTarget | StoreTarget
+
+
+def _discard(draft: Path) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.unlink(missing_ok=True)
+    if draft.parent.name.startswith("flowkit-upload-"):
+        shutil.rmtree(draft.parent, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFiles:
+    """Writes each partition into ``name-00000.extension`` of a target."""
+
+    target: Target
     name: str
     format: FileFormat
 
@@ -50,16 +98,15 @@ class WriteFiles:
         context = TaskContext.get()
         if context is None:
             raise InternalError("files are written by tasks")
-        target = Path(self.directory) / f"{self.name}-{partition:05d}{self.format.extension}"
-        beside = Path(self.directory) / "_temporary" / f"{target.name}-{context.task_attempt_id}"
-        beside.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{self.name}-{partition:05d}{self.format.extension}"
+        draft = self.target.draft(f"{name}-{context.task_attempt_id}")
         try:
-            count = self.format.write(rows, beside)
+            count = self.format.write(rows, draft)
             context.acquire_commit()
-            size = beside.stat().st_size
-            beside.replace(target)
+            size = draft.stat().st_size
+            self.target.publish(draft, name)
         finally:
-            beside.unlink(missing_ok=True)
+            _discard(draft)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
         return size
@@ -269,21 +316,19 @@ def _table_of(batch: list[Any], schema: Any) -> Any:
 class WriteParquetDirectories:
     """Writes each partition into directories ``column=value``, as Hive does: one file in each for a partition that has rows for it."""
 
-    directory: str
+    target: Target
     name: str
     columns: tuple[str, ...]
     format: ParquetFormat
 
     def __call__(self, partition: int, rows: Iterator[Any]) -> int:
         """Bytes written."""
-        import shutil
-
         import pyarrow.parquet as pq
 
         context = TaskContext.get()
         if context is None:
             raise InternalError("files are written by tasks")
-        beside = Path(self.directory) / "_temporary" / f"{self.name}-{partition:05d}-{context.task_attempt_id}"
+        beside = self.target.draft(f"{self.name}-{partition:05d}-{context.task_attempt_id}")
         file_name = f"{self.name}-{partition:05d}{self.format.extension}"
         writers: dict[tuple[Any, ...], Any] = {}
         count = 0
@@ -307,11 +352,9 @@ class WriteParquetDirectories:
             size = 0
             for file in sorted(beside.rglob(file_name)) if beside.exists() else ():
                 size += file.stat().st_size
-                target = Path(self.directory) / file.relative_to(beside)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+                self.target.publish(file, str(file.relative_to(beside)))
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _discard(beside)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
         return size

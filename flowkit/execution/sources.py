@@ -12,7 +12,7 @@ from typing import Any
 
 from flowkit.errors import InternalError
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.text_lines import read_lines
+from flowkit.execution.text_lines import open_local, read_lines
 from flowkit.lineage.kernels import Collection, IntegerRange, TextLines, WholeFiles
 
 
@@ -61,9 +61,11 @@ def read_text(source: TextLines, partition: int, environment: TaskEnvironment) -
     """The lines of the splits of one partition, one split after the other."""
     metrics = environment.metrics
 
+    opener = open_local if source.stores is None else source.stores.open
+
     def blocks() -> Iterator[list[str]]:
         for split in source.splits[partition]:
-            for lines, byte_count in read_lines(split, source.encoding, source.errors):
+            for lines, byte_count in read_lines(split, source.encoding, source.errors, opener):
                 environment.check_killed()
                 metrics.input_bytes += byte_count
                 metrics.input_rows += len(lines)
@@ -77,7 +79,7 @@ def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnviro
     metrics = environment.metrics
     for path in source.paths[partition]:
         environment.check_killed()
-        with open(path, "rb") as file:  # noqa: PTH123 - the path is a str for the user too
+        with open_local(path) if source.stores is None else source.stores.open(path) as file:
             data = file.read()
         metrics.input_bytes += len(data)
         metrics.input_rows += 1

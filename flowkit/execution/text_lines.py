@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterator
+from typing import IO, Any, BinaryIO, cast
 
 from flowkit.errors import InvalidArgument
 from flowkit.lineage.kernels import FileSplit
@@ -19,7 +19,14 @@ _FIRST_BLOCK_BYTES = 64 * 1024
 _BLOCK_BYTES = 128 * 1024
 
 
-def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[list[str], int]]:
+def open_local(path: str) -> IO[bytes]:
+    """A file of this machine, unbuffered: hot for many small files."""
+    return open(path, "rb", buffering=0)  # noqa: PTH123 - closed by the caller
+
+
+def read_lines(
+    split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]] = open_local
+) -> Iterator[tuple[list[str], int]]:
     r"""Lists of lines without their ends, each with the bytes read of the file since the one before.
 
     Raises
@@ -28,7 +35,7 @@ def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[l
         The file is split, but a newline of its encoding is not the one byte ``\n``.
     """
     try:
-        yield from _read(split, encoding, errors)
+        yield from _read(split, encoding, errors, opener)
     except Exception as error:
         # What decompressors raise names no file.
         if split.path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
@@ -36,9 +43,9 @@ def read_lines(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[l
         raise
 
 
-def _read(split: FileSplit, encoding: str, errors: str) -> Iterator[tuple[list[str], int]]:
-    with open(split.path, "rb", buffering=0) as file:  # noqa: PTH123 - hot for many small files
-        whole = split.start == 0 and (split.length is None or split.length >= io.FileIO.seek(file, 0, io.SEEK_END))
+def _read(split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]]) -> Iterator[tuple[list[str], int]]:
+    with opener(split.path) as file:
+        whole = split.start == 0 and (split.length is None or split.length >= file.seek(0, io.SEEK_END))
         file.seek(0)
         if not newline_is_one_byte(encoding) and not whole:
             raise InvalidArgument(
@@ -69,7 +76,7 @@ def newline_is_one_byte(encoding: str) -> bool:
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"} or "\n".encode(encoding) == b"\n"
 
 
-def _decompressed(file: io.FileIO, codec: str) -> BinaryIO:
+def _decompressed(file: IO[bytes], codec: str) -> BinaryIO:
     # Modules are imported where they are used: most executors never see a compressed file.
     match codec:
         case "gz" | "gzip":
@@ -101,7 +108,7 @@ def _pieces_of(file: Any) -> Iterator[bytes]:
         size = min(2 * size, _BLOCK_BYTES)
 
 
-def _pieces_of_split(file: io.FileIO, split: FileSplit) -> Iterator[bytes]:
+def _pieces_of_split(file: IO[bytes], split: FileSplit) -> Iterator[bytes]:
     """The bytes from the first line that begins in the split to the end of the last one that does."""
     position = split.start
     end = None if split.length is None else split.start + split.length

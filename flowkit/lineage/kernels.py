@@ -53,6 +53,8 @@ class TextLines:
     splits: tuple[tuple[FileSplit, ...], ...]
     encoding: str = "utf-8"
     errors: str = "strict"
+    #: ``storage.objects.stores.Stores`` of those that are addresses; None: all are paths
+    stores: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class WholeFiles:
     """``(path, bytes)`` of each file of ``paths[p]``."""
 
     paths: tuple[tuple[str, ...], ...]
+    #: as of ``TextLines``
+    stores: Any = None
 
 
 # -- narrow ------------------------------------------------------------------------------------------------------------

@@ -15,17 +15,18 @@ from flowkit.execution.file_readers import (
     ReadArrow,
     ReadCsv,
     ReadFragments,
+    ReadPickles,
     ReadRecords,
     as_stream,
     batches_of_stream,
     is_not_blank,
     parse_json_line,
-    read_pickles,
     rows_of_batch,
 )
 from flowkit.lineage.kernels import MapPartitions
 from flowkit.rdd.checks import check_callable, check_codec, check_int
-from flowkit.storage.objects.local import list_files, pack_files
+from flowkit.storage.objects.local import LocalFile, pack_files
+from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 if TYPE_CHECKING:
     from flowkit.rdd.rdd import RDD
@@ -45,6 +46,9 @@ class FileSources:
         def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
         @property
         def default_parallelism(self) -> int: ...  # noqa: D102
+        def _listed(self, path: str | Path) -> tuple[list[LocalFile], Stores | None]: ...
+        @property
+        def _stores(self) -> Stores: ...
 
     def whole_text_files(
         self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
@@ -166,8 +170,8 @@ class FileSources:
                 value=types,
                 allowed=", ".join(names),
             )
-        reader = ReadCsv(names, header, delimiter, encoding, dict(types or {}))
-        return self._paths(path, min_partitions).map_partitions(reader)
+        paths, stores = self._paths(path, min_partitions)
+        return paths.map_partitions(ReadCsv(names, header, delimiter, encoding, dict(types or {}), stores))
 
     def read_parquet(
         self,
@@ -215,10 +219,20 @@ class FileSources:
         import pyarrow.dataset as ds
         import pyarrow.parquet as pq
 
-        place = Path(path).expanduser()
-        if not place.exists():
-            raise FileNotFoundError(f"nothing is at {place}")
-        dataset = ds.dataset(str(place), format="parquet", partitioning="hive" if place.is_dir() else None)
+        if address_of(path) is not None:
+            store, inner = self._stores.at(str(path))
+            if not self._stores.exists(str(path)):
+                raise FileNotFoundError(f"nothing is at {path}")
+            # Of a list, since not every store calls files as it calls their directory.
+            files = [file for file in self._stores.walk(str(path)) if not _hidden(file)]
+            names = [f"{inner}/{file}" for file in files] or [inner]
+            hive = ds.HivePartitioning.discover()
+            dataset = ds.dataset(names, filesystem=store, format="parquet", partitioning=hive)
+        else:
+            place = Path(local_path(path)).expanduser()
+            if not place.exists():
+                raise FileNotFoundError(f"nothing is at {place}")
+            dataset = ds.dataset(str(place), format="parquet", partitioning="hive" if place.is_dir() else None)
         names = dataset.schema.names
         unknown = [name for name in columns or () if name not in names]
         if unknown:
@@ -232,7 +246,9 @@ class FileSources:
             filters = pq.filters_to_expression(filters)
         try:
             fragments = [
-                part for each in dataset.get_fragments(filter=filters) for part in each.split_by_row_group(filter=filters)
+                part
+                for each in dataset.get_fragments(filter=filters)
+                for part in each.split_by_row_group(filter=filters, schema=dataset.schema)
             ]
         except pa.ArrowInvalid as error:
             raise InvalidArgument(f"filters: {error}", name="filters", value=filters, allowed=", ".join(names)) from None
@@ -264,7 +280,8 @@ class FileSources:
         ...     fc.read_arrow(place).collect()
         [{'n': 1}, {'n': 2}]
         """
-        return self._paths(path, min_partitions).map_partitions(ReadArrow(batches))
+        paths, stores = self._paths(path, min_partitions)
+        return paths.map_partitions(ReadArrow(batches, stores))
 
     def pickle_file(self, path: str | Path, min_partitions: int | None = None) -> RDD[Any]:
         """What ``save_as_pickle`` wrote.
@@ -286,7 +303,8 @@ class FileSources:
         ...     fc.pickle_file(f"{place}/out").collect()
         [0, 1, 2]
         """
-        return self._paths(path, min_partitions).map_partitions(read_pickles)
+        paths, stores = self._paths(path, min_partitions)
+        return paths.map_partitions(ReadPickles(stores))
 
     def binary_records(self, path: str | Path, record_bytes: int, min_partitions: int | None = None) -> RDD[bytes]:
         """``bytes`` of one length, one after another in files.
@@ -315,8 +333,9 @@ class FileSources:
         ...     fc.binary_records(place, 2).collect()
         [b'ab', b'cd', b'ef']
         """
-        reader = ReadRecords(check_int("record_bytes", record_bytes, least=1))
-        return self._paths(path, min_partitions).map_partitions(reader)
+        check_int("record_bytes", record_bytes, least=1)
+        paths, stores = self._paths(path, min_partitions)
+        return paths.map_partitions(ReadRecords(record_bytes, stores))
 
     def from_arrow(self, table: Any, num_partitions: int | None = None, *, batches: bool = False) -> RDD[Any]:
         """Rows of a ``pyarrow.Table`` or ``RecordBatch``, as mappings or record batches.
@@ -388,8 +407,12 @@ class FileSources:
         found = self.parallelize(parts, max(1, len(parts)))
         return found._narrow(MapPartitions(compute_bag_partitions), "from_dask_bag")  # type: ignore[no-any-return]
 
-    def _paths(self, path: str | Path, min_partitions: int | None) -> RDD[str]:
-        files = list_files(path)
+    def _paths(self, path: str | Path, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
+        files, stores = self._listed(path)
         wanted = self.default_parallelism if min_partitions is None else check_int("min_partitions", min_partitions, least=1)
         packed = pack_files(files, wanted) if files else ()
-        return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple)
+        return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple), stores
+
+
+def _hidden(file: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in file.split("/"))

@@ -14,14 +14,18 @@ from flowkit.execution.sinks import (
     CsvFormat,
     FileFormat,
     JsonLinesFormat,
+    LocalTarget,
     ParquetFormat,
     PickleFormat,
+    StoreTarget,
+    Target,
     TextFormat,
     WriteFiles,
     WriteParquetDirectories,
 )
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_codec
+from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 T = TypeVar("T")
 
@@ -34,7 +38,9 @@ class Sinks(Base[T]):
     Every ``save_as_...`` takes ``mode``: ``error`` refuses a place that exists, ``ignore`` does nothing then, ``append`` adds files with
     names of their own, ``overwrite`` replaces what was there when all is written and not before. Files are written into a hidden
     directory beside the place and take it by one rename (``append``: a rename a file), with an empty ``_SUCCESS`` that says that all is
-    there. Of several attempts at a partition one counts. A job that fails, is cancelled or loses its workers leaves nothing.
+    there. Of several attempts at a partition one counts. A job that fails, is cancelled or loses its workers leaves nothing. Object stores
+    (``s3://bucket/place``) have no renames of directories: there files take their places one by one when all are written, ``_SUCCESS``
+    last, and readers see none before that.
     """
 
     __slots__ = ()
@@ -47,7 +53,7 @@ class Sinks(Base[T]):
         Parameters
         ----------
         path
-            A directory, on a file system that driver and executors share.
+            A directory, on a file system that driver and executors share, or an address of an object store.
         encoding
             Of the files.
         compression
@@ -237,11 +243,14 @@ class Sinks(Base[T]):
         path: str | Path,
         mode: str,
         operation: str,
-        writer: Callable[[str, str], Callable[[int, Iterator[Any]], Any]],
+        writer: Callable[[Target, str], Callable[[int, Iterator[Any]], Any]],
     ) -> None:
         if mode not in _MODES:
             raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
-        target = _directory("path", path)
+        if address_of(path) is not None:
+            self._save_to_store(str(path).rstrip("/"), mode, operation, writer)
+            return
+        target = Path(local_path(path)).absolute()
         if target.exists() or target.is_symlink():
             if mode == "ignore":
                 return
@@ -255,7 +264,7 @@ class Sinks(Base[T]):
         name = f"part-{token}" if mode == "append" else "part"
         work.mkdir(parents=True)
         try:
-            self._run(writer(str(work), name), operation)
+            self._run(writer(LocalTarget(str(work)), name), operation)
             shutil.rmtree(work / "_temporary", ignore_errors=True)
             for file in work.glob("*.parquet"):
                 if not file.stat().st_size:
@@ -264,6 +273,37 @@ class Sinks(Base[T]):
             _take_place(work, target, mode)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _save_to_store(
+        self,
+        path: str,
+        mode: str,
+        operation: str,
+        writer: Callable[[Target, str], Callable[[int, Iterator[Any]], Any]],
+    ) -> None:
+        stores = Stores(self._runner.config.object_stores).only([path])
+        if stores.exists(path):
+            if mode == "ignore":
+                return
+            if mode == "error":
+                raise OutputExists(
+                    f'{path} exists already; remove it, choose another place, or say mode="overwrite" or "append"', path=path
+                )
+        token = secrets.token_hex(4)
+        # Names that begin with _ are hidden from whoever reads the directory.
+        work = f"{path}/_temporary-{token}"
+        before = [] if mode == "append" else stores.walk(path)
+        try:
+            self._run(writer(StoreTarget(work, stores), f"part-{token}" if mode == "append" else "part"), operation)
+            files = stores.walk(work)
+            for file in files:
+                if not file.endswith(".parquet") or stores.size(f"{work}/{file}"):
+                    stores.move(f"{work}/{file}", f"{path}/{file}")
+            for file in sorted(set(before) - set(files)):
+                stores.delete(f"{path}/{file}")
+            stores.write(f"{path}/_SUCCESS", b"")
+        finally:
+            stores.delete(work)
 
 
 def _take_place(work: Path, target: Path, mode: str) -> None:
@@ -289,19 +329,6 @@ def _take_place(work: Path, target: Path, mode: str) -> None:
     if target.exists():  # since the job began; a rename would replace it if it is empty
         raise OutputExists(f"{target} was made by somebody else meanwhile; nothing was written", path=str(target))
     work.rename(target)
-
-
-def _directory(name: str, path: Any) -> Path:
-    if isinstance(path, str) and "://" in path:
-        if not path.startswith("file://"):
-            raise InvalidArgument(
-                f"{name} = {path!r}: only local and shared file systems are supported so far",
-                name=name,
-                value=path,
-                allowed="a path",
-            )
-        path = path.removeprefix("file://")
-    return Path(path).absolute()
 
 
 def _checked_compression(compression: str | None) -> str | None:

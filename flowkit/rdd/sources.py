@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowkit.abc import ClusterLink, JobRunner
+from flowkit.config import Config
 from flowkit.errors import InvalidArgument
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
@@ -20,7 +21,8 @@ from flowkit.rdd.checks import check_codec, check_int
 from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
-from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, list_files, pack_files, plan_splits
+from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, LocalFile, pack_files, plan_splits
+from flowkit.storage.objects.stores import Stores, listed
 
 T = TypeVar("T")
 
@@ -32,6 +34,8 @@ class Sources(FileSources):
 
     if TYPE_CHECKING:
         # What the Context has.
+        @property
+        def config(self) -> Config: ...  # noqa: D102
         def new_rdd_id(self) -> int: ...  # noqa: D102
         def _check_open(self) -> None: ...
         def _release_garbage(self) -> None: ...
@@ -118,7 +122,8 @@ class Sources(FileSources):
         ----------
         path
             A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or, in a text, several with
-            commas between. Executors read them, so they must see them under the same name.
+            commas between. Executors read them, so they must see them under the same name. Addresses of object stores too
+            (``s3://bucket/logs/*.gz``); see ``Config.object_stores``.
         min_partitions
             1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
             equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
@@ -145,7 +150,7 @@ class Sources(FileSources):
         """
         check_codec("encoding", encoding, codecs.lookup)
         check_codec("errors", errors, codecs.lookup_error)
-        files = list_files(_checked_path("path", path))
+        files, stores = self._listed(path)
         wanted = self._partitions(min_partitions, "min_partitions")
         splits = plan_splits(
             files,
@@ -153,7 +158,7 @@ class Sources(FileSources):
             smallest_bytes=SMALLEST_SPLIT_BYTES if min_partitions is None else 1,
             whole=not newline_is_one_byte(encoding),
         )
-        return self._source(TextLines(splits, encoding, errors), len(splits), "text_file", source_identity=tuple(files))
+        return self._source(TextLines(splits, encoding, errors, stores), len(splits), "text_file", source_identity=tuple(files))
 
     def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
         """``(path, content)`` of whole files.
@@ -175,9 +180,9 @@ class Sources(FileSources):
         ...     fc.binary_files(place).values().collect()
         [b'abc']
         """
-        files = list_files(_checked_path("path", path))
+        files, stores = self._listed(path)
         paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
-        return self._source(WholeFiles(paths), len(paths), "binary_files", source_identity=tuple(files))
+        return self._source(WholeFiles(paths, stores), len(paths), "binary_files", source_identity=tuple(files))
 
     def empty(self) -> RDD[Any]:
         """An RDD without partitions.
@@ -217,6 +222,14 @@ class Sources(FileSources):
             return first
         return union_all(first, [first._other("rdds", other) for other in others])
 
+    def _listed(self, path: str | Path) -> tuple[list[LocalFile], Stores | None]:
+        """Files that a path, an address, or several of them with commas between name; and the stores that executors need for them."""
+        return listed(_checked_path("path", path), self._stores)
+
+    @property
+    def _stores(self) -> Stores:
+        return Stores(self.config.object_stores)
+
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
         return self.default_parallelism if given is None else check_int(name, given, least=1)
 
@@ -246,11 +259,4 @@ class Sources(FileSources):
 def _checked_path(name: str, value: str | Path) -> str | Path:
     if not isinstance(value, str | os.PathLike):
         raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
-    if isinstance(value, str) and "://" in value:
-        raise InvalidArgument(
-            f"{name} = {value!r}: an address names no file of this machine; only its own files can be read",
-            name=name,
-            value=value,
-            allowed="a path without a scheme",
-        )
     return value

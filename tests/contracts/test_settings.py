@@ -24,6 +24,8 @@ def test_every_setting_has_a_sentence_and_a_version(setting):
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
 def test_every_setting_can_come_from_the_environment(setting):
+    if setting.metadata["mapping"]:
+        pytest.skip("objects by name are no texts")
     name = ENVIRONMENT_PREFIX + setting.name.upper()
     config = Config.from_environment({name: str(setting.default)})
     assert getattr(config, setting.name) == setting.default

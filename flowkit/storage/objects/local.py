@@ -20,7 +20,7 @@ SMALLEST_SPLIT_BYTES = 128 << 10
 LARGEST_SPLIT_BYTES = 64 << 20
 
 #: A comma that is neither in ``{a,b}`` nor in ``[,;]``.
-_BETWEEN_PATHS = re.compile(r",(?![^{]*\})(?![^\[]*\])")
+BETWEEN_PATHS = re.compile(r",(?![^{]*\})(?![^\[]*\])")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _CODECS = {".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".zst": "zst"}
 
@@ -57,7 +57,7 @@ def list_files(path: str | os.PathLike[str]) -> list[LocalFile]:
         Something is not there, or a glob matches nothing.
     """
     if isinstance(path, str):
-        parts = [path] if path and Path(path).exists() else [part for part in _BETWEEN_PATHS.split(path) if part]
+        parts = [path] if path and Path(path).exists() else [part for part in BETWEEN_PATHS.split(path) if part]
     else:
         parts = [os.fspath(path)]
     if not parts:

@@ -28,7 +28,7 @@ def fc(monkeypatch):
         (lambda fc: fc.range(2.5), "stop"),
         (lambda fc: fc.range("5"), "stop"),
         (lambda fc: fc.text_file(5), "path"),
-        (lambda fc: fc.text_file("s3://bucket/key"), "path"),
+        (lambda fc: fc.text_file("ftp://host/key"), "path"),
         (lambda fc: fc.text_file(__file__, encoding="klingon"), "encoding"),
         (lambda fc: fc.text_file(__file__, encoding=8), "encoding"),
         (lambda fc: fc.text_file(__file__, errors="forgive"), "errors"),

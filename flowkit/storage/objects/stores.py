@@ -1,0 +1,338 @@
+"""Files by address: which store a scheme names, and how its files are listed, read and written. A store is a ``pyarrow.fs.FileSystem``.
+
+Runs on drivers and executors. ``Stores`` is what travels: the stores that a program uses, by scheme, inside the pickled program. Local
+paths go by no store at all: the system's own calls are faster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+from flowkit.errors import InvalidArgument, MissingPackage
+from flowkit.storage.objects.local import BETWEEN_PATHS, LocalFile, list_files
+
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_GLOB: Final = re.compile(r"[*?\[]")
+#: schemes whose file systems want the whole address
+_WHOLE: Final = frozenset({"http", "https"})
+#: types of stores that have objects and no directories
+_OBJECTS: Final = re.compile(r"s3|gcs|gs|abfs|oss|http")
+#: retries of one request, with growing pauses: a store that restarts is away for some seconds
+_S3_ATTEMPTS: Final = 6
+_COPY_BYTES, _BUFFER_BYTES = 4 << 20, 1 << 20
+
+
+class Address(NamedTuple):
+    """``s3://bucket/key`` taken apart."""
+
+    scheme: str
+    rest: str
+
+
+def address_of(path: object) -> Address | None:
+    """The parts of an address; None for a path of this machine.
+
+    >>> address_of("s3://bucket/a/b"), address_of("/tmp/a"), address_of("file:///tmp/a")
+    (Address(scheme='s3', rest='bucket/a/b'), None, None)
+    """
+    found = _ADDRESS.fullmatch(path) if isinstance(path, str) else None
+    if found is None or found[1].lower() == "file":
+        return None
+    return Address(found[1].lower(), found[2])
+
+
+def local_path(path: Any) -> Any:
+    """A path of this machine without ``file://``.
+
+    >>> local_path("file:///tmp/a")
+    '/tmp/a'
+    """
+    return path.removeprefix("file://") if isinstance(path, str) else path
+
+
+class Stores:
+    """File systems by scheme. Immutable; pickles with what they need to connect, and shows none of it.
+
+    Parameters
+    ----------
+    given
+        The user's: a ``pyarrow.fs.FileSystem``, an ``fsspec`` one, or a function without arguments that makes one where it is needed.
+    """
+
+    def __init__(self, given: Mapping[str, Any] | None = None) -> None:
+        self._given = dict(given or {})
+        self._made: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stores, (self._given,)
+
+    def __repr__(self) -> str:
+        return f"<Stores {', '.join(sorted(self._given)) or 'built in'}>"
+
+    def only(self, paths: Iterable[str]) -> Stores:
+        """Those that some paths need: what a program does not use does not travel with it."""
+        schemes = {found.scheme for found in map(address_of, paths) if found is not None}
+        return Stores({scheme: store for scheme, store in self._given.items() if scheme in schemes})
+
+    def file_system(self, scheme: str) -> Any:
+        """The store of a scheme.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            Nobody knows the scheme; the message lists those that are known.
+        errors.MissingPackage
+            What it needs is not installed.
+        """
+        known = self._made.get(scheme)
+        if known is None:
+            given = self._given.get(scheme)
+            known = self._made[scheme] = wrapped(given, scheme) if given is not None else self._built_in(scheme)
+        return known
+
+    def _built_in(self, scheme: str) -> Any:
+        maker = _BUILT_IN.get(scheme)
+        if maker is None:
+            known = ", ".join(sorted({"file", *_BUILT_IN, *self._given}))
+            raise InvalidArgument(
+                f"path = {scheme}://...: no such store is known ({known}); Config.builder().with_object_store({scheme!r}, store) adds one: a "
+                "pyarrow.fs.FileSystem, an fsspec file system, or a function that makes one",
+                name="path",
+                value=scheme,
+                allowed=known,
+            )
+        return maker(scheme)
+
+    def at(self, path: str) -> tuple[Any, str]:
+        """The store of an address, and what the store calls it."""
+        found = address_of(path)
+        assert found is not None
+        return self.file_system(found.scheme), path if found.scheme in _WHOLE else found.rest.rstrip("/")
+
+    # -- reading
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file for reading, at any place of it."""
+        if address_of(path) is None:
+            return open(path, "rb", buffering=0)  # noqa: PTH123 - hot for many small files, and closed by the caller
+        store, inner = self.at(path)
+        # Every read of a store is a message: a few large ones.
+        return io.BufferedReader(store.open_input_file(inner), _BUFFER_BYTES)
+
+    def list_files(self, path: str) -> list[LocalFile]:
+        """Files that an address names: one, those of a directory, or those that match a glob; in the order of their names.
+
+        Raises
+        ------
+        FileNotFoundError
+            Nothing is there.
+        """
+        from pyarrow.fs import FileSelector, FileType
+
+        found = address_of(path)
+        assert found is not None
+        store, inner = self.at(path)
+        prefix = "" if found.scheme in _WHOLE else f"{found.scheme}://"
+        if not _GLOB.search(inner):
+            (info,) = store.get_file_info([inner])
+            if info.type == FileType.File:
+                return [_file(prefix, info)]
+            infos = store.get_file_info(FileSelector(inner, allow_not_found=True)) if info.type == FileType.Directory else []
+            listed = [each for each in infos if each.type == FileType.File and not _is_hidden(each.path)]
+        else:
+            base = inner[: _GLOB.search(inner).start()].rpartition("/")[0]  # type: ignore[union-attr]
+            infos = store.get_file_info(FileSelector(base, recursive=True, allow_not_found=True))
+            matches = _matcher(inner)
+            listed = [each for each in infos if each.type == FileType.File and matches(each.path) and not _is_hidden(each.path)]
+        if not listed and (_GLOB.search(inner) or not self.exists(path)):
+            raise FileNotFoundError(f"nothing is at {path}")
+        return [_file(prefix, each) for each in sorted(listed, key=lambda each: each.path)]
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or a directory with something in it is there."""
+        from pyarrow.fs import FileSelector, FileType
+
+        store, inner = self.at(path)
+        (info,) = store.get_file_info([inner])
+        if info.type == FileType.File:
+            return True
+        return info.type == FileType.Directory and bool(store.get_file_info(FileSelector(inner, allow_not_found=True)))
+
+    # -- writing
+
+    def upload(self, source: Path, path: str) -> None:
+        """Put a local file there: it is there as a whole, or not at all."""
+        store, inner = self.at(path)
+        self._make_directory(store, inner.rpartition("/")[0])
+        with source.open("rb") as file, store.open_output_stream(inner, compression=None) as sink:
+            while piece := file.read(_COPY_BYTES):
+                sink.write(piece)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put some bytes there."""
+        store, inner = self.at(path)
+        self._make_directory(store, inner.rpartition("/")[0])
+        with store.open_output_stream(inner, compression=None) as sink:
+            sink.write(data)
+
+    def move(self, path: str, to: str) -> None:
+        """Rename a file, or copy and delete where the store has no renames."""
+        store, inner = self.at(path)
+        _, target = self.at(to)
+        self._make_directory(store, target.rpartition("/")[0])
+        if _OBJECTS.search(store.type_name):
+            store.copy_file(inner, target)
+            self.delete(path)
+        else:
+            store.move(inner, target)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        store, inner = self.at(path)
+        (info,) = store.get_file_info([inner])
+        return int(info.size or 0)
+
+    def walk(self, path: str) -> list[str]:
+        """Every file below a directory, hidden ones too, by what comes after the directory's name."""
+        from pyarrow.fs import FileSelector, FileType
+
+        store, inner = self.at(path)
+        infos = store.get_file_info(FileSelector(inner, recursive=True, allow_not_found=True))
+        return sorted(
+            each.path.lstrip("/").removeprefix(inner.lstrip("/")).lstrip("/") for each in infos if each.type == FileType.File
+        )
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a directory with all that is in it. Idempotent."""
+        from pyarrow.fs import FileType
+
+        store, inner = self.at(path)
+        (info,) = store.get_file_info([inner])
+        try:
+            if info.type == FileType.Directory:
+                store.delete_dir(inner)
+            elif info.type == FileType.File:
+                store.delete_file(inner)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            # Arrow puts a marker where the directory was, which some servers refuse when all is gone as it should be.
+            (left,) = store.get_file_info([inner])
+            if left.type == FileType.File or self.walk(path):
+                raise
+
+    @staticmethod
+    def _make_directory(store: Any, inner: str) -> None:
+        # Where directories are only names, making one puts an object there, in the way of what is to come.
+        if not _OBJECTS.search(store.type_name):
+            with contextlib.suppress(OSError):
+                store.create_dir(inner, recursive=True)
+
+
+def listed(path: str | os.PathLike[str], stores: Stores) -> tuple[list[LocalFile], Stores | None]:
+    """Files that a path, an address, or several of these with commas between name; and the stores that are needed for them, if any.
+
+    Raises ``FileNotFoundError`` and ``errors.InvalidArgument`` as ``list_files`` of both kinds.
+    """
+    if not isinstance(path, str) or "://" not in path:
+        return list_files(path), None
+    files: list[LocalFile] = []
+    parts = [part for part in BETWEEN_PATHS.split(path) if part]
+    for part in parts:
+        files += list_files(local_path(part)) if address_of(part) is None else stores.list_files(part)
+    needed = stores.only(parts)
+    return files, None if all(address_of(part) is None for part in parts) else needed
+
+
+def wrapped(store: Any, scheme: str) -> Any:
+    """A user's store as a ``pyarrow.fs.FileSystem``.
+
+    Raises ``errors.InvalidArgument`` for what is none.
+    """
+    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+
+    if isinstance(store, FileSystem):
+        return store
+    if hasattr(store, "ls") and hasattr(store, "open"):
+        return PyFileSystem(FSSpecHandler(store))
+    if callable(store):
+        made = store()
+        if made is not None and not callable(made):
+            return wrapped(made, scheme)
+    raise InvalidArgument(
+        f"the store of {scheme}:// is a {type(store).__name__}: must be a pyarrow.fs.FileSystem, an fsspec file system, or a function "
+        "that makes one",
+        name="object_stores",
+        value=scheme,
+        allowed="a file system",
+    )
+
+
+def _s3(_scheme: str) -> Any:
+    from pyarrow.fs import AwsDefaultS3RetryStrategy, S3FileSystem
+
+    # Keys, region and endpoint come from AWS's own variables and files, on executors from theirs.
+    return S3FileSystem(retry_strategy=AwsDefaultS3RetryStrategy(max_attempts=_S3_ATTEMPTS))
+
+
+def _gcs(_scheme: str) -> Any:
+    from pyarrow.fs import GcsFileSystem
+
+    return GcsFileSystem()
+
+
+def _fsspec(scheme: str) -> Any:
+    try:
+        import fsspec
+
+        made = fsspec.filesystem(scheme)
+    except ImportError as error:
+        raise MissingPackage(f"{scheme}:// needs a package that is not installed: {error}", package=str(error)) from error
+    return wrapped(made, scheme)
+
+
+_BUILT_IN: Final[Mapping[str, Callable[[str], Any]]] = {
+    "s3": _s3,
+    "s3a": _s3,
+    "gs": _gcs,
+    "gcs": _gcs,
+    "abfs": _fsspec,
+    "abfss": _fsspec,
+    "az": _fsspec,
+    "http": _fsspec,
+    "https": _fsspec,
+    "memory": _fsspec,
+}
+
+
+def _file(prefix: str, info: Any) -> LocalFile:
+    return LocalFile(prefix + info.path.lstrip("/") if prefix else info.path, info.size or 0, info.mtime_ns or 0)
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """As globs of the shell: ``*`` stays within a name, ``**`` does not."""
+    pattern = pattern.lstrip("/")
+    parts = (re.escape("/").join(_part(part) for part in pattern.split("/"))).replace(f"{_ANY_DEPTH}/", "(?:.*/)?")
+    compiled = re.compile(parts.replace(_ANY_DEPTH, ".*"))
+    return lambda path: compiled.fullmatch(path.lstrip("/")) is not None
+
+
+_ANY_DEPTH: Final = "\0"
+
+
+def _part(part: str) -> str:
+    if part == "**":
+        return _ANY_DEPTH
+    translated = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+    return translated.replace(".*", "[^/]*")

@@ -1,0 +1,39 @@
+"""Any store will do: fsspec's in this process's memory, with threads for executors."""
+
+from __future__ import annotations
+
+import fsspec
+import pytest
+
+import flowkit as fk
+from flowkit.errors import ConfigError, InvalidArgument
+from flowkit.testing.inline import inline_context
+
+
+def test_a_store_of_ones_own_under_a_scheme_of_ones_own():
+    store = fsspec.filesystem("memory")
+    config = fk.Config.builder().with_object_store("mem2", lambda: store).build()
+    with inline_context(config=config) as fc:
+        fc.range(100, num_partitions=4).save_as_text("mem2://place/out")
+        assert sorted(map(int, fc.text_file("mem2://place/out").collect())) == list(range(100))
+        assert fc.text_file("mem2://place/out/part-0000*", 1).count() == 100
+        assert dict(fc.binary_files("mem2://place/out").collect())["mem2://place/out/part-00000"].startswith(b"0\n")
+        assert fc.text_file("memory://place/out").count() == 100, "the very same, by its built-in name"
+        fc.range(3).map(lambda n: {"n": n}).save_as_parquet("mem2://place/parquet")
+        assert fc.read_parquet("mem2://place/parquet", filters=[("n", ">", 1)]).collect() == [{"n": 2}]
+    store.rm("/place", recursive=True)
+
+
+@pytest.mark.parametrize("stores", [7, {"S3": 1}, {"s 3": 1}, {"s3": None}, {"s3": "s3://key:secret@host"}, {"file": dict}])
+def test_what_is_no_store_is_refused_when_the_configuration_is_built(stores):
+    with pytest.raises(ConfigError, match="object_stores") as raised:
+        fk.Config(object_stores=stores)
+    assert "secret" not in str(raised.value)
+
+
+def test_what_turns_out_to_be_none_is_named():
+    with (
+        inline_context(config=fk.Config(object_stores={"odd": object()})) as fc,
+        pytest.raises(InvalidArgument, match="is a object"),
+    ):
+        fc.text_file("odd://place")
