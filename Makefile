@@ -103,7 +103,7 @@ typing: $(VENV)/.installed-test
 
 .PHONY: test-faults
 test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (under 8 minutes)
-	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
+	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks tests/stores) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
 	$(call timed,faults,$(PYTEST) tests/chaos tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
 
 # As root on Debian the browser is installed too; elsewhere tests say that they were skipped for want of one.
