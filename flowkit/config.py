@@ -151,6 +151,10 @@ class Config:
     )
     default_parallelism: int = _setting(0, "Partitions where none are given; 0: the cluster's slots.", _not_negative)
 
+    checkpoint_directory: str = _setting(
+        "", "Where `rdd.checkpoint()` writes when it is not told: a directory that driver and executors share, or an address."
+    )
+
     # -- looking on
     progress: str = _setting(
         "auto",

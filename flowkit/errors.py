@@ -18,6 +18,8 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
     |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
+    |   +-- CheckpointDamaged          a file of a checkpoint that cannot be read
+    |   +-- CheckpointLost             a partition of a local checkpoint that went with its executor
     |   +-- NotReplayable              a failed partition whose inputs cannot be had
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- MissingPackage                 an optional package that this call needs
@@ -143,6 +145,14 @@ class ResultNotPicklable(UserError, TypeError):
 
 class OutputExists(UserError, FileExistsError):
     """The output directory is already there; carries ``path``."""
+
+
+class CheckpointDamaged(UserError):
+    """A file of a checkpoint is damaged or gone, and there is no lineage to compute it from; carries ``path``."""
+
+
+class CheckpointLost(UserError):
+    """A partition of a local checkpoint went with its executor; carries ``partition``."""
 
 
 class NotReplayable(UserError):

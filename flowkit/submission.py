@@ -118,6 +118,7 @@ class Submission(JobScopes, JobRunner):
         check_wanted(scope, name)
         self._release_garbage()
         tolerances = [(each, each.counts()) for each in self._prepare(node)]
+        pending = [each for each in ancestors(node) if each.pending is not None]
         properties = {**surrounding_properties(), **scope.properties}
         spec = self._planner.plan(
             node,
@@ -142,6 +143,10 @@ class Submission(JobScopes, JobRunner):
         finally:
             if (program := spec.result_stage.program).inline is None:
                 self._planner.unneeded.append(program.id)
+        for each in pending:
+            run, each.pending = each.pending, None
+            if run is not None:
+                run(self, each)
         if enough_after_s is None:
             for tolerance, before in tolerances:
                 tolerance.check(before)

@@ -24,6 +24,7 @@ from flowkit.execution.narrow import apply_to_iterators, at, where
 from flowkit.lineage.kernels import (
     Aggregate,
     Aggregator,
+    CachedOnly,
     Collection,
     Filter,
     FlatMap,
@@ -37,6 +38,7 @@ from flowkit.lineage.kernels import (
     ShuffleWrite,
     StageProgram,
     Step,
+    StoredPartitions,
     TextLines,
     WholeFiles,
     ZipPartitions,
@@ -51,7 +53,7 @@ MOST_CAUSES = 16
 
 #: Files of ours at work where a source could not be read,
 _READING = ("execution/sources.py", "execution/text_lines.py")
-_SOURCES = (Collection, IntegerRange, TextLines, WholeFiles)
+_SOURCES = (CachedOnly, Collection, IntegerRange, StoredPartitions, TextLines, WholeFiles)
 #: where a row is no pair,
 _PASSING = "execution/narrow.py"
 #: where rows could not be pickled,

@@ -6,6 +6,7 @@ Small picklable callables over an iterator of what is to be read: lines, paths, 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
@@ -51,13 +52,18 @@ def is_not_blank(line: str) -> bool:
 _DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
-def _opened(path: str, stores: Stores | None, *, decompressed: bool = False) -> IO[bytes]:
+@contextlib.contextmanager
+def _opened(path: str, stores: Stores | None, *, decompressed: bool = False) -> Iterator[IO[bytes]]:
     """A file of this machine or of a store; its size is counted as read."""
-    file: IO[bytes] = open(path, "rb") if stores is None else stores.open(path)  # noqa: SIM115, PTH123 - closed by the caller
-    _count(0, file.seek(0, io.SEEK_END))
-    file.seek(0)
-    decompress = _DECOMPRESSORS.get(Path(path).suffix) if decompressed else None
-    return file if decompress is None else decompress(file, "rb")
+    with open(path, "rb") if stores is None else stores.open(path) as file:  # noqa: PTH123 - a str for the user too
+        _count(0, file.seek(0, io.SEEK_END))
+        file.seek(0)
+        decompress = _DECOMPRESSORS.get(Path(path).suffix) if decompressed else None
+        if decompress is None:
+            yield file
+        else:
+            with decompress(file, "rb") as raw:
+                yield raw
 
 
 def as_stream(table: Any) -> bytes:

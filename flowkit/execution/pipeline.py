@@ -23,10 +23,18 @@ from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_part
 from flowkit.execution.pairing import each_with_each, zipped
 from flowkit.execution.records import as_chunks, in_batches, in_chunks
 from flowkit.execution.sort import sort_pairs
-from flowkit.execution.sources import read_collection, read_range, read_text, read_whole_files
+from flowkit.execution.sources import (
+    read_cached_only,
+    read_collection,
+    read_range,
+    read_stored,
+    read_text,
+    read_whole_files,
+)
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
+    CachedOnly,
     Cartesian,
     CoGroup,
     Collection,
@@ -43,6 +51,7 @@ from flowkit.lineage.kernels import (
     ShuffleWrite,
     StageProgram,
     Step,
+    StoredPartitions,
     TextLines,
     Union,
     WholeFiles,
@@ -238,6 +247,10 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
             return Stream(read_text(source, partition, environment))
         case WholeFiles() as source:
             return Stream(read_whole_files(source, partition, environment))
+        case StoredPartitions() as source:
+            return Stream(read_stored(source, partition, environment))
+        case CachedOnly() as source:
+            return Stream(read_cached_only(source, partition))
         case MapPartitions() as kernel:
             return apply_map_partitions(inputs[0], step, kernel, partition)
         case Union():

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from flowkit.errors import InternalError
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
+from flowkit.storage.blocks.block_files import write_batches
 from flowkit.storage.objects.stores import Stores
 
 #: rows made into one batch, one pickle, one row group's piece
@@ -233,6 +234,21 @@ class PickleFormat:
                 pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
                 count += len(batch)
         return count
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFormat:
+    """Batches with checksums, as cached partitions have on disk: what checkpoints are made of."""
+
+    @property
+    def extension(self) -> str:
+        """``.block``."""
+        return ".block"
+
+    def write(self, rows: Iterator[Any], path: Path) -> int:
+        """See ``FileFormat``."""
+        with path.open("wb") as file:
+            return write_batches(file, iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), []))
 
 
 @dataclass(frozen=True, slots=True)

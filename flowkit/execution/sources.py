@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from flowkit.errors import InternalError
+from flowkit.errors import CheckpointDamaged, CheckpointLost, InternalError
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.text_lines import open_local, read_lines
-from flowkit.lineage.kernels import Collection, IntegerRange, TextLines, WholeFiles
+from flowkit.lineage.kernels import CachedOnly, Collection, IntegerRange, StoredPartitions, TextLines, WholeFiles
+from flowkit.storage.blocks.block_files import check_batches, read_batches
 
 
 def read_collection(source: Collection, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
@@ -84,3 +85,37 @@ def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnviro
         metrics.input_bytes += len(data)
         metrics.input_rows += 1
         yield path, data
+
+
+def read_stored(source: StoredPartitions, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
+    """The rows of a checkpoint's partition, once all of its file was found sound."""
+    path = source.paths[partition]
+    opener = (lambda name: open(name, "rb")) if source.stores is None else source.stores.open  # noqa: PTH123, SIM115
+    try:
+        with opener(path) as file:
+            rows = check_batches(file)
+            size_bytes = file.tell()
+        file = opener(path)
+    except (ValueError, FileNotFoundError) as error:
+        raise CheckpointDamaged(
+            f"{path} is damaged or gone ({error}); what it was made of is no longer known: make the checkpoint anew", path=path
+        ) from error
+    metrics = environment.metrics
+    metrics.input_bytes += size_bytes
+    metrics.input_rows += rows
+
+    def batches() -> Iterator[list[Any]]:
+        for batch in read_batches(file):
+            environment.check_killed()
+            yield batch
+
+    return chain.from_iterable(batches())
+
+
+def read_cached_only(source: CachedOnly, partition: int) -> Iterator[Any]:
+    """What was asked for is not in the cache any more."""
+    raise CheckpointLost(
+        f"partition {partition} of the local checkpoint {source.what} is gone with its executor and cannot be computed again; checkpoint() "
+        "writes files that outlive executors",
+        partition=partition,
+    )

@@ -66,6 +66,21 @@ class WholeFiles:
     stores: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPartitions:
+    """Partition ``p`` as a job wrote it into the file ``paths[p]``: a checkpoint."""
+
+    paths: tuple[str, ...]
+    stores: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class CachedOnly:
+    """Partitions that are cached and cannot be computed: a local checkpoint."""
+
+    what: str
+
+
 # -- narrow ------------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +234,8 @@ Kernel = (
     | IntegerRange
     | TextLines
     | WholeFiles
+    | StoredPartitions
+    | CachedOnly
     | Map
     | FlatMap
     | Filter

@@ -120,6 +120,7 @@ class Node:
         "num_partitions",
         "operation",
         "partitioner",
+        "pending",
         "preparation",
         "source_identity",
         "tolerance",
@@ -155,6 +156,8 @@ class Node:
         self.determinism: Determinism = max((determinism, *(_parent(each).determinism for each in self.dependencies)))
         #: how its partitions are kept; None: not at all
         self.level: StorageLevel | None = None
+        #: what is to be done with all of its rows when an action has computed it, or something made of it; None: nothing
+        self.pending: Callable[[JobRunner, Node], None] | None = None
         #: whether what is cached of it goes when nobody refers to it any more
         self.dropped_with = False
         self.name: str | None = None
@@ -179,6 +182,12 @@ class Node:
     def label(self) -> str:
         """``reduce_by_key at words.py:12``."""
         return f"{self.operation} at {short_call_site(self.call_site)}" if self.call_site else self.operation
+
+    def truncate(self, kernel: Kernel) -> None:
+        """Forget what it was made of: its rows are somewhere."""
+        self.kernel = kernel
+        self.dependencies = ()
+        self.hosts = {}
 
     def __repr__(self) -> str:
         return f"<node {self.id}: {self.label}, {self.num_partitions} partitions>"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flowkit.errors import InvalidArgument
+from flowkit.execution.actions import drain_rows
 from flowkit.lineage.explain import explain, lineage_tree
-from flowkit.lineage.kernels import Union
+from flowkit.lineage.kernels import CachedOnly, StoredPartitions, Union
 from flowkit.lineage.nodes import Narrow
 from flowkit.lineage.picture import picture
 from flowkit.lineage.stages import cut
@@ -15,6 +19,8 @@ from flowkit.model.job_spec import Determinism
 from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base
+from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
+from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 if TYPE_CHECKING:
     from typing import Self
@@ -147,6 +153,105 @@ class Persistence(Base[T]):
         StorageLevel.NONE
         """
         return self._node.level or StorageLevel.NONE
+
+    def checkpoint(self, path: str | Path | None = None, *, eager: bool = False) -> Self:
+        """Write all rows to files and forget what they were made of: long lineages stay short, and the rows outlive this driver.
+
+        Parameters
+        ----------
+        path
+            A directory that is not there yet, on a file system that driver and executors share, or an address of an object store. None: one
+            of its own in the setting ``checkpoint_directory``.
+        eager
+            Write now; else after the first action that computes these rows, or rows made of them.
+
+        Returns
+        -------
+        RDD
+            This very RDD.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            Neither a path nor the setting says where, or it is checkpointed already.
+        errors.OutputExists
+            Something is there.
+
+        Notes
+        -----
+        Cost: one job of its own when it is written; ``cache()`` first, or the rows are computed twice. Files carry checksums; one that is
+        damaged later is an ``errors.CheckpointDamaged``. They stay until somebody removes them; ``fc.checkpoint_file`` reads them in
+        another session.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> squares = fc.range(4, num_partitions=2).map(lambda x: x * x).checkpoint(tempfile.mkdtemp() + "/squares")
+        >>> squares.sum(), squares.is_checkpointed
+        (14, True)
+        >>> fc.checkpoint_file(squares.checkpoint_path).collect()
+        [0, 1, 4, 9]
+        """
+        node = self._node
+        if isinstance(node.kernel, StoredPartitions) or node.pending is not None:
+            raise InvalidArgument(f"{node.label} is checkpointed already", name="path", value=path, allowed="one checkpoint")
+        if path is None:
+            base = self._runner.config.checkpoint_directory
+            if not base:
+                raise InvalidArgument(
+                    "path = None: say where, or set checkpoint_directory", name="path", value=None, allowed="a directory"
+                )
+            path = f"{base.rstrip('/')}/{secrets.token_hex(8)}-rdd-{node.id}"
+        place = os.fspath(path)
+        if address_of(place) is None:
+            place = str(Path(local_path(place)).absolute())
+        check_absent(place, Stores(self._runner.config.object_stores))
+        node.pending = WriteCheckpoint(place)
+        if eager:
+            self._run(drain_rows, "checkpoint")
+        return self
+
+    def local_checkpoint(self) -> Self:
+        """Forget what the rows were made of, and keep them on executors' memory and disks only: quick, and lost with them.
+
+        Returns
+        -------
+        RDD
+            This very RDD, persisted as ``MEMORY_AND_DISK`` unless it is persisted otherwise.
+
+        Notes
+        -----
+        Cost: the first action that computes these rows is followed by a job that keeps those of its partitions that are not kept yet. What
+        goes with an executor is an ``errors.CheckpointLost`` from then on.
+
+        Examples
+        --------
+        >>> steps = fc.range(4).map(lambda x: x + 1).local_checkpoint()
+        >>> steps.sum(), steps.explain().count("map at")
+        (10, 1)
+        """
+        node = self._node
+        if node.level is None:
+            self.persist(StorageLevel.MEMORY_AND_DISK)
+        if node.pending is None and not isinstance(node.kernel, CachedOnly):
+            node.pending = KeepOnExecutors()
+        return self
+
+    @property
+    def is_checkpointed(self) -> bool:
+        """Whether its rows lie in files, and what they were made of is forgotten."""
+        return isinstance(self._node.kernel, StoredPartitions)
+
+    @property
+    def is_locally_checkpointed(self) -> bool:
+        """Whether its rows are kept by executors, and what they were made of is forgotten."""
+        return isinstance(self._node.kernel, CachedOnly)
+
+    @property
+    def checkpoint_path(self) -> str | None:
+        """Where its files lie; None when it is not checkpointed."""
+        kernel = self._node.kernel
+        return kernel.paths[0].rpartition("/")[0] if isinstance(kernel, StoredPartitions) and kernel.paths else None
 
     def indeterminate(self) -> Self:
         """Say that computing this RDD again may give other rows, as a function that draws random numbers or reads a clock does.

@@ -14,15 +14,16 @@ from flowkit.errors import InvalidArgument
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site
-from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, TextLines, WholeFiles
+from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, StoredPartitions, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node
 from flowkit.model.job_spec import Content
+from flowkit.rdd.checkpoints import opened, paths_of
 from flowkit.rdd.checks import check_codec, check_int
 from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
 from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, LocalFile, pack_files, plan_splits
-from flowkit.storage.objects.stores import Stores, listed
+from flowkit.storage.objects.stores import Stores, address_of, listed, local_path
 
 T = TypeVar("T")
 
@@ -183,6 +184,34 @@ class Sources(FileSources):
         files, stores = self._listed(path)
         paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
         return self._source(WholeFiles(paths, stores), len(paths), "binary_files", source_identity=tuple(files))
+
+    def checkpoint_file(self, path: str | Path) -> RDD[Any]:
+        """What ``rdd.checkpoint`` wrote, in this session or another: its partitions as they were, and how pairs lie in them.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            There is no checkpoint, or one that was not finished.
+
+        Notes
+        -----
+        Cost: reads a small file now; no job. Reading a checkpoint may run what is pickled in it: read only what you trust.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> kept = fc.range(3).checkpoint(tempfile.mkdtemp() + "/kept", eager=True)
+        >>> fc.checkpoint_file(kept.checkpoint_path).collect()
+        [0, 1, 2]
+        """
+        place = os.fspath(_checked_path("path", path))
+        stores = None if address_of(place) is None else self._stores.only([place])
+        if stores is None:
+            place = str(Path(local_path(place)).absolute())
+        count, partitioner = opened(place, stores)
+        made = self._source(StoredPartitions(paths_of(place, count), stores), count, "checkpoint_file")
+        made._node.partitioner = partitioner
+        return made
 
     def empty(self) -> RDD[Any]:
         """An RDD without partitions.

@@ -200,3 +200,18 @@ def test_stores_travel_without_those_that_are_not_needed(server):
     needed = stores.only(["s3://bucket/a", "/local"])
     assert repr(needed) == "<Stores s3>"
     assert pickle.loads(pickle.dumps(needed)).exists("s3://bucket/none") is False
+
+
+@pytest.mark.written
+def test_a_checkpoint_lies_there_and_is_read_in_another_session(server, start):
+    fc = start()
+    pairs = fc.range(300, num_partitions=3).map(lambda x: (x % 7, x)).partition_by(4).checkpoint("s3://bucket/kept", eager=True)
+    expected = sorted(pairs.collect())
+    fc.close()
+    again = start(workers=1)
+    kept = again.checkpoint_file("s3://bucket/kept")
+    assert sorted(kept.collect()) == expected
+    assert kept.num_partitions == 4
+    assert again.range(2).map(lambda x: (x, x)).join(kept).explain().count("writes the shuffle") == 1
+    with pytest.raises(OutputExists):
+        kept.map(str).checkpoint("s3://bucket/kept")

@@ -21,7 +21,7 @@ from contextlib import suppress
 from io import FileIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from flowkit.model.ids import PartitionIndex, RddId
 from flowkit.model.storage_level import StorageLevel
@@ -252,32 +252,61 @@ def _name(rdd: RddId, partition: PartitionIndex) -> str:
 def _check(path: Path, size_bytes: int) -> BlockFile:
     """Look at every byte. Raises ``ValueError`` for what does not fit."""
     with path.open("rb", buffering=_BUFFER_BYTES) as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise ValueError("it does not begin as one of ours")
-        file.seek(size_bytes - _END.size)
-        end = _exactly(file, _END.size)
-        _, rows, length, _ = _END.unpack(end)
-        if end != _end(rows, length) or len(_MAGIC) + length + _END.size != size_bytes:
-            raise ValueError("it has no end")
-        file.seek(len(_MAGIC))
-        while length:
-            (checksum,) = _CHECKSUM.unpack(_exactly(file, _CHECKSUM.size))
-            header = _exactly(file, HEADER_BYTES)
-            left = read_header(header).packed_bytes
-            length -= _CHECKSUM.size + HEADER_BYTES + left
-            if length < 0:
-                raise ValueError("a batch is longer than the file")
-            found = zlib.crc32(header)
-            while left:
-                piece = _exactly(file, min(left, _PIECE_BYTES))
-                found = zlib.crc32(piece, found)
-                left -= len(piece)
-            if found != checksum:
-                raise ValueError("a checksum does not fit")
-    return BlockFile(path, size_bytes, rows)
+        return BlockFile(path, size_bytes, check_batches(file))
 
 
-def _batches(file: BinaryIO, length: int) -> Iterator[list[Any]]:
+def write_batches(file: IO[bytes], batches: Iterable[list[Any]], codec: int = 0) -> int:
+    """Write batches as a block file has them; returns the number of rows."""
+    file.write(_MAGIC)
+    rows = length = 0
+    for batch in batches:
+        data = frame(encode_batch(batch), codec)
+        file.write(_CHECKSUM.pack(zlib.crc32(data)))
+        file.write(data)
+        rows += len(batch)
+        length += _CHECKSUM.size + len(data)
+    file.write(_end(rows, length))
+    return rows
+
+
+def read_batches(file: IO[bytes]) -> Iterator[list[Any]]:
+    """The batches of a block file that was found sound by ``check_batches``; closes it in the end."""
+    length = file.seek(0, os.SEEK_END) - len(_MAGIC) - _END.size
+    return _batches(file, length)
+
+
+def check_batches(file: IO[bytes]) -> int:
+    """Look at every byte; returns the number of rows. Raises ``ValueError`` for what does not fit."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    if size_bytes < len(_MAGIC) + _END.size:
+        raise ValueError("it is too short")
+    file.seek(0)
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("it does not begin as one of ours")
+    file.seek(size_bytes - _END.size)
+    end = _exactly(file, _END.size)
+    _, rows, length, _ = _END.unpack(end)
+    if end != _end(rows, length) or len(_MAGIC) + length + _END.size != size_bytes:
+        raise ValueError("it has no end")
+    file.seek(len(_MAGIC))
+    while length:
+        (checksum,) = _CHECKSUM.unpack(_exactly(file, _CHECKSUM.size))
+        header = _exactly(file, HEADER_BYTES)
+        left = read_header(header).packed_bytes
+        length -= _CHECKSUM.size + HEADER_BYTES + left
+        if length < 0:
+            raise ValueError("a batch is longer than the file")
+        found = zlib.crc32(header)
+        while left:
+            piece = _exactly(file, min(left, _PIECE_BYTES))
+            found = zlib.crc32(piece, found)
+            left -= len(piece)
+        if found != checksum:
+            raise ValueError("a checksum does not fit")
+    return int(rows)
+
+
+def _batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
     """The batches in the first ``length`` bytes of frames."""
     with file:
         file.seek(len(_MAGIC))
@@ -298,7 +327,7 @@ def _end(rows: int, length: int) -> bytes:
     return _END.pack(_END_MARK, rows, length, zlib.crc32(b"%d %d" % (rows, length)))
 
 
-def _exactly(file: BinaryIO, length: int) -> bytes:
+def _exactly(file: IO[bytes], length: int) -> bytes:
     data = file.read(length)
     if len(data) != length:
         raise ValueError("it ends too early")
