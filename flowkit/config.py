@@ -46,7 +46,7 @@ def _setting(
 ) -> Any:
     """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is objects by name."""
     metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping}
-    return field(default_factory=dict, metadata=metadata) if mapping else field(default=default, metadata=metadata)
+    return field(default_factory=dict, hash=False, metadata=metadata) if mapping else field(default=default, metadata=metadata)
 
 
 def _default_of(setting: Field[Any]) -> Any:

@@ -70,6 +70,10 @@ def _page_bytes() -> int:
     return resource.getpagesize()
 
 
+def _in_a_thread(action: Callable[[], None]) -> None:
+    threading.Thread(target=action, name="flowkit memory relief", daemon=True).start()
+
+
 class MemoryWatch:
     """Compares what the process holds with its limit, and acts.
 
@@ -87,6 +91,8 @@ class MemoryWatch:
         Called with an attempt that must end, and what to say of it.
     read
         What the process holds.
+    aside
+        Calls what may take a while, as writing blocks to disk does, while the watch goes on.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class MemoryWatch:
         halt: Callable[[bool], None],
         fail: Callable[[Attempt, str], None],
         read: Callable[[], int] = private_bytes,
+        aside: Callable[[Callable[[], None]], None] = _in_a_thread,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limit_bytes = limit_bytes
@@ -106,6 +113,8 @@ class MemoryWatch:
         self._halt = halt
         self._fail = fail
         self._read = read
+        self._aside = aside
+        self._is_relieving = False
         self._clock = clock
         self._halted = False
         #: at the last raise: what was held, and when
@@ -171,12 +180,21 @@ class MemoryWatch:
             return
         if held >= self._raised_bytes + _STEP * limit or now >= self._raised_at + _AGAIN_S:
             self._raised_bytes, self._raised_at = held, now
-            self._memory.raise_pressure(int(held - SPILL * limit))
-            trim()
+            self._memory.pressure += 1
+            if not self._is_relieving:
+                self._is_relieving = True
+                self._aside(lambda: self._relieve(int(held - SPILL * limit)))
         doomed = held >= FAIL * limit or (halted and self._will_be_too_late(held))
         if doomed and self._failed is None and (chosen := self._largest()) is not None:
             self._failed = chosen
             self._fail(chosen, self._story(chosen, held))
+
+    def _relieve(self, excess_bytes: int) -> None:
+        try:
+            self._memory.evict(excess_bytes)
+            trim()
+        finally:
+            self._is_relieving = False
 
     def _will_be_too_late(self, held: int) -> bool:
         """Whether it grows too fast to wait; what was granted may be spilled yet, and is waited for."""

@@ -94,4 +94,4 @@ def test_it_travels_and_compares_by_its_values(failures, progress):
     config = Config(max_task_failures=failures, progress=progress)
     copy = pickle.loads(pickle.dumps(config))
     assert copy == config == Config().with_settings(max_task_failures=failures, progress=progress)
-    assert hash(repr(copy)) == hash(repr(config))
+    assert hash(copy) == hash(config)

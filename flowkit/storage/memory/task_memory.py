@@ -127,11 +127,10 @@ class ExecutorMemory:
         with self._mutex:
             self._pool.release_storage(size_bytes, grant)
 
-    def raise_pressure(self, excess_bytes: int) -> None:
-        """The process holds so much too much, whatever was granted: evict blocks, have tables spilled."""
-        self.pressure += 1
-        if self._evict is not None and excess_bytes > 0:
-            self._evict(excess_bytes)
+    def evict(self, size_bytes: int) -> None:
+        """Free so much of what cached blocks hold, whatever was granted to whom."""
+        if self._evict is not None and size_bytes > 0:
+            self._evict(size_bytes)
 
     def held_by_task(self) -> dict[AttemptId, int]:
         """What each open task was granted and has not given back."""

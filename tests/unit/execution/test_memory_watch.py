@@ -28,6 +28,7 @@ class World:
             halt=self.halted.append,
             fail=lambda attempt, story: self.failed.append((attempt, story)),
             read=lambda: self.held,
+            aside=lambda action: action(),
             clock=lambda: self.now,
         )
 
