@@ -147,6 +147,8 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while not self._closed:
+            # Said before it is looked: whoever begins a task in between sees it, or is seen.
+            self.idle = True
             self.idle = not self._running()
             self._woken.wait(self.pause_s())
             self._woken.clear()
