@@ -79,6 +79,7 @@ class InlineLink:
         self._now = 0.0
         #: what the core has not heard yet; a garbage collector may append to it at any time
         self._stimuli: deque[sti.Stimulus] = deque()
+        self._is_settling = False
         #: held while a job runs; the thread that holds it may submit and unpersist meanwhile
         self._turn = threading.RLock()
         self._jobs: dict[JobId, SubmittedJob] = {}
@@ -219,6 +220,15 @@ class InlineLink:
             self._settle()
 
     def _settle(self) -> None:
+        if self._is_settling:
+            return  # said by a garbage collector in the middle of it: heard in the next round
+        self._is_settling = True
+        try:
+            self._settle_all()
+        finally:
+            self._is_settling = False
+
+    def _settle_all(self) -> None:
         while self._stimuli:
             # Executor and driver are here and well, however long a task took.
             batch: list[sti.Stimulus] = [sti.LeaseRenewed(self._app), sti.Heartbeat(_EXECUTOR, self._executor.known_attempts())]
