@@ -16,7 +16,7 @@ from typing import Any
 
 import flowkit
 import flowkit.errors
-from flowkit.config import ENVIRONMENT_PREFIX, PRESETS, Config, settings_of
+from flowkit.config import ENVIRONMENT_PREFIX, PRESETS, Config, ConfigBuilder, settings_of
 from flowkit.execution.accumulators import Accumulator
 from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.estimates import BoundedFloat
@@ -91,6 +91,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "beside-the-rows": (Broadcast, Accumulator),
     "inside-a-task": (flowkit.TaskContext,),
     "storage-level": (flowkit.StorageLevel,),
+    "memory-managers": (flowkit.UnifiedMemory, flowkit.QuotaMemory, flowkit.OnDemandMemory),
+    "config": (Config, ConfigBuilder),
     "looking-on": (Profile, History, Capsule),
     "statistics": (StatCounter, BoundedFloat),
     "errors": (),
