@@ -144,7 +144,7 @@ class Node:
     ) -> None:
         self.id = RddId(node_id)
         self.kernel = kernel
-        self.dependencies = tuple(dependencies)
+        self.dependencies: tuple[Dependency, ...] = tuple(dependencies)
         self.num_partitions = num_partitions
         self.operation = operation
         self.call_site = call_site
