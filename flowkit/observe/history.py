@@ -97,25 +97,27 @@ class History:
         return "\n".join(map(str, self.lines())) or "<nothing happened yet>"
 
 
+_TOLD: Final = frozenset(
+    {
+        JobStart,
+        JobEnd,
+        StageSubmitted,
+        StageCompleted,
+        ExecutorAdded,
+        ExecutorRemoved,
+        ShuffleOutputsLost,
+        BlocksLost,
+        RddUnpersisted,
+        ApplicationEnd,
+    }
+)
+
+
 def _is_worth_a_line(event: Event) -> bool:
-    match event:
-        case TaskEnd(failure=failure):
-            return failure is not None and not isinstance(failure, KilledFailure | CommitDeniedFailure)
-        case (
-            JobStart()
-            | JobEnd()
-            | StageSubmitted()
-            | StageCompleted()
-            | ExecutorAdded()
-            | ExecutorRemoved()
-            | ShuffleOutputsLost()
-            | BlocksLost()
-            | RddUnpersisted()
-            | ApplicationEnd()
-        ):
-            return True
-        case _:
-            return False
+    # Asked of every event, and nearly all are of tasks that go well.
+    if isinstance(event, TaskEnd):
+        return event.failure is not None and not isinstance(event.failure, KilledFailure | CommitDeniedFailure)
+    return type(event) in _TOLD
 
 
 def _worded(events: list[Event], new: list[Event] | None = None) -> list[Line]:

@@ -296,11 +296,11 @@ class StatusStore:
             add_metrics(stage.metrics, event.metrics)
             if event.failure is None:
                 seconds = event.ended_at - event.started_at
-                durations, by_executor = self._durations.setdefault(
-                    (event.stage, event.stage_attempt), (Durations(), ExecutorTimes())
-                )
-                durations.add(seconds)
-                by_executor.add(event.executor, seconds)
+                known = self._durations.get((event.stage, event.stage_attempt))
+                if known is None:
+                    known = self._durations[event.stage, event.stage_attempt] = Durations(), ExecutorTimes()
+                known[0].add(seconds)
+                known[1].add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
             summary.recomputed_tasks += self._was_done(event.stage, event.partition)
