@@ -36,6 +36,29 @@ class BlockTransport(Protocol):
         """
         ...
 
+    def fetch_cached(
+        self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
+    ) -> Any:
+        """Ask for a piece of a cached partition: a ``storage.blocks.block_store.BlockPiece``.
+
+        Raises ``KeyError`` when it is not there, ``OSError`` or ``TimeoutError`` when nobody answers.
+        """
+        ...
+
+    def fetch_output(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        map_partition: PartitionIndex,
+        attempt: AttemptId,
+        *,
+        offset: int,
+        timeout_s: float,
+    ) -> tuple[int, bytes]:
+        """Ask for a piece of a map output's file; also how long that is. Raises as ``fetch_cached`` does."""
+        ...
+
     def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Any:
         """Ask what large content is made of: a ``storage.content.Manifest``.
 

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 from distributed import Worker
 
 from flowkit.cluster import dask_internals
-from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_PIECE
+from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_CACHED, READ_OUTPUT, READ_PIECE
 from flowkit.execution.content_fetch import PieceServer
-from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, RddId, ShuffleId
+from flowkit.storage.blocks.block_store import BlockPiece
 from flowkit.storage.content import ContentStore, Manifest
 from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.shuffle.files import READ_PIECE_BYTES, BlockError
 from flowkit.storage.shuffle.server import read_blocks
 
 T = TypeVar("T")
@@ -99,6 +101,42 @@ class DaskBlockTransport:
         blocks: list[bytes | str] = self._run(ask(), address, timeout_s)
         return blocks
 
+    def fetch_cached(
+        self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
+    ) -> BlockPiece:
+        """Ask for a piece of a cached partition; see ``abc.BlockTransport``."""
+        asking = self._ask(address, READ_CACHED, app, rdd=int(rdd), partition=int(partition), serial=serial, position=position)
+        answer = self._run(asking, address, timeout_s)
+        if answer is None:
+            raise KeyError((rdd, partition))
+        return BlockPiece(*answer)
+
+    def fetch_output(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        map_partition: PartitionIndex,
+        attempt: AttemptId,
+        *,
+        offset: int,
+        timeout_s: float,
+    ) -> tuple[int, bytes]:
+        """Ask for a piece of a map output's file; see ``abc.BlockTransport``."""
+        asking = self._ask(
+            address,
+            READ_OUTPUT,
+            app,
+            shuffle=int(shuffle),
+            map_partition=int(map_partition),
+            attempt=int(attempt),
+            offset=offset,
+        )
+        answer = self._run(asking, address, timeout_s)
+        if answer is None:
+            raise KeyError((shuffle, map_partition, attempt))
+        return int(answer[0]), bytes(answer[1])
+
     def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Manifest:
         """Ask what content is made of; see ``abc.BlockTransport``."""
         answer = self._run(self._ask(address, DESCRIBE_CONTENT, app, content=content), address, timeout_s)
@@ -138,9 +176,15 @@ class DaskBlockTransport:
 class BlockServer:
     """Answers what transports and drivers ask. Reading files happens in a few threads of its own."""
 
-    def __init__(self, host_directory: HostDirectory, admissions: Admissions) -> None:
+    def __init__(
+        self,
+        host_directory: HostDirectory,
+        admissions: Admissions,
+        read_cached: Callable[[AppId, RddId, PartitionIndex, int, int], BlockPiece | None],
+    ) -> None:
         self._host_directory = host_directory
         self._admissions = admissions
+        self._read_cached = read_cached
         self._threads = concurrent.futures.ThreadPoolExecutor(SERVING_THREADS, thread_name_prefix="flowkit-serve")
         self._drafts: dict[tuple[AppId, ContentId], bytearray] = {}
         self._pieces: dict[AppId, PieceServer] = {}
@@ -166,6 +210,30 @@ class BlockServer:
         def read() -> list[bytes | str]:
             files = self._host_directory.application(AppId(app)).shuffle_files
             return read_blocks(files, ShuffleId(shuffle), PartitionIndex(reducer), pairs)
+
+        return await self._in_thread(read)
+
+    async def read_cached(self, app: str, secret: str, rdd: int, partition: int, serial: int, position: int) -> BlockPiece | None:
+        """A piece of a cached partition; None when it is not here."""
+        await self._admissions.check(AppId(app), secret)
+        return await self._in_thread(
+            lambda: self._read_cached(AppId(app), RddId(rdd), PartitionIndex(partition), serial, position)
+        )
+
+    async def read_output(
+        self, app: str, secret: str, shuffle: int, map_partition: int, attempt: int, offset: int
+    ) -> tuple[int, bytes] | None:
+        """A piece of a map output's file, and how long that is; None when it is not on this host."""
+        await self._admissions.check(AppId(app), secret)
+
+        def read() -> tuple[int, bytes] | None:
+            files = self._host_directory.application(AppId(app)).shuffle_files
+            try:
+                return files.read_output(
+                    ShuffleId(shuffle), PartitionIndex(map_partition), AttemptId(attempt), offset, READ_PIECE_BYTES
+                )
+            except BlockError:
+                return None
 
         return await self._in_thread(read)
 

@@ -300,7 +300,15 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     reason = f"worker {executor.address} left the cluster: {message.reason}"
                     self._executors.lose(executor, Loss(reason, task_caused=False))
                     continue
-                case sti.Heartbeat() | sti.BlocksEvicted() | sti.ContentFetched() | sti.CommitRequested():
+                case (
+                    sti.Heartbeat()
+                    | sti.BlocksEvicted()
+                    | sti.BlocksMoved()
+                    | sti.BlockCopied()
+                    | sti.OutputsCopied()
+                    | sti.ContentFetched()
+                    | sti.CommitRequested()
+                ):
                     pass
                 case _:
                     assert_never(message)
@@ -366,6 +374,9 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 | act.AnswerCommit()
                 | act.ReleaseResults()
                 | act.DropRdd()
+                | act.CopyBlock()
+                | act.CopyOutputs()
+                | act.MayLeave()
                 | act.DropShuffle()
                 | act.DropContents()
                 | act.DropApplication()

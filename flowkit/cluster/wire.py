@@ -18,6 +18,8 @@ from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken
 from flowkit.scheduling.actions import (
     AnswerCommit,
     ApplicationExpired,
+    CopyBlock,
+    CopyOutputs,
     DefineStage,
     DeliverAccumulated,
     DeliverResult,
@@ -30,13 +32,16 @@ from flowkit.scheduling.actions import (
     JobSucceeded,
     Kill,
     Launch,
+    MayLeave,
     Recall,
     ReleaseResults,
     RequestContent,
 )
 from flowkit.scheduling.stimuli import (
     ApplicationClosed,
+    BlockCopied,
     BlocksEvicted,
+    BlocksMoved,
     CommitRequested,
     ContentFetched,
     ContentPut,
@@ -46,6 +51,7 @@ from flowkit.scheduling.stimuli import (
     JobCancelRequested,
     JobSubmitted,
     LeaseRenewed,
+    OutputsCopied,
     RddUnpersistRequested,
     ResultLost,
     ResultsFetched,
@@ -54,7 +60,7 @@ from flowkit.scheduling.stimuli import (
     TasksReported,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"
@@ -67,6 +73,8 @@ PUT_CONTENT = f"flowkit-{PROTOCOL}-put-content"
 DESCRIBE_CONTENT = f"flowkit-{PROTOCOL}-describe-content"
 READ_PIECE = f"flowkit-{PROTOCOL}-read-piece"
 READ_BLOCKS = f"flowkit-{PROTOCOL}-read-blocks"
+READ_CACHED = f"flowkit-{PROTOCOL}-read-cached"
+READ_OUTPUT = f"flowkit-{PROTOCOL}-read-output"
 RELAYED = frozenset({READ_RESULT, PUT_CONTENT})
 #: topic under which a nanny tells how its worker's process ended
 EXIT_TOPIC = f"flowkit-{PROTOCOL}-worker-exit"
@@ -238,7 +246,18 @@ DriverStimulus = (
     | ShuffleReleased
     | ContentsReleased
 )
-ExecutorStimulus = ExecutorReady | SlotsChanged | Heartbeat | TasksReported | BlocksEvicted | ContentFetched | CommitRequested
+ExecutorStimulus = (
+    ExecutorReady
+    | SlotsChanged
+    | Heartbeat
+    | TasksReported
+    | BlocksEvicted
+    | BlocksMoved
+    | BlockCopied
+    | OutputsCopied
+    | ContentFetched
+    | CommitRequested
+)
 
 ToDriver = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
 ToExecutor = (
@@ -250,6 +269,9 @@ ToExecutor = (
     | AnswerCommit
     | ReleaseResults
     | DropRdd
+    | CopyBlock
+    | CopyOutputs
+    | MayLeave
     | DropShuffle
     | DropContents
     | DropApplication

@@ -35,6 +35,8 @@ from flowkit.cluster.wire import (
     PLUGIN_NAME,
     PUT_CONTENT,
     READ_BLOCKS,
+    READ_CACHED,
+    READ_OUTPUT,
     READ_PIECE,
     READ_RESULT,
     AdmitApplication,
@@ -59,6 +61,7 @@ from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskStarted
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
+from flowkit.storage.blocks.block_store import BlockPiece
 from flowkit.storage.host_directory import HostDirectory
 
 logger = logging.getLogger("flowkit.cluster")
@@ -172,7 +175,7 @@ class ExecutorRuntime:
         self._host_directory = _host_directory(os.environ, config.local_directory)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
-        self._server = BlockServer(self._host_directory, self._admissions)
+        self._server = BlockServer(self._host_directory, self._admissions, self._read_cached)
         self._slots = dask_internals.worker_slots(worker)
         self._current: _Incarnation | None = None
         self._life: asyncio.Task[None] | None = None
@@ -185,7 +188,8 @@ class ExecutorRuntime:
         self._slots_timer: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._draining = False
-        self._drained = asyncio.Event()
+        #: the scheduler says that nobody needs what is here
+        self._may_leave = asyncio.Event()
         self._closing = False
         self._replacement: asyncio.Task[None] | None = None
 
@@ -195,6 +199,8 @@ class ExecutorRuntime:
     async def start(self) -> None:
         """Serve, and connect; returns once connected, or when the scheduler cannot be reached at once."""
         dask_internals.add_worker_handler(self._worker, READ_BLOCKS, self._server.read_blocks)
+        dask_internals.add_worker_handler(self._worker, READ_CACHED, self._server.read_cached)
+        dask_internals.add_worker_handler(self._worker, READ_OUTPUT, self._server.read_output)
         dask_internals.add_worker_handler(self._worker, DESCRIBE_CONTENT, self._server.describe_content)
         dask_internals.add_worker_handler(self._worker, READ_PIECE, self._server.read_piece)
         dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
@@ -219,11 +225,11 @@ class ExecutorRuntime:
         self._closing = True
         current = self._current
         if current is not None and current.link.connected:
-            if self._draining and current.executor.known_attempts():
+            if self._draining:
                 try:
-                    await asyncio.wait_for(self._drained.wait(), DRAIN_LIMIT_S)
+                    await asyncio.wait_for(self._may_leave.wait(), DRAIN_LIMIT_S)
                 except TimeoutError:
-                    logger.warning("%s leaves with tasks unfinished", current.id)
+                    logger.warning("%s leaves with tasks unfinished, or with what only it holds", current.id)
             self._drain_news()
             current.link.send(encode([Farewell(current.id, "retired" if self._draining else "closed")]))
             await current.link.wait_acknowledged(FAREWELL_LIMIT_S)
@@ -281,6 +287,9 @@ class ExecutorRuntime:
             report=self._report,
             request_commit=lambda attempt: self._post(sti.CommitRequested(executor_id, attempt)),
             blocks_evicted=lambda app, blocks: self._post_evicted(executor_id, app, blocks),
+            blocks_moved=lambda app, blocks: self._post(sti.BlocksMoved(executor_id, app, tuple(blocks))),
+            block_copied=lambda *copy: self._post(sti.BlockCopied(executor_id, *copy)),
+            outputs_copied=lambda *copy: self._post(sti.OutputsCopied(executor_id, *copy)),
             replace_process=self._replace_process,
             content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
             note_slot=_note_nothing if record is None else record.note,
@@ -382,6 +391,12 @@ class ExecutorRuntime:
                 executor.release_results(message.attempts)
             case act.DropRdd():
                 executor.drop_rdd(message.app, message.rdd)
+            case act.CopyBlock():
+                executor.copy_block(message.app, message.rdd, message.partition, message.level, message.sources)
+            case act.CopyOutputs():
+                executor.copy_outputs(message.app, message.shuffle, message.outputs, message.sources)
+            case act.MayLeave():
+                self._may_leave.set()
             case act.DropShuffle():
                 executor.drop_shuffle(message.app, message.shuffle)
             case act.DropContents():
@@ -397,6 +412,10 @@ class ExecutorRuntime:
                 self._draining = True
             case _:
                 assert_never(message)
+
+    def _read_cached(self, app: AppId, rdd: RddId, partition: PartitionIndex, serial: int, position: int) -> BlockPiece | None:
+        current = self._current
+        return None if current is None else current.executor.cached_piece(app, rdd, partition, serial, position)
 
     async def _read_result(self, app: str, secret: str, attempt: int, offset: int, length: int) -> bytes | None:
         await self._admissions.check(AppId(app), secret)
@@ -458,8 +477,6 @@ class ExecutorRuntime:
         self._close_batch(current.id, reports, messages)
         if messages:
             current.link.send(encode(messages))
-        if self._draining and not current.executor.known_attempts():
-            self._drained.set()
 
     @staticmethod
     def _close_batch(executor: ExecutorId, reports: list[TaskReport], messages: list[FromExecutor]) -> None:

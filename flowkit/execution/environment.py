@@ -18,6 +18,7 @@ from flowkit.storage.shuffle.files import ShuffleFiles
 
 if TYPE_CHECKING:
     from flowkit.execution.profiling import Profiler
+    from flowkit.execution.remote_blocks import RemoteBlocks
 
 
 class ContentSource(Protocol):
@@ -58,5 +59,7 @@ class TaskEnvironment:
     acquire_commit: Callable[[], None]
     #: partitions this task newly put into the cache: the pipeline passes ``cached_blocks.append`` to the cache as ``recorder``
     cached_blocks: list[BlockInfo] = field(default_factory=list)
+    #: cached partitions this task may use that other executors hold; None: none are known
+    remote_blocks: RemoteBlocks | None = None
     #: measures where the task's time goes; None as a rule
     profiler: Profiler | None = None

@@ -33,6 +33,7 @@ from flowkit.config import Config
 from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
+from flowkit.execution.copier import Copier, Outputs
 from flowkit.execution.kill import Reaper
 from flowkit.execution.memory_watch import MemoryWatch
 from flowkit.execution.results import ResultStore
@@ -40,7 +41,9 @@ from flowkit.execution.stage_programs import Stages
 from flowkit.execution.task_runner import TaskServices, run_task
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import (
+    BlockInfo,
     KilledFailure,
     StageDefinition,
     TaskFailed,
@@ -49,7 +52,7 @@ from flowkit.model.task import (
     TaskReport,
     TaskStarted,
 )
-from flowkit.storage.blocks.block_store import BlockStore
+from flowkit.storage.blocks.block_store import BlockPiece, BlockStore
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
 
@@ -112,6 +115,10 @@ class Executor:
         Asks the scheduler whether an attempt may commit; answered by ``answer_commit``. May be repeated.
     blocks_evicted
         Hears which cached partitions left this executor's memory without having been asked to.
+    blocks_moved
+        Hears which of them lie in files now.
+    block_copied, outputs_copied
+        Hear what became of copies that were asked for; see ``Copier``.
     replace_process
         The last resort: an attempt goes on after its grace time. Called with why, and with the other attempts that will
         go down with the process. At most once an attempt.
@@ -137,6 +144,9 @@ class Executor:
         request_commit: Callable[[AttemptId], None],
         blocks_evicted: Callable[[AppId, Sequence[tuple[RddId, PartitionIndex]]], None],
         replace_process: Callable[[str, tuple[AttemptId, ...]], None],
+        blocks_moved: Callable[[AppId, Sequence[BlockInfo]], None] = lambda _app, _blocks: None,
+        block_copied: Callable[[AppId, RddId, PartitionIndex, BlockInfo | None], None] = lambda *_: None,
+        outputs_copied: Callable[[AppId, ShuffleId, Outputs, Outputs], None] = lambda *_: None,
         content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
         memory_manager: MemoryManager | None = None,
@@ -158,7 +168,20 @@ class Executor:
         self._halted = False
         self._results = ResultStore()
         self._applications = Applications(host_directory, transport, config, content_fetched)
-        self._cache = BlockStore(self._memory, volumes=lambda app: self._applications.get(app).blocks, on_evicted=blocks_evicted)
+        self._cache = BlockStore(
+            self._memory,
+            volumes=lambda app: self._applications.get(app).blocks,
+            on_evicted=blocks_evicted,
+            on_moved=blocks_moved,
+        )
+        self._copier = Copier(
+            cache=self._cache,
+            applications=self._applications,
+            transport=transport,
+            timeout_s=config.executor_timeout_s,
+            block_copied=block_copied,
+            outputs_copied=outputs_copied,
+        )
         self._stages = Stages()
         self._services = TaskServices(
             executor=executor,
@@ -224,6 +247,7 @@ class Executor:
                 thread.join(max(0.0, deadline - time.monotonic()))
         self._memory_watch.close()
         self._reaper.close()
+        self._copier.close()
         if self._deleter is not None:
             self._deletions.put(None)
             self._deleter.join(max(0.0, deadline - time.monotonic()))
@@ -322,6 +346,20 @@ class Executor:
     def result_chunk(self, attempt: AttemptId, offset: int, length: int) -> bytes | None:
         """Up to ``length`` bytes of a stored result; None when it is not here."""
         return self._results.chunk(attempt, offset, length)
+
+    def cached_piece(self, app: AppId, rdd: RddId, partition: PartitionIndex, serial: int, position: int) -> BlockPiece | None:
+        """Part of a cached partition, for another executor; None when it is not here. From any thread."""
+        return self._cache.read_piece(app, rdd, partition, serial=serial, position=position)
+
+    def copy_block(
+        self, app: AppId, rdd: RddId, partition: PartitionIndex, level: StorageLevel, sources: tuple[str, ...]
+    ) -> None:
+        """Keep a cached partition of another executor here too, soon."""
+        self._copier.copy_block(app, rdd, partition, level, sources)
+
+    def copy_outputs(self, app: AppId, shuffle: ShuffleId, outputs: Outputs, sources: tuple[str, ...]) -> None:
+        """Take map outputs of another host to this one, soon."""
+        self._copier.copy_outputs(app, shuffle, outputs, sources)
 
     def drop_rdd(self, app: AppId, rdd: RddId) -> None:
         """Drop an RDD's cached partitions; their files on this host go soon."""

@@ -169,7 +169,10 @@ def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnv
 
 def _visit(program: StageProgram, index: int, partition: int, environment: TaskEnvironment) -> _Visit:
     step = program.steps[index]
-    held = step.level is not None and environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition), step.level)
+    held = step.level is not None and (
+        environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition), step.level)
+        or (environment.remote_blocks is not None and (step.rdd, PartitionIndex(partition)) in environment.remote_blocks)
+    )
     return _Visit(index, partition, [], held)
 
 
@@ -212,11 +215,12 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
     def compute() -> Iterator[Any]:
         if not visit.held:
             return stream.closed()
-        # It was held when the plan was made and has been evicted since.
+        # It was held, here or elsewhere, when the plan was made and has been evicted since.
         uncached = StageProgram((*program.steps[: visit.index], _without_cache(step)), program.output)
         return build(uncached, visit.index, visit.partition, environment).closed()
 
     assert step.level is not None
+    remote, block = environment.remote_blocks, (step.rdd, PartitionIndex(visit.partition))
     rows = environment.cache.get_or_compute(
         environment.app,
         step.rdd,
@@ -224,6 +228,7 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         compute,
         level=step.level,
         recorder=environment.cached_blocks.append,
+        fetch=None if remote is None or block not in remote else lambda: remote.fetch(*block),
         metrics=environment.metrics,
         check_killed=environment.check_killed,
     )

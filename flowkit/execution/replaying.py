@@ -89,7 +89,7 @@ class _Nowhere:
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise InternalError("a replayed partition reads what it was given alone")
 
-    fetch_shuffle = describe_content = fetch_piece = path = _refuse
+    fetch_shuffle = fetch_cached = fetch_output = describe_content = fetch_piece = path = _refuse
 
 
 def _no_sources(shuffle: ShuffleId) -> NoReturn:

@@ -95,7 +95,7 @@ def read_stored(source: StoredPartitions, partition: int, environment: TaskEnvir
         with opener(path) as file:
             rows = check_batches(file)
             size_bytes = file.tell()
-        file = opener(path)
+        found = read_batches(opener(path))
     except (ValueError, FileNotFoundError) as error:
         raise CheckpointDamaged(
             f"{path} is damaged or gone ({error}); what it was made of is no longer known: make the checkpoint anew", path=path
@@ -105,7 +105,7 @@ def read_stored(source: StoredPartitions, partition: int, environment: TaskEnvir
     metrics.input_rows += rows
 
     def batches() -> Iterator[list[Any]]:
-        for batch in read_batches(file):
+        for batch in found:
             environment.check_killed()
             yield batch
 

@@ -28,6 +28,7 @@ from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
+from flowkit.execution.remote_blocks import RemoteBlocks
 from flowkit.execution.results import ResultStore, pickle_result
 from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
@@ -189,6 +190,8 @@ class _Task:
             cached_blocks=self.cached_blocks,
         )
         self.environment.make_spill_directory = lambda: application.directory.spill_directory(attempt.id)
+        if launch.blocks:
+            self.environment.remote_blocks = self._remote_blocks(self.environment)
         self.context = TaskContext(
             app_id=launch.app,
             stage_id=launch.stage,
@@ -204,6 +207,17 @@ class _Task:
             content_path=content.path,
         )
         set_current(self.context)
+
+    def _remote_blocks(self, environment: _Environment) -> RemoteBlocks:
+        return RemoteBlocks(
+            self.attempt.launch.blocks,
+            app=environment.app,
+            transport=environment.transport,
+            timeout_s=self.services.config.executor_timeout_s,
+            metrics=environment.metrics,
+            spill_directory=lambda: environment.spill_directory,
+            check_killed=environment.check_killed,
+        )
 
     def _compute(self) -> MapOutput | bytes:
         assert self.program is not None

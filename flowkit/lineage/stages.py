@@ -17,6 +17,7 @@ from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, St
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
+from flowkit.model.storage_level import StorageLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def cached_inputs(stage: StageCut) -> tuple[CachedInput, ...]:
     for node in reversed(stage.nodes):
         for first in sorted(firsts.get(node.id, ())):
             if node.cached and node.id not in hidden:
-                inputs.append(CachedInput(node.id, first, node.num_partitions))
+                inputs.append(CachedInput(node.id, first, node.num_partitions, node.level or StorageLevel.MEMORY_ONLY))
             for dependency in node.dependencies:
                 if not isinstance(dependency, Shuffle) and isinstance(window := dependency.known_mapping(), Window):
                     firsts.setdefault(dependency.parent.id, set()).add(first + window.first)

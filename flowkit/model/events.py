@@ -177,6 +177,24 @@ class BlocksLost(_Event, frozen=True):
     blocks: tuple[tuple[RddId, PartitionIndex], ...]
 
 
+class BlocksUpdated(_Event, frozen=True):
+    """Cached partitions are held otherwise now: memory had no room, so they lie in files of the executor's host."""
+
+    app: AppId
+    executor: ExecutorId
+    blocks: tuple[BlockInfo, ...]
+
+
+class ShuffleOutputsMoved(_Event, frozen=True):
+    """Map outputs were handed to another host, where ``executor`` is, because theirs is leaving; nothing is computed again."""
+
+    app: AppId
+    shuffle: ShuffleId
+    stage: StageId
+    partitions: tuple[PartitionIndex, ...]
+    executor: ExecutorId
+
+
 class RddUnpersisted(_Event, frozen=True):
     """Cached partitions of an RDD were dropped on request."""
 
@@ -199,5 +217,7 @@ Event = (
     | ShuffleOutputsLost
     | BlocksCached
     | BlocksLost
+    | BlocksUpdated
+    | ShuffleOutputsMoved
     | RddUnpersisted
 )

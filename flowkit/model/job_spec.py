@@ -7,6 +7,7 @@ from enum import IntEnum
 import msgspec
 
 from flowkit.model.ids import AppId, ContentId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.storage_level import StorageLevel
 
 INLINE_LIMIT_BYTES = 32 * 1024
 """Content up to this size rides inside messages; larger content is put on a host and pulled by id."""
@@ -54,6 +55,7 @@ class CachedInput(msgspec.Struct, frozen=True):
     rdd: RddId
     first: int
     count: int
+    level: StorageLevel = StorageLevel.MEMORY_ONLY
 
 
 class StageSpec(msgspec.Struct, frozen=True):

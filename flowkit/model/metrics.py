@@ -36,3 +36,5 @@ class TaskMetrics(msgspec.Struct, omit_defaults=True):
     hot_key_rows: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
+    #: of cached partitions that came from other executors
+    cache_remote_bytes: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from flowkit.errors import InvalidArgument
@@ -25,7 +25,7 @@ class StorageLevel:
     deserialized
         As the objects they are: nothing to decode, but several times as large as bytes.
     replication
-        In how many executors.
+        In how many executors, on different hosts as far as there are any; copies in files are on different hosts, or there are none.
 
     Examples
     --------
@@ -50,6 +50,12 @@ class StorageLevel:
     MEMORY_AND_DISK: ClassVar[StorageLevel]
     MEMORY_AND_DISK_SER: ClassVar[StorageLevel]
     OFF_HEAP: ClassVar[StorageLevel]
+    DISK_ONLY_2: ClassVar[StorageLevel]
+    MEMORY_ONLY_2: ClassVar[StorageLevel]
+    MEMORY_ONLY_SER_2: ClassVar[StorageLevel]
+    MEMORY_AND_DISK_2: ClassVar[StorageLevel]
+    MEMORY_AND_DISK_SER_2: ClassVar[StorageLevel]
+    DISK_ONLY_3: ClassVar[StorageLevel]
 
     def __post_init__(self) -> None:
         if type(self.replication) is not int or not 1 <= self.replication <= _MOST_REPLICAS:
@@ -94,5 +100,7 @@ StorageLevel.MEMORY_ONLY_SER = StorageLevel(False, True)
 StorageLevel.MEMORY_AND_DISK = StorageLevel(True, True, deserialized=True)
 StorageLevel.MEMORY_AND_DISK_SER = StorageLevel(True, True)
 StorageLevel.OFF_HEAP = StorageLevel(True, True, True)
-_NAMED: Final = ("NONE", "DISK_ONLY", "MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "MEMORY_AND_DISK_SER", "OFF_HEAP")
-_NAMES: Final = {getattr(StorageLevel, name): name for name in _NAMED}
+for _name in ("DISK_ONLY", "MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "MEMORY_AND_DISK_SER"):
+    setattr(StorageLevel, f"{_name}_2", replace(getattr(StorageLevel, _name), replication=2))
+StorageLevel.DISK_ONLY_3 = replace(StorageLevel.DISK_ONLY, replication=3)
+_NAMES: Final = {level: name for name, level in vars(StorageLevel).items() if isinstance(level, StorageLevel)}

@@ -43,6 +43,15 @@ class StageDefinition(msgspec.Struct, frozen=True):
     content_holders: dict[ContentId, tuple[tuple[HostToken, str], ...]] = {}
 
 
+class BlockHolders(msgspec.Struct, frozen=True, array_like=True):
+    """Who can be asked for a cached partition."""
+
+    rdd: RddId
+    partition: PartitionIndex
+    #: of executors
+    addresses: tuple[str, ...]
+
+
 class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     """One attempt at one task: all that differs between the tasks of a stage."""
 
@@ -53,6 +62,8 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     partition: PartitionIndex
     attempt_number: int
     locality: Locality = Locality.ANY
+    #: cached partitions it uses and its executor is not known to hold
+    blocks: tuple[BlockHolders, ...] = ()
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):

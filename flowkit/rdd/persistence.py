@@ -61,7 +61,8 @@ class Persistence(Base[T]):
         level
             How. Objects in memory (``MEMORY_ONLY``) cost nothing to read and most to hold; encoded (``MEMORY_ONLY_SER``) they take a
             fraction and are decoded at each use. ``MEMORY_AND_DISK``, with or without ``_SER``, writes to disk what memory has no room
-            for; ``DISK_ONLY`` writes everything there; ``OFF_HEAP`` keeps bytes in memory that all executors of a host share.
+            for; ``DISK_ONLY`` writes everything there; ``OFF_HEAP`` keeps bytes in memory that all executors of a host share. With ``_2``
+            there is a copy in another executor, on another host if there is one, and a lost one is made again.
 
         Returns
         -------
@@ -76,7 +77,8 @@ class Persistence(Base[T]):
         Notes
         -----
         Cost: nothing at the call. What does not fit where its level allows is computed again when needed, as is what is lost with an
-        executor; files outlive the process that wrote them, on its host. Dropped by ``unpersist``, or when nothing in the driver refers
+        executor; files outlive the process that wrote them, on its host. A task that runs elsewhere fetches what another executor holds.
+        Copies are made in the background soon after a partition was computed, in memory that is free. Dropped by ``unpersist``, or when nothing in the driver refers
         to this RDD or to any made from it.
 
         Examples
@@ -96,10 +98,6 @@ class Persistence(Base[T]):
         if not level.is_kept:
             raise InvalidArgument(
                 f"level = {level!r} keeps nothing; unpersist() does that", name="level", value=level, allowed="others"
-            )
-        if level.replication > 1:
-            raise InvalidArgument(
-                f"level = {level!r}: replication is not there yet", name="level", value=level, allowed="replication=1"
             )
         node = self._node
         if node.level is not None and node.level != level:

@@ -6,6 +6,7 @@ import msgspec
 
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import StageDefinition, TaskFailure, TaskLaunch, TaskResult
 
 
@@ -74,6 +75,33 @@ class DropRdd(_Action, frozen=True):
     executor: ExecutorId
     app: AppId
     rdd: RddId
+
+
+class CopyBlock(_Action, frozen=True):
+    """Fetch a cached partition from one of ``sources`` (addresses) and keep it too; answered by ``stimuli.BlockCopied``."""
+
+    executor: ExecutorId
+    app: AppId
+    rdd: RddId
+    partition: PartitionIndex
+    level: StorageLevel
+    sources: tuple[str, ...]
+
+
+class CopyOutputs(_Action, frozen=True):
+    """Fetch map outputs from one of ``sources`` (addresses) to the executor's host; answered by ``stimuli.OutputsCopied``."""
+
+    executor: ExecutorId
+    app: AppId
+    shuffle: ShuffleId
+    outputs: tuple[tuple[PartitionIndex, AttemptId], ...]
+    sources: tuple[str, ...]
+
+
+class MayLeave(_Action, frozen=True):
+    """To one that drains: nobody needs it any more."""
+
+    executor: ExecutorId
 
 
 class DropShuffle(_Action, frozen=True):
@@ -184,6 +212,9 @@ Action = (
     | AnswerCommit
     | ReleaseResults
     | DropRdd
+    | CopyBlock
+    | CopyOutputs
+    | MayLeave
     | DropShuffle
     | DropContents
     | DropApplication
@@ -207,6 +238,9 @@ ExecutorAction = (
     | AnswerCommit
     | ReleaseResults
     | DropRdd
+    | CopyBlock
+    | CopyOutputs
+    | MayLeave
     | DropShuffle
     | DropContents
     | DropApplication

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import JobSpec, StageKind, StageSpec
 from flowkit.model.task import StageDefinition
+from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.launch_depth import LaunchDepth
 from flowkit.scheduling.map_outputs import MapOutputs
 
@@ -115,8 +116,7 @@ class Application:
         self.stages: dict[StageId, Stage] = {}
         #: the map stage of each shuffle
         self.map_stages: dict[ShuffleId, Stage] = {}
-        #: which executors hold a cached partition
-        self.cached: dict[RddId, dict[PartitionIndex, dict[ExecutorId, None]]] = {}
+        self.blocks = CachedBlocks()
         #: hosts that hold a content
         self.contents: dict[ContentId, set[HostToken]] = {}
         #: rises whenever a content is put somewhere
@@ -128,32 +128,6 @@ class Application:
         """Its stages, parents first."""
         return [self.stages[spec.stage] for spec in job.spec.stages]
 
-    def is_fully_cached(self, rdd: RddId, partition_count: int) -> bool:
-        """Whether every partition of an RDD is in some executor's memory."""
-        return len(self.cached.get(rdd, ())) == partition_count
-
-    def forget_executor(self, executor: ExecutorId) -> list[tuple[RddId, PartitionIndex]]:
-        """Cached partitions that are gone with an executor."""
-        lost = [
-            (rdd, partition)
-            for rdd, partitions in self.cached.items()
-            for partition, holders in partitions.items()
-            if executor in holders
-        ]
-        for rdd, partition in lost:
-            self.forget_block(executor, rdd, partition)
-        return lost
-
-    def forget_block(self, executor: ExecutorId, rdd: RddId, partition: PartitionIndex) -> None:
-        """An executor does not hold a partition any more."""
-        partitions = self.cached.get(rdd, {})
-        holders = partitions.get(partition, {})
-        holders.pop(executor, None)
-        if not holders:
-            partitions.pop(partition, None)
-        if not partitions:
-            self.cached.pop(rdd, None)
-
     def check(self) -> None:
         """Invariants."""
         counts: Counter[StageId] = Counter(spec.stage for job in self.jobs.values() for spec in job.spec.stages)
@@ -164,3 +138,4 @@ class Application:
                 stage.task_set.check()
             if stage.outputs is not None:
                 stage.outputs.check()
+        self.blocks.check()

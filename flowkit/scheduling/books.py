@@ -35,6 +35,8 @@ class Books:
         self.next_attempt = AttemptId(first_attempt)
         self.next_order = 0
         self.stale_count = 0
+        #: what is to be copied, or who may leave, must be looked at again
+        self.copies_stale = False
         self.actions: list[Action] = []
         self._launches: dict[ExecutorId, list[TaskLaunch]] = {}
 

@@ -48,6 +48,9 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.ShuffleReleased()
             | sti.ContentsReleased()
             | sti.BlocksEvicted()
+            | sti.BlocksMoved()
+            | sti.BlockCopied()
+            | sti.OutputsCopied()
             | sti.ContentFetched()
         ):
             return jobs_of(books.applications.get(stimulus.app))

@@ -21,13 +21,15 @@ from typing import Any
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
-from flowkit.scheduling import containment, drivers, endings, losses, readiness
+from flowkit.model.ids import AppId, ExecutorId
+from flowkit.scheduling import containment, drivers, endings, handover, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
     Action,
     AnswerCommit,
     ApplicationExpired,
 )
+from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
@@ -125,6 +127,7 @@ class SchedulerCore:
                 except Exception as error:
                     self._contain(error, containment.jobs_of(application))
         self._make_offers()
+        handover.settle(books)
         self._watch.settle(books)
 
     def _make_offers(self) -> None:
@@ -169,6 +172,12 @@ class SchedulerCore:
                 losses.executor_changed(books, stimulus)
             case sti.BlocksEvicted():
                 losses.blocks_evicted(books, stimulus)
+            case sti.BlocksMoved():
+                losses.blocks_moved(books, stimulus)
+            case sti.BlockCopied():
+                handover.block_copied(books, stimulus)
+            case sti.OutputsCopied():
+                handover.outputs_copied(books, stimulus)
             case sti.ContentFetched():
                 self._content_fetched(stimulus)
             case sti.Tick():
@@ -243,6 +252,19 @@ class SchedulerCore:
             stale_reports=books.stale_count,
         )
 
+    def cached_blocks(self) -> dict[AppId, CachedBlocks]:
+        """Who holds what, by application: to be read, not changed."""
+        return {app: application.blocks for app, application in self._books.applications.items()}
+
+    def is_usable(self, executor: ExecutorId) -> bool:
+        """Whether an executor may be sent launches."""
+        state = self._books.executors.get(executor)
+        return state is not None and state.usable
+
+    def draining(self) -> dict[ExecutorId, bool]:
+        """Executors that were asked to leave, and whether they may."""
+        return {state.id: state.may_leave for state in self._books.executors if state.draining}
+
     def story(self, length: int = 50) -> str:
         """The last stimuli, for a report of a bug."""
         return "\n".join(f"{at:.6f} {stimulus}"[:_STORY_WIDTH] for at, stimulus in list(self.ring)[-length:])
@@ -257,7 +279,7 @@ class SchedulerCore:
             "applications": {
                 app: {
                     "jobs": tuple(application.jobs),
-                    "cached": {rdd: sorted(partitions) for rdd, partitions in application.cached.items()},
+                    "cached": sorted((*block, *application.blocks.holders(*block)) for block in application.blocks),
                     "stages": {
                         stage.id: (
                             stage.is_running,

@@ -69,7 +69,7 @@ def apply(
             for stage in application.stages.values():
                 stage.missing_contents.pop(content, None)
         case sti.RddUnpersistRequested(rdd=rdd):
-            application.cached.pop(rdd, None)
+            application.blocks.drop_rdd(rdd)
             for executor in books.executors:
                 books.emit(DropRdd(executor.id, app, rdd))
             books.publish(app, RddUnpersisted(time=books.now, app=app, rdd=rdd))
@@ -140,6 +140,8 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
         if not stage.jobs:
             stage.accumulated.clear()  # a later job that computes them again counts them again
         stage.jobs[job.id] = job.order
+        for cached in each.cached:
+            application.blocks.levels[cached.rdd] = cached.level
         for content in (each.program, *each.attachments):
             if content.inline is None:
                 application.contents.setdefault(content.id, set()).update(content.holders)

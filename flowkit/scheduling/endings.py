@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import assert_never
 
 from flowkit.model.events import (
-    BlocksCached,
     ShuffleOutputsLost,
     TaskGettingResult,
     TaskStart,
@@ -34,7 +33,7 @@ from flowkit.model.task import (
     TaskSucceeded,
     counts_against_task,
 )
-from flowkit.scheduling import jobs
+from flowkit.scheduling import handover, jobs
 from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -111,6 +110,8 @@ def _leave(books: Books, attempt: Attempt) -> None:
     executor.attempts.pop(attempt.id, None)
     attempt.task_set.running.pop(attempt.id, None)
     books.executors.refresh(executor)
+    if executor.draining:
+        books.copies_stale = True
 
 
 def _note_cached(books: Books, attempt: Attempt, blocks: tuple[BlockInfo, ...]) -> None:
@@ -118,9 +119,7 @@ def _note_cached(books: Books, attempt: Attempt, blocks: tuple[BlockInfo, ...]) 
     application = books.applications.get(attempt.task_set.app)
     if application is None or not blocks:
         return
-    for block in blocks:
-        application.cached.setdefault(block.rdd, {}).setdefault(block.partition, {})[attempt.executor.id] = None
-    books.publish(application.id, BlocksCached(time=books.now, app=application.id, executor=attempt.executor.id, blocks=blocks))
+    handover.note_cached(books, application, attempt.executor, blocks)
 
 
 # -- success -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class ExecutorState:
         "id",
         "idle_slots",
         "last_heard",
+        "may_leave",
         "paused",
         "slots",
     )
@@ -47,6 +48,8 @@ class ExecutorState:
         self.last_heard = now
         self.paused = False
         self.draining = False
+        #: draining, and told that nobody needs it any more
+        self.may_leave = False
 
     @property
     def usable(self) -> bool:

@@ -10,17 +10,18 @@ from collections.abc import Collection
 from typing import assert_never
 
 from flowkit.config import Config
-from flowkit.model.events import BlocksLost, ExecutorAdded, ExecutorRemoved
+from flowkit.model.events import BlocksLost, BlocksUpdated, ExecutorAdded, ExecutorRemoved
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
-from flowkit.scheduling import endings, jobs
+from flowkit.scheduling import endings, handover, jobs
 from flowkit.scheduling.actions import ExpireExecutor, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.stimuli import (
     BlocksEvicted,
+    BlocksMoved,
     ExecutorDraining,
     ExecutorPaused,
     ExecutorReady,
@@ -44,6 +45,7 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
     books.executors.add(state)
     books.address_epoch += 1
     books.mark_stale()
+    handover.executors_changed(books)
     books.publish(None, ExecutorAdded(time=books.now, executor=state.id, host=state.host, slots=state.slots))
 
 
@@ -60,6 +62,7 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
             state.paused = False
         case ExecutorDraining():
             state.draining = True
+            handover.begin_to_leave(books, state)
         case SlotsChanged(slots=slots):
             state.slots = slots
         case _:
@@ -71,6 +74,7 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
         if queued:
             books.emit(Recall(state.id, tuple(attempt.id for attempt in queued)))
     books.executors.refresh(state)
+    handover.executors_changed(books)
 
 
 def executor_lost(
@@ -89,8 +93,11 @@ def executor_lost(
     books.address_epoch += 1
     books.mark_stale()
     books.publish(None, ExecutorRemoved(time=books.now, executor=state.id, host=state.host, reason=reason))
+    heir = next(iter(books.executors.by_host.get(state.host, ())), None)
+    books.copies_stale = True
     for application in list(books.applications.values()):
-        lost = application.forget_executor(executor_id)
+        lost = application.blocks.forget_executor(executor_id, heir)
+        handover.forget_taker(application, executor_id)
         if lost:
             books.publish(
                 application.id, BlocksLost(time=books.now, app=application.id, executor=executor_id, blocks=tuple(lost))
@@ -133,12 +140,28 @@ def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
         books.stale_count += 1
         return
     for rdd, partition in stimulus.blocks:
-        application.forget_block(stimulus.executor, rdd, partition)
+        application.blocks.remove(stimulus.executor, rdd, partition)
+        application.blocks.refuse(stimulus.executor, rdd, partition)
     application.is_stale = True
     books.publish(
         application.id,
         BlocksLost(time=books.now, app=application.id, executor=stimulus.executor, blocks=stimulus.blocks),
     )
+
+
+def blocks_moved(books: Books, stimulus: BlocksMoved) -> None:
+    """Cached partitions left an executor's memory for a file of its host."""
+    application = books.applications.get(stimulus.app)
+    if application is None:
+        books.stale_count += 1
+        return
+    moved = tuple(
+        block for block in stimulus.blocks if stimulus.executor in application.blocks.holders(block.rdd, block.partition)
+    )
+    for block in moved:
+        application.blocks.add(stimulus.executor, block)
+    if moved:
+        books.publish(application.id, BlocksUpdated(time=books.now, app=application.id, executor=stimulus.executor, blocks=moved))
 
 
 def heartbeat(books: Books, stimulus: Heartbeat) -> None:

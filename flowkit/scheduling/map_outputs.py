@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container
 
-from flowkit.model.ids import AttemptId, HostToken, PartitionIndex, ShuffleId
+from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus, ShuffleSources
 
 
@@ -26,6 +26,10 @@ class MapOutputs:
         self.count_by_host: Counter[HostToken] = Counter()
         #: rises whenever an output is registered or unregistered
         self.epoch = 0
+        #: outputs that are being copied to another host, and who does it
+        self.moving: dict[PartitionIndex, ExecutorId] = {}
+        #: attempts whose outputs could not be copied
+        self.immovable: set[AttemptId] = set()
         self._sources: tuple[int, ShuffleSources] | None = None
 
     def register(self, status: MapStatus) -> None:

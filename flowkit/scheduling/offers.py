@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from flowkit.abc import SchedulingPolicy
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
 from flowkit.model.job_spec import Content
-from flowkit.model.task import Locality, StageDefinition, TaskLaunch
+from flowkit.model.task import BlockHolders, Locality, StageDefinition, TaskLaunch
 from flowkit.scheduling.actions import DefineStage, Recall, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -161,8 +161,35 @@ def _launch(
     books.executors.note_load(executor)
     books.queue_launch(
         executor.id,
-        TaskLaunch(attempt_id, stage.app, stage.id, task_set.attempt_number, partition, number, locality),
+        TaskLaunch(
+            attempt_id,
+            stage.app,
+            stage.id,
+            task_set.attempt_number,
+            partition,
+            number,
+            locality,
+            _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),
+        ),
     )
+
+
+def _held_elsewhere(
+    books: Books, application: Application, stage: Stage, executor: ExecutorState, partition: PartitionIndex
+) -> tuple[BlockHolders, ...]:
+    """Cached partitions a task may use that its executor does not hold, and who does."""
+    found = []
+    for each in stage.spec.cached:
+        at = PartitionIndex(partition - each.first)
+        if not 0 <= at < each.count:
+            continue
+        holders = application.blocks.holders(each.rdd, at)
+        if holders and executor.id not in holders:
+            known = [books.executors.get(holder) for holder in holders]
+            addresses = tuple(state.address for state in known if state is not None)
+            if addresses:
+                found.append(BlockHolders(each.rdd, at, addresses))
+    return tuple(found)
 
 
 def _define(books: Books, application: Application, stage: Stage, attempt_number: int, executor: ExecutorState) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import JobSpec
 from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import TaskReport
+from flowkit.model.task import BlockInfo, TaskReport
 
 
 class _Stimulus(msgspec.Struct, frozen=True, tag_field="stimulus", tag=lambda name: name):
@@ -173,6 +173,34 @@ class BlocksEvicted(_Stimulus, frozen=True):
     blocks: tuple[tuple[RddId, PartitionIndex], ...]
 
 
+class BlocksMoved(_Stimulus, frozen=True):
+    """Cached partitions left an executor's memory for files of its host."""
+
+    executor: ExecutorId
+    app: AppId
+    blocks: tuple[BlockInfo, ...]
+
+
+class BlockCopied(_Stimulus, frozen=True):
+    """Answers ``actions.CopyBlock``: the executor holds the partition now; None: it does not."""
+
+    executor: ExecutorId
+    app: AppId
+    rdd: RddId
+    partition: PartitionIndex
+    block: BlockInfo | None
+
+
+class OutputsCopied(_Stimulus, frozen=True):
+    """Answers ``actions.CopyOutputs``: these lie on the executor's host now, those could not be had."""
+
+    executor: ExecutorId
+    app: AppId
+    shuffle: ShuffleId
+    copied: tuple[tuple[PartitionIndex, AttemptId], ...]
+    failed: tuple[tuple[PartitionIndex, AttemptId], ...] = ()
+
+
 class ContentFetched(_Stimulus, frozen=True):
     """Content came to an executor's host, which can give it to others now."""
 
@@ -216,6 +244,9 @@ Stimulus = (
     | Heartbeat
     | TasksReported
     | BlocksEvicted
+    | BlocksMoved
+    | BlockCopied
+    | OutputsCopied
     | ContentFetched
     | CommitRequested
     | Tick

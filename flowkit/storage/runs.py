@@ -69,12 +69,16 @@ class RunWriter:
 
     def write(self, batch: list[Any]) -> None:
         """Append a batch."""
+        self.write_encoded(encode_batch(batch))
+        self.rows += len(batch)
+
+    def write_encoded(self, batch: bytes) -> None:
+        """Append a batch that is encoded already; its rows are not counted."""
         if self._file is None:
             raise InternalError(f"spill run {self.path} is closed")
-        data = frame(encode_batch(batch), self._codec)
+        data = frame(batch, self._codec)
         with removed_on_failure(self.path):
             self._file.write(data)
-        self.rows += len(batch)
         self.disk_bytes += len(data)
 
     def close(self) -> Run:

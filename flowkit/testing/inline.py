@@ -99,6 +99,7 @@ class InlineLink:
             config=self._config,
             transport=_NoTransport(),
             report=self._take_reports,
+            blocks_moved=lambda app, blocks: self._stimuli.append(sti.BlocksMoved(_EXECUTOR, app, tuple(blocks))),
             request_commit=self._request_commit,
             blocks_evicted=lambda app, blocks: self._stimuli.append(sti.BlocksEvicted(_EXECUTOR, app, tuple(blocks))),
             replace_process=lambda reason, _others: None,
@@ -328,6 +329,24 @@ class _NoTransport:
         *,
         timeout_s: float,
     ) -> list[bytes | str]:
+        raise OSError(f"{address}: there is no other host")
+
+    def fetch_cached(
+        self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
+    ) -> Any:
+        raise OSError(f"{address}: there is no other host")
+
+    def fetch_output(
+        self,
+        address: str,
+        app: AppId,
+        shuffle: ShuffleId,
+        map_partition: PartitionIndex,
+        attempt: AttemptId,
+        *,
+        offset: int,
+        timeout_s: float,
+    ) -> tuple[int, bytes]:
         raise OSError(f"{address}: there is no other host")
 
     def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Any:

@@ -41,12 +41,13 @@ from flowkit.model.task import (
     TaskSucceeded,
 )
 from flowkit.scheduling import actions as act
-from flowkit.scheduling.stimuli import CommitRequested, Heartbeat, Stimulus, TasksReported
+from flowkit.scheduling.stimuli import BlockCopied, CommitRequested, Heartbeat, OutputsCopied, Stimulus, TasksReported
 from flowkit.testing.simulated_jobs import SimulatedProgram, Value, computed
 
 STORED_RESULT_BYTES = 100_000
 _OUTPUT_BYTES = 1_000
 _COMMIT_RESEND_S = 1.0
+_COPY_S = 0.005
 _REMEMBERED = 20_000
 
 FileName = tuple[AppId, ShuffleId, PartitionIndex, AttemptId]
@@ -76,6 +77,10 @@ class World(Protocol):
 
     def host(self, token: HostToken) -> SimulatedHost:
         """A host by its token."""
+        ...
+
+    def executor_at(self, address: str) -> SimulatedExecutor | None:
+        """Who answers at an address."""
         ...
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
@@ -129,6 +134,8 @@ class SimulatedExecutor:
         self.alive = True
         #: stopped: it does nothing and hears nothing until it is continued
         self.silent = False
+        #: it was told that nobody needs it any more
+        self.may_leave = False
         self.queue: OrderedDict[AttemptId, _Task] = OrderedDict()
         self.running: dict[AttemptId, _Task] = {}
         self.cache: dict[tuple[AppId, RddId, PartitionIndex], Value] = {}
@@ -179,6 +186,12 @@ class SimulatedExecutor:
             case act.DropRdd(app=app, rdd=rdd):
                 for block in [block for block in self.cache if block[:2] == (app, rdd)]:
                     del self.cache[block]
+            case act.CopyBlock():
+                self._world.later(_COPY_S, partial(self._copy_block, action))
+            case act.CopyOutputs():
+                self._world.later(_COPY_S, partial(self._copy_outputs, action))
+            case act.MayLeave():
+                self.may_leave = True
             case act.DropShuffle(app=app, shuffle=shuffle):
                 for name in [name for name in self.host.files if name[:2] == (app, shuffle)]:
                     del self.host.files[name]
@@ -188,6 +201,45 @@ class SimulatedExecutor:
                 self._drop_application(app)
             case _:
                 assert_never(action)
+
+    def _copy_block(self, copy: act.CopyBlock) -> None:
+        if not self.alive:
+            return
+        if self.silent:
+            self._world.later(1.0, partial(self._copy_block, copy))
+            return
+        value = self._held_by(copy.sources, copy.app, copy.rdd, copy.partition)
+        block = None
+        if value is not None:
+            self.cache[copy.app, copy.rdd, copy.partition] = value
+            block = BlockInfo(copy.rdd, copy.partition, _OUTPUT_BYTES)
+        self._world.send(self, BlockCopied(self.id, copy.app, copy.rdd, copy.partition, block))
+
+    def _held_by(self, addresses: Sequence[str], app: AppId, rdd: RddId, partition: PartitionIndex) -> Value | None:
+        for address in addresses:
+            holder = self._world.executor_at(address)
+            if holder is not None and not holder.silent and (app, rdd, partition) in holder.cache:
+                return holder.cache[app, rdd, partition]
+        return None
+
+    def _copy_outputs(self, copy: act.CopyOutputs) -> None:
+        if not self.alive:
+            return
+        if self.silent:
+            self._world.later(1.0, partial(self._copy_outputs, copy))
+            return
+        copied, failed = [], []
+        for partition, attempt in copy.outputs:
+            name = copy.app, copy.shuffle, partition, attempt
+            for address in copy.sources:
+                holder = self._world.executor_at(address)
+                if holder is not None and not holder.silent and name in holder.host.files:
+                    self.host.files[name] = holder.host.files[name]
+                    copied.append((partition, attempt))
+                    break
+            else:
+                failed.append((partition, attempt))
+        self._world.send(self, OutputsCopied(self.id, copy.app, copy.shuffle, tuple(copied), tuple(failed)))
 
     def heartbeat(self) -> Heartbeat:
         """What it would say of itself now."""
@@ -337,6 +389,10 @@ class SimulatedExecutor:
                 raise _Failed(ContentMissing((content.id,)))
         for rdd in program.cached:
             block = self.cache.get((launch.app, rdd, launch.partition))
+            if block is None:
+                for each in launch.blocks:
+                    if each.rdd == rdd and each.partition == launch.partition:
+                        block = self._held_by(each.addresses, launch.app, rdd, launch.partition)
             if block is not None:
                 return block
         origin = None

@@ -16,6 +16,7 @@ import msgspec
 
 from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, Determinism, JobSpec, ParentShuffle, StageKind, StageSpec
+from flowkit.model.storage_level import StorageLevel
 
 Origin = tuple[ShuffleId, PartitionIndex, AttemptId]
 """An attempt at a map partition that yields other rows each time."""
@@ -64,11 +65,12 @@ def map_stage(
     *,
     determinism: Determinism = Determinism.DETERMINATE,
     cached: int | None = None,
+    level: StorageLevel = StorageLevel.MEMORY_ONLY,
     commits: bool = False,
     preferred_hosts: Mapping[int, tuple[str, ...]] | None = None,
     program: Content | None = None,
 ) -> StageSpec:
-    """A stage that writes shuffle ``stage``; with ``cached`` its input is an RDD of that number, kept in the cache."""
+    """A stage that writes shuffle ``stage``; with ``cached`` its input is an RDD of that number, kept in the cache as ``level`` says."""
     return _stage(
         stage,
         StageKind.MAP,
@@ -77,6 +79,7 @@ def map_stage(
         parents,
         determinism,
         cached,
+        level,
         preferred_hosts or {},
         program,
         commits=commits,
@@ -90,6 +93,7 @@ def result_stage(
     *,
     wanted: Sequence[int] | None = None,
     cached: int | None = None,
+    level: StorageLevel = StorageLevel.MEMORY_ONLY,
     stores_result: bool = False,
     commits: bool = False,
     preferred_hosts: Mapping[int, tuple[str, ...]] | None = None,
@@ -105,6 +109,7 @@ def result_stage(
         parents,
         Determinism.DETERMINATE,
         cached,
+        level,
         preferred_hosts or {},
         program,
         stores_result=stores_result,
@@ -120,6 +125,7 @@ def _stage(
     parents: Sequence[StageSpec],
     determinism: Determinism,
     cached: int | None,
+    level: StorageLevel,
     preferred_hosts: Mapping[int, tuple[str, ...]],
     program: Content | None,
     *,
@@ -140,7 +146,7 @@ def _stage(
         shuffle=ShuffleId(stage) if kind is StageKind.MAP else None,
         num_reducers=4 if kind is StageKind.MAP else 0,
         determinism=determinism,
-        cached=tuple(CachedInput(rdd, 0, partitions) for rdd in rdds),
+        cached=tuple(CachedInput(rdd, 0, partitions, level) for rdd in rdds),
         preferred_hosts={PartitionIndex(partition): hosts for partition, hosts in preferred_hosts.items()},
     )
 

@@ -20,7 +20,18 @@ from typing import assert_never
 
 from flowkit.config import Config
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
+from flowkit.model.ids import (
+    AppId,
+    AttemptId,
+    ContentId,
+    ExecutorId,
+    HostToken,
+    JobId,
+    PartitionIndex,
+    ShuffleId,
+    StageId,
+    executor_address,
+)
 from flowkit.model.job_spec import JobSpec
 from flowkit.model.task import InlineResult, StoredResult, TaskFailure, TaskLaunch
 from flowkit.scheduling import actions as act
@@ -289,6 +300,10 @@ class SimulatedCluster:
         """The host of this token, made at first use."""
         return self.hosts.setdefault(token, SimulatedHost(token))
 
+    def executor_at(self, address: str) -> SimulatedExecutor | None:
+        """Who answers there."""
+        return next((each for each in self.executors.values() if executor_address(each.id) == address), None)
+
     def send(self, executor: SimulatedExecutor, stimulus: sti.Stimulus) -> None:
         """An executor's message sets out."""
         self._to_core(stimulus, channel=("executor", executor.id), reliable=isinstance(stimulus, sti.ExecutorReady))
@@ -364,6 +379,9 @@ class SimulatedCluster:
                 | act.AnswerCommit()
                 | act.ReleaseResults()
                 | act.DropRdd()
+                | act.CopyBlock()
+                | act.CopyOutputs()
+                | act.MayLeave()
                 | act.DropShuffle()
                 | act.DropContents()
                 | act.DropApplication()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from distributed import Nanny, Scheduler, SpecCluster
 
 import flowkit as fk
 from flowkit.model import events as ev
@@ -109,3 +110,21 @@ def start(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             context.status.stages(),
             context.status.executors(),
         )
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> Iterator[SpecCluster]:
+    """A cluster of two workers that do not see one another's files."""
+    workers = {
+        name: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "env": {"FLOWKIT_LOCAL_DIRECTORY": str(tmp_path / name), "PYTHONHASHSEED": seed},
+            },
+        }
+        for name, seed in (("north", "1"), ("south", "2"))
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": "127.0.0.1:0", "port": 0}}
+    with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50) as cluster:
+        yield cluster

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from flowkit import errors
 from flowkit.model import events, job_spec, map_status, task
+from flowkit.model.storage_level import StorageLevel
 from flowkit.scheduling import actions, stimuli
 
 
@@ -88,6 +89,10 @@ def finite(kind: object) -> st.SearchStrategy:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{each.name: finite(hints[each.name]) for each in msgspec.structs.fields(kind)})
+    if kind is StorageLevel:
+        return st.builds(
+            dataclasses.replace, st.sampled_from([StorageLevel.MEMORY_ONLY, StorageLevel.OFF_HEAP]), replication=st.integers(1, 8)
+        )
     if isinstance(kind, type) and hasattr(kind, "__members__"):
         return st.sampled_from(list(kind))
     if origin is tuple and arguments[-1] is Ellipsis:

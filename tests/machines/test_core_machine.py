@@ -7,6 +7,8 @@ nothing is left. A failing example prints as a plain list of calls.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flowkit.config import Config
 from flowkit.model.ids import AppId, RddId, ShuffleId
 from flowkit.model.job_spec import Determinism, StageSpec
+from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
@@ -53,6 +56,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.submitted: list[SimulatedJob] = []
         self.cancelled: set[int] = set()
         self.indeterminate: set[AppId] = set()
+        #: cached RDDs of which something was dropped
+        self.disturbed: set[tuple[AppId, int]] = set()
         for number in range(executors):
             self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3)
 
@@ -74,8 +79,11 @@ class CoreMachine(RuleBasedStateMachine):
         parents=st.lists(places, max_size=2),
         kind=st.sampled_from([*[Determinism.DETERMINATE] * 5, Determinism.INDETERMINATE]),
         cached=st.booleans(),
+        replication=st.integers(1, 3),
     )
-    def make_shuffle(self, name: str, partitions: int, parents: list[int], kind: Determinism, cached: bool) -> None:
+    def make_shuffle(
+        self, name: str, partitions: int, parents: list[int], kind: Determinism, cached: bool, replication: int
+    ) -> None:
         app = self._app(name)
         read = self._parents(app, parents)
         if any(parent.determinism is Determinism.INDETERMINATE for parent in read):
@@ -85,7 +93,14 @@ class CoreMachine(RuleBasedStateMachine):
         number = self.stage_numbers
         self.stage_numbers += 1
         self.stages[app].append(
-            map_stage(number, partitions, read, determinism=kind, cached=100 + number if cached and read else None)
+            map_stage(
+                number,
+                partitions,
+                read,
+                determinism=kind,
+                cached=100 + number if cached and read else None,
+                level=replace(StorageLevel.MEMORY_ONLY, replication=replication),
+            )
         )
 
     def _parents(self, app: AppId, places: list[int]) -> list[StageSpec]:
@@ -136,6 +151,7 @@ class CoreMachine(RuleBasedStateMachine):
         if app is not None and self.stages[app]:
             stage = self.stages[app][place % len(self.stages[app])]
             for cached in stage.cached:
+                self.disturbed.add((app, cached.rdd))
                 self.cluster.driver_says(sti.RddUnpersistRequested(app, RddId(cached.rdd)))
 
     @rule(name=app_names, place=places)
@@ -196,6 +212,7 @@ class CoreMachine(RuleBasedStateMachine):
         if executor is not None:
             cache = self.cluster.executors[executor].cache
             for app, rdd, partition in list(cache)[::2]:
+                self.disturbed.add((app, rdd))
                 del cache[app, rdd, partition]
                 self.cluster.tell(sti.BlocksEvicted(executor, app, ((rdd, partition),)))
 
@@ -257,6 +274,7 @@ class CoreMachine(RuleBasedStateMachine):
         check_event_order(cluster.events)
         if cluster.network.is_reliable:
             self.check_recomputed()
+            self.check_copies()
         cluster.core.assert_empty()
         self.check_replay()
 
@@ -278,6 +296,27 @@ class CoreMachine(RuleBasedStateMachine):
             if app not in self.indeterminate:
                 lost = cluster.lost[app, stage, partition]
                 assert times <= 1 + lost, f"{app} stage {stage} partition {partition} ran {times} times and was lost {lost} times"
+
+    def check_copies(self) -> None:
+        """What the core believes of caches is so, everything has its copies, and nobody who leaves is kept."""
+        cluster = self.cluster
+        held = {(app, rdd, partition, each.id) for each in cluster.executors.values() for app, rdd, partition in each.cache}
+        staying = [each for each in cluster.executors.values() if cluster.core.is_usable(each.id)]
+        for app, blocks in cluster.core.cached_blocks().items():
+            for rdd, partition in blocks:
+                holders = blocks.holders(rdd, partition)
+                if (
+                    app,
+                    rdd,
+                ) in self.disturbed:  # news of a block may come after the news that it is gone: it is missed when used
+                    continue
+                assert all((app, rdd, partition, holder) in held for holder in holders)
+                refused = blocks.refused.get((rdd, partition), set())
+                takers = [each for each in staying if each.id in holders or each.id not in refused]
+                kept = [each for each in staying if each.id in holders]
+                assert len(kept) >= min(blocks.level(rdd).replication, len(takers)), f"{app} {rdd} {partition}: {holders}"
+        for executor, may_leave in cluster.core.draining().items():
+            assert may_leave and cluster.executors[executor].may_leave
 
     def check_replay(self) -> None:
         """The recorded stimuli lead to the same state, and to the same wish to be woken, though nobody asked for it before."""

@@ -47,6 +47,8 @@ class BlockFile(NamedTuple):
     path: Path
     size_bytes: int
     rows: int
+    #: tells it from an earlier file of the same name
+    serial: int = 0
 
 
 class _Refused(Exception):
@@ -169,7 +171,7 @@ class BlockFiles:
             if known is not None:
                 return known
             try:
-                found = _check(path, status.st_size)
+                found = _check(path, status.st_size)._replace(serial=status.st_mtime_ns)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
@@ -186,6 +188,24 @@ class BlockFiles:
     def read(self, file: BlockFile) -> Iterator[list[Any]]:
         """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end."""
         return _batches(file.path.open("rb", buffering=_BUFFER_BYTES), file.size_bytes - len(_MAGIC) - _END.size)
+
+    def read_encoded(self, file: BlockFile, position: int, size_bytes: int) -> tuple[list[bytes], int | None]:
+        """Encoded batches from a position on (0 is the first), about so many bytes, and where the next ones are; None after the last.
+
+        Raises ``OSError`` or ``ValueError`` when it is gone or damaged.
+        """
+        length = file.size_bytes - len(_MAGIC) - _END.size
+        batches: list[bytes] = []
+        until = position + size_bytes
+        with file.path.open("rb", buffering=_BUFFER_BYTES) as opened:
+            if os.fstat(opened.fileno()).st_mtime_ns != file.serial:
+                raise ValueError("it is another file")
+            opened.seek(len(_MAGIC) + position)
+            while position < min(length, until):
+                codec, raw_bytes, packed_bytes = read_header(_exactly(opened, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])
+                position += _CHECKSUM.size + HEADER_BYTES + packed_bytes
+                batches.append(bytes(codecs.decompress(codec, _exactly(opened, packed_bytes), raw_bytes)))
+        return batches, position if position < length else None
 
     # -- dropping
 
@@ -307,8 +327,15 @@ def check_batches(file: IO[bytes]) -> int:
 
 
 def _batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
-    """The batches in the first ``length`` bytes of frames."""
+    """The batches in the first ``length`` bytes of frames; closes the file in the end, or when nobody wants them any more."""
+    batches = _read_batches(file, length)
+    next(batches)  # a generator that never began would leave the file open
+    return batches
+
+
+def _read_batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
     with file:
+        yield []
         file.seek(len(_MAGIC))
         while length:
             codec, raw_bytes, packed_bytes = read_header(_exactly(file, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])

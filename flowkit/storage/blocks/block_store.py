@@ -20,7 +20,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 from flowkit.errors import InternalError
@@ -44,6 +44,8 @@ _FIRST_ROWS, _MOST_ROWS = 64, 16_384
 _STEP_BYTES = 1 << 20
 #: objects of an encoded batch, as estimated: what is decoded at a time
 _BATCH_BYTES = 1 << 20
+#: what another executor is sent at a time, about
+_PIECE_BYTES = 4 << 20
 
 
 class BlockKey(NamedTuple):
@@ -61,14 +63,29 @@ class _Block:
     held: list[Any]
     level: StorageLevel
     memory_bytes: int
+    #: tells it from an earlier block of the same name
+    serial: int = 0
     #: on its way to disk: others leave it alone
     moving: bool = False
+
+    def info(self, key: BlockKey) -> BlockInfo:
+        return BlockInfo(key.rdd, key.partition, self.memory_bytes)
 
     def rows(self) -> Iterator[Any]:
         return iter(self.held) if self.level.deserialized else chain.from_iterable(map(decode_batch, self.held))
 
     def batches(self) -> Iterator[list[Any]]:
         return _in_batches(iter(self.held)) if self.level.deserialized else map(decode_batch, self.held)
+
+
+class BlockPiece(NamedTuple):
+    """Some of a partition's encoded batches, for somebody else."""
+
+    #: of the block they are from: pieces of different blocks do not fit together
+    serial: int
+    batches: list[bytes]
+    #: where the next piece begins; None after the last one
+    next_position: int | None
 
 
 class _Gone(Exception):
@@ -100,6 +117,8 @@ class _Visit:
     compute: Callable[[], Iterable[Any]]
     recorder: Callable[[BlockInfo], None] | None
     check_killed: Callable[[], None] | None
+    #: whether other RDDs' blocks may be driven out for it
+    evict: bool = True
 
 
 def _in_batches(rows: Iterator[Any], check_killed: Callable[[], None] | None = None) -> Iterator[list[Any]]:
@@ -114,6 +133,23 @@ def _in_batches(rows: Iterator[Any], check_killed: Callable[[], None] | None = N
 def _rows_of(size_bytes: int, batch: list[Any]) -> int:
     """How many rows like these take so many bytes."""
     return max(BATCH_SAMPLE, min(_MOST_ROWS, 4 * len(batch), size_bytes * len(batch) // max(1, estimate_batch(batch))))
+
+
+def block_piece(held: list[Any], level: StorageLevel, serial: int, position: int) -> BlockPiece:
+    """What lies at a position: a row's number for objects, a batch's for encoded ones."""
+    batches: list[bytes] = []
+    size_bytes = 0
+    while position < len(held) and size_bytes < _PIECE_BYTES:
+        if level.deserialized:
+            rows = held[position : position + _FIRST_ROWS]
+            rows = held[position : position + _rows_of(_BATCH_BYTES, rows)]
+            batches.append(encode_batch(rows))
+            position += len(rows)
+        else:
+            batches.append(held[position])
+            position += 1
+        size_bytes += len(batches[-1])
+    return BlockPiece(serial, batches, position if position < len(held) else None)
 
 
 class BlockStoreStatistics(NamedTuple):
@@ -139,6 +175,8 @@ class BlockStore:
     on_evicted
         Called with an application and its ``(rdd, partition)`` that were given up for want of memory (not when dropped on
         request), on the thread that needed the memory; must not block.
+    on_moved
+        Likewise, of those that lie in a file now.
     """
 
     def __init__(
@@ -147,10 +185,13 @@ class BlockStore:
         *,
         volumes: Callable[[AppId], BlockVolumes] | None = None,
         on_evicted: Callable[[AppId, list[tuple[RddId, PartitionIndex]]], None] | None = None,
+        on_moved: Callable[[AppId, list[BlockInfo]], None] | None = None,
     ) -> None:
         self._memory = memory
         self._volumes = volumes
         self._on_evicted = on_evicted
+        self._on_moved = on_moved
+        self._serials = count(1)
         self._changed = threading.Condition()
         #: least recently used first
         self._blocks: OrderedDict[BlockKey, _Block] = OrderedDict()
@@ -173,10 +214,11 @@ class BlockStore:
         *,
         level: StorageLevel = StorageLevel.MEMORY_ONLY,
         recorder: Callable[[BlockInfo], None] | None = None,
+        fetch: Callable[[], Iterator[Any] | None] | None = None,
         metrics: TaskMetrics | None = None,
         check_killed: Callable[[], None] | None = None,
     ) -> Iterator[Any]:
-        """Iterate a partition: from the cache, or computed and, if there is room, kept.
+        """Iterate a partition: from the cache, from another executor's, or computed and, if there is room, kept.
 
         Parameters
         ----------
@@ -187,6 +229,8 @@ class BlockStore:
             How it is to be kept.
         recorder
             Told of the block if this call put it into the cache, or found it in a file.
+        fetch
+            Gets the rows from an executor that holds them, or None when it cannot; asked before ``compute``. They are not kept here too.
         metrics
             Its ``cache_hits`` and ``cache_misses`` are counted.
         check_killed
@@ -215,11 +259,63 @@ class BlockStore:
             if metrics is not None:
                 metrics.cache_hits += found is not None
                 metrics.cache_misses += found is None
+            if found is None and fetch is not None:
+                found = fetch()
             return self._compute(visit) if found is None else found
         finally:
-            with self._changed:
-                self._computing.pop(key, None)
-                self._changed.notify_all()
+            self._claim_is_over(key)
+
+    def keep_copy(
+        self, app: AppId, rdd: RddId, partition: PartitionIndex, rows: Iterable[Any], *, level: StorageLevel
+    ) -> BlockInfo | None:
+        """Keep what another executor holds, as ``level`` says, in room that is free; returns what is kept, None for nothing.
+
+        What is here already is enough. What iterating ``rows`` raises passes through, and nothing is kept.
+        """
+        key = BlockKey(app, rdd, partition)
+        block = self._get_or_claim(key, None)
+        if block is not None:
+            return block.info(key)
+        kept: list[BlockInfo] = []
+        visit = _Visit(key, level, lambda: rows, kept.append, None, evict=False)
+        try:
+            if self._from_file(visit) is None:
+                self._compute(visit)
+        finally:
+            self._claim_is_over(key)
+        return kept[-1] if kept else None
+
+    def read_piece(
+        self, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int = 0, position: int = 0
+    ) -> BlockPiece | None:
+        """Encoded batches of a partition, about four megabytes; None when it is not here, or not what ``serial`` says.
+
+        Parameters
+        ----------
+        serial, position
+            Of the piece before; 0 for the first.
+        """
+        key = BlockKey(app, rdd, partition)
+        with self._changed:
+            block = self._blocks.get(key)
+        if block is not None:
+            return block_piece(block.held, block.level, block.serial, position) if serial in (0, block.serial) else None
+        if self._volumes is None:
+            return None
+        for files in self._files(app).made():
+            found = files.find(rdd, partition)
+            if found is not None and serial in (0, found.serial):
+                try:
+                    batches, following = files.read_encoded(found, position, _PIECE_BYTES)
+                except (OSError, ValueError):  # dropped, or damaged, since
+                    continue
+                return BlockPiece(found.serial, batches, following)
+        return None
+
+    def _claim_is_over(self, key: BlockKey) -> None:
+        with self._changed:
+            self._computing.pop(key, None)
+            self._changed.notify_all()
 
     def holds(self, app: AppId, rdd: RddId, partition: PartitionIndex, level: StorageLevel | None = None) -> bool:
         """Whether the partition is here now; asked while planning, no use of it, so it may be gone a moment later."""
@@ -251,7 +347,7 @@ class BlockStore:
         try:
             if level.use_off_heap or not level.use_memory:
                 return self._to_file(visit, _in_batches(rows, visit.check_killed))
-            unrolled = self._unroll(visit, rows, evict=True)
+            unrolled = self._unroll(visit, rows, evict=visit.evict)
             if unrolled.kept:
                 return unrolled.block.rows()
             if level.use_disk and self._volumes is not None:
@@ -263,7 +359,7 @@ class BlockStore:
     def _unroll(self, visit: _Visit, rows: Iterator[Any], *, evict: bool) -> _Unrolled:
         """Take rows into memory as long as there is room; kept as a block when all of them found it."""
         key, level = visit.key, visit.level
-        block = _Block([], level, 0)
+        block = _Block([], level, 0, next(self._serials))
         unrolled = _Unrolled(block)
         grant = StorageGrant()
         next_rows, encoded_bytes = _FIRST_ROWS, 0
@@ -299,7 +395,7 @@ class BlockStore:
         finally:
             self._unreserve(grant.size_bytes, grant)
         if unrolled.stored and visit.recorder is not None:
-            visit.recorder(BlockInfo(key.rdd, key.partition, final))
+            visit.recorder(block.info(key))
         return unrolled
 
     # -- files
@@ -403,30 +499,34 @@ class BlockStore:
                 return False
             for block in chosen.values():
                 block.moving = True
-        filed: set[BlockKey] = set()
+        filed: dict[BlockKey, int] = {}
         try:
             for key, block in chosen.items():
-                if block.level.use_disk and self._volumes is not None and self._move(key, block):
-                    filed.add(key)
+                if block.level.use_disk and self._volumes is not None:
+                    written = self._move(key, block)
+                    if written is not None:
+                        filed[key] = written.size_bytes
         finally:
             self._let_go(chosen, filed)
         return True
 
-    def _move(self, key: BlockKey, block: _Block) -> bool:
-        """Write a block that memory has no room for to disk; whether it is there now."""
+    def _move(self, key: BlockKey, block: _Block) -> BlockFile | None:
+        """Write a block that memory has no room for to disk; its file if it is there now."""
         files = self._files(key.app).disk
         written = files.find(key.rdd, key.partition) or files.write(key.rdd, key.partition, block.batches())
         if isinstance(written, Unwritten):
-            return False
+            return None
         with self._changed:
             wanted = self._blocks.get(key) is block
         if not wanted:  # dropped while it was written
             self._drop_file(key)
-        return wanted
+            return None
+        return written
 
-    def _let_go(self, chosen: dict[BlockKey, _Block], filed: set[BlockKey]) -> None:
+    def _let_go(self, chosen: dict[BlockKey, _Block], filed: dict[BlockKey, int]) -> None:
         freed = StorageGrant()
         gone: list[BlockKey] = []
+        moved: dict[AppId, list[BlockInfo]] = {}
         try:
             with self._changed:
                 for key, block in chosen.items():
@@ -437,6 +537,7 @@ class BlockStore:
                     freed.size_bytes += held
                     if key in filed:
                         self._moved_count += 1
+                        moved.setdefault(key.app, []).append(BlockInfo(key.rdd, key.partition, 0, filed[key]))
                     else:
                         gone += (key,)
                         self._eviction_count += 1
@@ -448,6 +549,9 @@ class BlockStore:
                     by_app.setdefault(key.app, []).append((key.rdd, key.partition))
                 for app, blocks in by_app.items():
                     self._on_evicted(app, blocks)
+            if self._on_moved is not None:
+                for app, files in moved.items():
+                    self._on_moved(app, files)
 
     # -- dropping and looking
 
@@ -478,7 +582,7 @@ class BlockStore:
         found: dict[AppId, list[BlockInfo]] = {}
         with self._changed:
             for key, block in self._blocks.items():
-                found.setdefault(key.app, []).append(BlockInfo(key.rdd, key.partition, block.memory_bytes))
+                found.setdefault(key.app, []).append(block.info(key))
         return found
 
     def statistics(self) -> BlockStoreStatistics:

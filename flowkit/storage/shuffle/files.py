@@ -13,7 +13,7 @@ import shutil
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,6 +219,41 @@ class ShuffleFiles:
                 raise BlockCorrupt(f"the checksum of {self._describe(shuffle, map_partition, attempt, reducer)} does not fit")
             for offset, length in pieces:
                 yield _read_exactly(file.descriptor, offset, length)
+
+    # -- whole outputs, for another host
+
+    def read_output(
+        self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, offset: int, length: int
+    ) -> tuple[int, bytes]:
+        """How long an output's file is, and up to ``length`` bytes of it. Raises ``BlockMissing`` or ``BlockCorrupt``."""
+        with self._reading(shuffle, map_partition, attempt) as file:
+            size = os.fstat(file.descriptor).st_size
+            return size, _read_exactly(file.descriptor, offset, max(0, min(length, size - offset)))
+
+    def take_output(self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, pieces: Iterable[bytes]) -> None:
+        """Make another host's output this host's too, from all of its bytes. One that is here already stays.
+
+        Raises
+        ------
+        BlockCorrupt
+            They are no map output.
+        errors.DiskFull, errors.DiskQuotaExceeded
+        """
+        if self.path(shuffle, map_partition, attempt).exists():
+            return
+        temporary = self.temporary(shuffle, map_partition, attempt)
+        with removed_on_failure(temporary):
+            with temporary.open("xb", buffering=0) as file:
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[file.write(view) :]
+            found = self._open_file(temporary)
+            with self._mutex:
+                self._evict(temporary)
+            found.users -= 1
+            os.close(found.descriptor)
+        self.commit(temporary, shuffle, map_partition, attempt)
 
     def close(self) -> None:
         """Close the files kept open. Reading again opens them again."""

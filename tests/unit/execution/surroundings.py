@@ -31,7 +31,7 @@ class NoTransport:
     def fetch_shuffle(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("nothing is remote here")
 
-    describe_content = fetch_piece = fetch_shuffle
+    describe_content = fetch_piece = fetch_cached = fetch_output = fetch_shuffle
 
 
 @dataclass

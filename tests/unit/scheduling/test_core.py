@@ -58,7 +58,7 @@ def test_what_a_task_cached_before_it_failed_is_known_and_used() -> None:
     failed = cluster.submit(job(app, 0, result_stage(0, 1, cached=7)))
     cluster.run()
     assert failed.failed is not None
-    assert cluster.core.snapshot()["applications"][app]["cached"] == {7: [0]}
+    assert cluster.core.snapshot()["applications"][app]["cached"] == [(7, 0, holder)]
     cluster.add_executor("elsewhere")
     again = cluster.submit(job(app, 1, result_stage(0, 1, cached=7)))
     cluster.run()
@@ -515,4 +515,4 @@ def test_unpersisting_drops_blocks_everywhere() -> None:
     cluster.driver_says(sti.RddUnpersistRequested(app, RddId(7)))
     cluster.advance(1.0)
     assert sum(len(executor.cache) for executor in cluster.executors.values()) == 0
-    assert cluster.core.snapshot()["applications"][app]["cached"] == {}
+    assert cluster.core.snapshot()["applications"][app]["cached"] == []
