@@ -38,6 +38,14 @@ def few(n):
     return n * 2_654_435_761 % 50_000, f"{n:060d}"
 
 
+def one(n):
+    return 0, f"{n:060d}"
+
+
+def twice(values):
+    return len(values) + sum(1 for value in values if value)
+
+
 def cases(fc, rows, parts):
     import flowkit as fk
 
@@ -45,6 +53,7 @@ def cases(fc, rows, parts):
     return {
         "sort": lambda: pairs.sort_by_key(num_partitions=parts).map(lambda kv: kv[0] % 2).sum(),
         "group": lambda: fc.range(rows, num_partitions=parts).map(few).group_by_key(parts).map_values(len).values().sum(),
+        "group into one key": lambda: fc.range(rows, num_partitions=parts).map(one).group_by_key(parts).map_values(twice).values().sum(),
         "reduce, all keys distinct": lambda: pairs.reduce_by_key(max, parts).count(),
         "distinct": lambda: pairs.values().distinct(parts).count(),
         "join": lambda: pairs.join(pairs.map_values(len), parts).count(),

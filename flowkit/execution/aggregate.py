@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
+from pathlib import Path
 from sys import getsizeof
 from typing import Any, TypeVar, assert_never
 
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import Chunk, explain_bad_pairs
-from flowkit.execution.spill import CountRows, Estimate, Reservation, Runs, SpilledTable
+from flowkit.execution.spill import CountRows, Estimate, Outgrowing, Reservation, Runs, SpilledTable
+from flowkit.execution.spilled_values import SpilledValues
 from flowkit.lineage.kernels import AggregationKind, Aggregator
 from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
 
@@ -41,6 +43,7 @@ class Loops:
     #: rows in a list of combiners
     count_combined: CountRows
     estimate: Estimate
+    outgrowing: Outgrowing | None = None
 
 
 def loops_of(aggregator: Aggregator) -> Loops:
@@ -50,7 +53,14 @@ def loops_of(aggregator: Aggregator) -> Loops:
             reduce = _reducing(aggregator.merge_value)
             return Loops(dict, reduce, reduce, len, _estimate_table)
         case AggregationKind.GROUP:
-            return Loops(lambda: defaultdict(list), append_values, _group_lists, _count_in_lists, estimate_lists)
+            return Loops(
+                lambda: defaultdict(list),
+                append_values,
+                _group_lists,
+                _count_in_lists,
+                estimate_lists,
+                Outgrowing(_on_disk, _append, list_pieces),
+            )
         case AggregationKind.DISTINCT:
             return Loops(dict, _distinct, _distinct, len, _estimate_table)
         case AggregationKind.GENERAL:
@@ -116,6 +126,21 @@ def _distinct(table: Table, rows: Iterable[tuple[Any, Any]]) -> None:
 
 def _count_in_lists(batch: Iterable[tuple[Any, list[Any]]]) -> int:
     return sum(len(values) for _, values in batch)
+
+
+def _on_disk(values: list[Any], directory: Path) -> SpilledValues:
+    return SpilledValues(directory)
+
+
+def list_pieces(values: list[Any], most: int) -> Iterable[list[Any]]:
+    """A list as several of at most ``most`` values; itself where it has no more."""
+    return (values,) if len(values) <= most else (values[start : start + most] for start in range(0, len(values), most))
+
+
+def _append(on_disk: SpilledValues, values: list[Any]) -> int:
+    before = on_disk.disk_bytes
+    on_disk.extend(values)
+    return on_disk.disk_bytes - before
 
 
 def _estimate_table(table: Table, row_count: int) -> int:
@@ -217,7 +242,9 @@ def _merged_tables(
                 row_count += loops.count_combined(rows) if combined else count
                 if not reservation.fits(row_count, loops.estimate, table):
                     if spilled is None:
-                        spilled = SpilledTable(runs, environment, loops.load_combiners, loops.count_combined, loops.estimate)
+                        spilled = SpilledTable(
+                            runs, environment, loops.load_combiners, loops.count_combined, loops.estimate, loops.outgrowing
+                        )
                     spilled.add(table.items())
                     environment.metrics.memory_spilled_bytes += reservation.release()
                     table = loops.new_table()

@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
-from flowkit.execution.aggregate import append_values, estimate_lists, load_checked
+from flowkit.execution.aggregate import append_values, estimate_lists, list_pieces, load_checked
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import Chunk
-from flowkit.execution.spill import Reservation, Runs, SpilledTable
+from flowkit.execution.spill import Outgrowing, Reservation, Runs, SpilledTable
+from flowkit.execution.spilled_values import SpilledValues
 
 _KEY_AND_GROUPS = itemgetter(1, 2)
 Side = dict[Any, list[Any]]
@@ -41,7 +43,14 @@ def _grouped(
                     row_count += count
                     if not reservation.fits(row_count, _estimate_sides, tables):
                         if spilled is None:
-                            spilled = SpilledTable(runs, environment, _merge_groups, _count_in_groups, _estimate_groups)
+                            spilled = SpilledTable(
+                                runs,
+                                environment,
+                                _merge_groups,
+                                _count_in_groups,
+                                _estimate_groups,
+                                Outgrowing(_on_disk, _append, _pieces),
+                            )
                         spilled.add(_joined(tables))
                         environment.metrics.memory_spilled_bytes += reservation.release()
                         tables = _new_tables(len(sides))
@@ -79,8 +88,26 @@ def _merge_groups(table: dict[Any, Any], batch: Iterable[tuple[Any, tuple[list[A
                 mine.extend(more)
 
 
-def _count_in_groups(batch: list[tuple[Any, tuple[list[Any], ...]]]) -> int:
+def _count_in_groups(batch: Iterable[tuple[Any, tuple[list[Any], ...]]]) -> int:
     return sum(sum(map(len, groups)) for _, groups in batch)
+
+
+def _on_disk(groups: tuple[list[Any], ...], directory: Path) -> tuple[SpilledValues, ...]:
+    return tuple(SpilledValues(directory) for _ in groups)
+
+
+def _pieces(groups: tuple[list[Any], ...], most: int) -> Iterator[tuple[list[Any], ...]]:
+    # One side after the other: merged, each side's values are in their order again.
+    for side, values in enumerate(groups):
+        for piece in list_pieces(values, most):
+            yield tuple(piece if place == side else [] for place in range(len(groups)))
+
+
+def _append(on_disk: tuple[SpilledValues, ...], groups: tuple[list[Any], ...]) -> int:
+    before = sum(values.disk_bytes for values in on_disk)
+    for values, more in zip(on_disk, groups, strict=True):
+        values.extend(more)
+    return sum(values.disk_bytes for values in on_disk) - before
 
 
 def _estimate_groups(table: dict[Any, tuple[list[Any], ...]], row_count: int) -> int:

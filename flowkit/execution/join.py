@@ -15,7 +15,8 @@ from typing import Any, assert_never
 from flowkit.execution.aggregate import estimate_lists, load_checked
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import explain_bad_pairs, in_batches
-from flowkit.execution.spill import DEPTH_LIMIT, HashSplit, Reservation, Runs, merged_in_order
+from flowkit.execution.spill import DEPTH_LIMIT, LARGE_SHARE, HashSplit, Reservation, Runs, merged_in_order
+from flowkit.execution.spilled_values import SpilledValues
 from flowkit.lineage.kernels import JoinKind
 from flowkit.storage.memory.size_estimate import estimate_dict
 from flowkit.storage.runs import Run
@@ -224,37 +225,73 @@ class _Join:
         table: dict[Any, list[Any]] = {}
         #: place of the first value of each key
         places: dict[Any, int] = {}
+        #: values of keys that no split makes few enough, on disk
+        large: dict[Any, SpilledValues] = {}
         row_count = 0
         with Reservation(environment.memory) as reservation:
             for batch in _batches(tabled):
                 environment.check_killed()
-                for place, key, value in batch:
+                for place, key, value in self._without_large(large, batch) if large else batch:
                     known = table.get(key)
                     if known is None:
                         table[key] = [value]
                         places[key] = place
                     else:
                         known.append(value)
-                row_count += len(batch)
+                    row_count += 1
                 if depth < DEPTH_LIMIT and not reservation.fits(row_count, estimate_lists, table):
                     environment.metrics.memory_spilled_bytes += reservation.release()
-                    break
+                    row_count -= self._outgrow(table, row_count, large)
+                    if not reservation.fits(row_count, estimate_lists, table):
+                        break
             else:
-                yield from self._match_part(table, places, streamed, end)
+                yield from self._match_part(table, large, places, streamed, end)
                 return
-        table, places = {}, {}
+        table, places, large = {}, {}, {}
         yield from self._join_parts(runs, _resplit(runs, tabled, depth + 1), _resplit(runs, streamed, depth + 1), end, depth + 1)
 
+    def _outgrow(self, table: dict[Any, list[Any]], row_count: int, large: dict[Any, SpilledValues]) -> int:
+        """Put the values of keys that have much of a table on disk; returns how many that were."""
+        moved = 0
+        for key in [key for key, values in table.items() if len(values) * LARGE_SHARE >= row_count]:
+            values = table.pop(key)
+            large[key] = SpilledValues(self._environment.spill_directory)
+            large[key].extend(values)
+            moved += len(values)
+        return moved
+
+    def _without_large(self, large: dict[Any, SpilledValues], batch: list[Any]) -> list[Any]:
+        """Put values of keys whose others lie on disk there; returns the other rows."""
+        others = []
+        more: defaultdict[Any, list[Any]] = defaultdict(list)
+        for row in batch:
+            if row[1] in large:
+                more[row[1]].append(row[2])
+            else:
+                others.append(row)
+        for key, values in more.items():
+            large[key].extend(values)
+        return others
+
     def _match_part(
-        self, table: dict[Any, list[Any]], places: dict[Any, int], streamed: Run | None, end: int
+        self,
+        table: dict[Any, list[Any]],
+        large: dict[Any, SpilledValues],
+        places: dict[Any, int],
+        streamed: Run | None,
+        end: int,
     ) -> Iterator[Matches]:
+        self._environment.metrics.disk_spilled_bytes += sum(values.disk_bytes for values in large.values())
         missing = _NONE if self._keep_streamed else None
         seen: set[Any] = set()
         for batch in _batches(streamed):
             self._environment.check_killed()
             for place, key, value in batch:
                 others = table.get(key, missing)
-                if others is not None:
+                if key in large:
+                    for some in large[key].batches():
+                        yield place, key, (value,), some
+                elif others is not None:
                     yield place, key, (value,), others
             if self._keep_table:
                 seen.update(key for _, key, _ in batch)
@@ -262,6 +299,10 @@ class _Join:
             for key, values in table.items():
                 if key not in seen:
                     yield end + places[key], key, _NONE, values
+            for key, on_disk in large.items():
+                if key not in seen:
+                    for some in on_disk.batches():
+                        yield end + places[key], key, _NONE, some
 
 
 def _batches(run: Run | None) -> Iterator[list[Any]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, count
 from operator import itemgetter
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -27,8 +29,12 @@ FANOUT = 16
 DEPTH_LIMIT = 6
 #: A table below this is never spilled: runs of a few rows would cost more than the memory they free.
 SMALLEST_TABLE_BYTES = 256 << 10
+#: A combiner with this part of a table's rows is too large to be split further.
+LARGE_SHARE = 4
 #: Rows written, or split into parts, at once: a part of fewer than some hundred would not pay.
 _WRITTEN_ROWS = 4096
+#: Values in combiners that are written at once.
+_MOST_VALUES = 1 << 16
 #: Rows after which a table is looked at, however large it is.
 _LOOK_ROWS = 1 << 16
 #: Memory is asked for in steps of at least this.
@@ -183,6 +189,18 @@ Estimate = Callable[[dict[Any, Any], int], int]
 CountRows = Callable[[Any], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Outgrowing:
+    """What becomes of a combiner that alone is too large, where its values can be told apart: they go to disk one after another."""
+
+    #: an empty one on disk like this one
+    new: Callable[[Any, Path], Any]
+    #: appends a combiner to one on disk; returns the bytes written
+    append: Callable[[Any, Any], int]
+    #: a combiner as several of at most so many rows; itself where it has no more
+    pieces: Callable[[Any, int], Iterable[Any]]
+
+
 class SpilledTable:
     """A table ``{key: combiner}`` too large for memory: parts of it on disk, merged in the end.
 
@@ -192,6 +210,8 @@ class SpilledTable:
         Merges combiners into a table; of one key in the order in which they were added.
     count_rows, estimate
         What combiners hold, and how many bytes a table of that much takes.
+    outgrowing
+        For combiners that may be too large for memory each; None: there are none.
     """
 
     def __init__(
@@ -201,14 +221,20 @@ class SpilledTable:
         merge: MergeInto,
         count_rows: CountRows,
         estimate: Estimate,
+        outgrowing: Outgrowing | None = None,
+        *,
         depth: int = 0,
+        outgrown: list[tuple[int, Any, Any]] | None = None,
     ) -> None:
         self._runs = runs
         self._environment = environment
         self._merge = merge
         self._count_rows = count_rows
         self._estimate = estimate
+        self._outgrowing = outgrowing
         self._depth = depth
+        #: rows whose combiners lie on disk: few, and never written into a run
+        self._outgrown: list[tuple[int, Any, Any]] = [] if outgrown is None else outgrown
         self._split = HashSplit(runs, "table", depth)
         self._places = count()
 
@@ -217,11 +243,30 @@ class SpilledTable:
         self._add((place, key, combiner) for place, (key, combiner) in zip(self._places, items, strict=False))
 
     def _add(self, rows: Iterable[tuple[int, Any, Any]]) -> None:
+        outgrowing = self._outgrowing
         for batch in in_batches(rows, self._environment.check_killed, _WRITTEN_ROWS):
-            self._split.add(batch)
+            if outgrowing is None or self._count_rows(map(_KEY_AND_COMBINER, batch)) <= _MOST_VALUES:
+                self._split.add(batch)
+                continue
+            # What is written at once is read at once, beside what is there already.
+            waiting: list[tuple[int, Any, Any]] = []
+            values = 0
+            for place, key, combiner in batch:
+                for piece in outgrowing.pieces(combiner, _MOST_VALUES // 4):
+                    waiting.append((place, key, piece))
+                    values += self._count_rows(((key, piece),))
+                    if values >= _MOST_VALUES // 4:
+                        self._split.add(waiting)
+                        waiting, values = [], 0
+            self._split.add(waiting)
 
     def merged(self) -> Iterator[tuple[int, Any, Any]]:
         """``(place, key, combiner)``, each key once, in the order in which keys were first added."""
+        merged = self._merged_parts()
+        # All parts were merged by now, so all that have outgrown memory are known.
+        return heapq.merge(merged, sorted(self._outgrown, key=_FIRST), key=_FIRST) if self._outgrown else merged
+
+    def _merged_parts(self) -> Iterator[tuple[int, Any, Any]]:
         parts = (self._merged_part(run) for run in self._split.finish() if run is not None)
         return merged_in_order(parts, self._runs, "merged")
 
@@ -230,18 +275,32 @@ class SpilledTable:
         places: dict[Any, int] = {}
         row_count = 0
         deeper: SpilledTable | None = None
+        large: dict[Any, Any] = {}
         with Reservation(self._environment.memory) as reservation:
-            for batch in run.batches():
+            for rows in run.batches():
                 self._environment.check_killed()
+                batch = self._append_to(large, rows) if large else rows
                 combiners = list(map(_KEY_AND_COMBINER, batch))
                 self._merge(table, combiners)
                 for place, key, _ in batch:
                     places.setdefault(key, place)
                 row_count += self._count_rows(combiners)
                 if self._depth < DEPTH_LIMIT and not reservation.fits(row_count, self._estimate, table):
+                    if moved := self._outgrow(table, places, row_count, large):
+                        row_count -= moved
+                        self._environment.metrics.memory_spilled_bytes += reservation.release()
+                        if reservation.fits(row_count, self._estimate, table):
+                            continue
                     if deeper is None:
                         deeper = SpilledTable(
-                            self._runs, self._environment, self._merge, self._count_rows, self._estimate, self._depth + 1
+                            self._runs,
+                            self._environment,
+                            self._merge,
+                            self._count_rows,
+                            self._estimate,
+                            self._outgrowing,
+                            depth=self._depth + 1,
+                            outgrown=self._outgrown,
                         )
                     deeper._add((places[key], key, combiner) for key, combiner in table.items())
                     self._environment.metrics.memory_spilled_bytes += reservation.release()
@@ -252,4 +311,30 @@ class SpilledTable:
                 return
             deeper._add((places[key], key, combiner) for key, combiner in table.items())
         table, places = {}, {}
-        yield from deeper.merged()
+        yield from deeper._merged_parts()
+
+    def _outgrow(self, table: dict[Any, Any], places: dict[Any, int], row_count: int, large: dict[Any, Any]) -> int:
+        """Take combiners that no split makes small enough out of a table and put them on disk; returns how many rows that were."""
+        if self._outgrowing is None:
+            return 0
+        counts = {key: self._count_rows(((key, combiner),)) for key, combiner in table.items()}
+        moved = 0
+        for key in [key for key, rows in counts.items() if rows * LARGE_SHARE >= row_count]:
+            combiner = table.pop(key)
+            on_disk = large[key] = self._outgrowing.new(combiner, self._environment.spill_directory)
+            self._environment.metrics.disk_spilled_bytes += self._outgrowing.append(on_disk, combiner)
+            self._outgrown.append((places.pop(key), key, on_disk))
+            moved += counts[key]
+        return moved
+
+    def _append_to(self, large: dict[Any, Any], batch: list[tuple[int, Any, Any]]) -> list[tuple[int, Any, Any]]:
+        """Put what belongs to large combiners there; returns the other rows."""
+        assert self._outgrowing is not None
+        others = []
+        for row in batch:
+            on_disk = large.get(row[1])
+            if on_disk is None:
+                others.append(row)
+            else:
+                self._environment.metrics.disk_spilled_bytes += self._outgrowing.append(on_disk, row[2])
+        return others

@@ -258,8 +258,9 @@ class Pairs(Base[T]):
 
         Notes
         -----
-        Cost: a shuffle of every pair; holds all values of a key. Where a sum or the like is wanted, ``reduce_by_key`` moves and
-        holds far less.
+        Cost: a shuffle of every pair. The values of a key that memory has no room for come as a read-only sequence that reads them from
+        disk as often as it is iterated; pickled (collected, shuffled) it is a list. Where a sum or the like is wanted, ``reduce_by_key``
+        moves and holds far less.
 
         Examples
         --------

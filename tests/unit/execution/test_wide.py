@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flowkit.execution import aggregate, spill
 from flowkit.execution.records import as_chunks
+from flowkit.execution.spilled_values import SpilledValues
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
@@ -114,6 +115,37 @@ def test_one_key_with_more_values_than_fit_ends(tight: Surroundings) -> None:
     pairs = [(7, i) for i in range(20_000)]
     assert tight.run(chain_of(*rows_of(pairs), Aggregate(GROUP))) == [(7, list(range(20_000)))]
     assert tight.metrics.disk_spilled_bytes > 0
+
+
+def skewed(count: int, keys: int, hot: int, seed: int = 1) -> list[tuple[int, int]]:
+    """Pairs of many keys, every other one of key ``hot``."""
+    numbers = random.Random(seed)
+    return [(hot if i % 2 else numbers.randrange(keys), i) for i in range(count)]
+
+
+def test_the_values_of_a_key_too_large_for_memory_are_read_from_disk_as_often_as_one_likes(tight: Surroundings) -> None:
+    pairs = skewed(40_000, 3_000, hot=11)
+    found = tight.run(chain_of(*rows_of(pairs), Aggregate(GROUP)))
+    assert found == list(grouped(pairs).items())
+    hot = dict(found)[11]
+    assert isinstance(hot, SpilledValues)
+    assert [sum(hot) for _ in range(2)] == [sum(grouped(pairs)[11])] * 2
+    assert sum(isinstance(values, SpilledValues) for _, values in found) == 1
+    assert not list(tight.last.spill_directory.iterdir())
+
+
+def test_both_sides_of_a_cogroup_may_be_too_large_for_memory(tight: Surroundings) -> None:
+    left, right = skewed(20_000, 2_000, hot=5), skewed(20_000, 3_000, hot=5, seed=2)
+    found = tight.run(two_inputs(left, right, CoGroup((None, None))))
+    assert found == naive_cogroup(left, right)
+    assert [isinstance(values, SpilledValues) for values in dict(found)[5]] == [True, True]
+
+
+@pytest.mark.parametrize("kind", list(JoinKind))
+def test_a_join_with_a_key_too_large_for_memory_is_the_naive_one(tight: Surroundings, kind: JoinKind) -> None:
+    many_partners, few = skewed(20_000, 3_000, hot=5), [(5, "a"), (6, "b"), (5, "c"), (-1, "d")]
+    for left, right in [(few, many_partners), (many_partners, few)]:
+        assert tight.run(two_inputs(left, right, Join(kind, (None, None)))) == naive_join(kind, left, right)
 
 
 @AGGREGATORS
