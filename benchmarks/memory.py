@@ -3,7 +3,9 @@
     python benchmarks/memory.py [--limit 400MB] [--times 10] [--only sort,group]
 
 Each case runs on two workers with a memory limit, on data of about ``--times`` their budget, and again without a limit. The peak is the
-kernel's own high-water mark of each worker process. PySpark is run with the same memory where it is installed beside (``.envs/pyspark``).
+kernel's own high-water mark of each worker process. With ``--pyspark`` PySpark runs the same in as much memory, from the environment that
+``benchmarks/run.py`` made for it: the two limits together are its heap, and a quarter of each what a Python worker may hold before it
+spills; its peak is that of the JVM and its Python workers together, against the two limits together.
 """
 
 from __future__ import annotations
@@ -92,6 +94,66 @@ def child(name: str, limit: str, rows: int, parts: int) -> None:
     print(json.dumps(told))
 
 
+def spark_child(name: str, limit: str, rows: int, parts: int) -> None:
+    import contextlib
+    import os
+    import threading
+
+    import psutil
+    from pyspark import SparkConf, SparkContext, StorageLevel
+
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    megabytes = int(limit) // 1_000_000
+    conf = (
+        SparkConf()
+        .setMaster("local[2]")
+        .set("spark.ui.enabled", "false")
+        .set("spark.ui.showConsoleProgress", "false")
+        .set("spark.driver.memory", f"{2 * megabytes}m")
+        .set("spark.python.worker.memory", f"{megabytes // 4}m")
+    )
+    with SparkContext(conf=conf) as sc:
+        sc.setLogLevel("ERROR")
+        numbers = sc.range(rows, numSlices=parts)
+        pairs = numbers.map(pair)
+
+        def cached():
+            kept = pairs.persist(StorageLevel.MEMORY_AND_DISK)
+            return kept.count() + kept.map(lambda kv: 1).sum()
+
+        actions = {
+            "sort": lambda: pairs.sortByKey(numPartitions=parts).map(lambda kv: kv[0] % 2).sum(),
+            "group": lambda: numbers.map(few).groupByKey(parts).mapValues(len).values().sum(),
+            "group into one key": lambda: numbers.map(one).groupByKey(parts).mapValues(twice).values().sum(),
+            "reduce, all keys distinct": lambda: pairs.reduceByKey(max, parts).count(),
+            "distinct": lambda: pairs.values().distinct(parts).count(),
+            "join": lambda: pairs.join(pairs.mapValues(len), parts).count(),
+            "cache on disk": cached,
+        }
+        sc.range(4, numSlices=4).count()
+        peak = 0
+        over = threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            me = psutil.Process()
+            while not over.wait(0.1):
+                held = 0
+                for each in me.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        held += each.memory_full_info().pss
+                peak = max(peak, held)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        began = time.perf_counter()
+        answer = actions[name]()
+        seconds = time.perf_counter() - began
+        over.set()
+        watcher.join()
+    print(json.dumps({"answer": answer, "seconds": seconds, "peak": peak}))
+
+
 class Pauses:
     """How often a worker was paused by Dask."""
 
@@ -108,28 +170,33 @@ class Pauses:
         )
 
 
-def run(name: str, limit: str, rows: int, parts: int) -> dict:
-    command = [sys.executable, __file__, "--child", name, "--limit", limit, "--rows", str(rows), "--parts", str(parts)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+def run(name: str, limit: str, rows: int, parts: int, python: str = sys.executable, how: str = "--child") -> dict:
+    command = [python, __file__, how, name, "--limit", limit, "--rows", str(rows), "--parts", str(parts)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_800, check=False)
     if done.returncode:
         return {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "no word"}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
-    from dask.utils import parse_bytes
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", default="400MB")
     parser.add_argument("--times", type=float, default=10.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--parts", type=int, default=16)
+    parser.add_argument("--pyspark", action="store_true")
     parser.add_argument("--child", default="")
+    parser.add_argument("--spark-child", default="")
     options = parser.parse_args()
+    if options.spark_child:
+        spark_child(options.spark_child, options.limit, options.rows, options.parts)
+        return
     if options.child:
         child(options.child, options.limit, options.rows, options.parts)
         return
+    from dask.utils import parse_bytes
+
     limit = parse_bytes(options.limit)
     budget = 2 * int((limit - 160e6) * 0.6)
     rows = options.rows or int(options.times * budget / ROW_BYTES)
@@ -144,8 +211,19 @@ def main() -> None:
         ratio = limited["seconds"] / free["seconds"] if "seconds" in free else float("nan")
         print(
             f"{name:<28} {limited['seconds']:6.1f} s, {ratio:4.2f}x unlimited; peak {limited['peak'] / limit:4.2f} of the limit; "
-            f"spilled {limited['spilled'] / 1e6:,.0f} MB; {limited['paused']} pauses, {limited['lost']} workers lost{same}"
+            f"spilled {limited['spilled'] / 1e6:,.0f} MB; {limited['paused']} pauses, {limited['lost']} workers lost{same}",
+            flush=True,
         )
+        if options.pyspark:
+            spark = run(name, str(limit), rows, options.parts, ".envs/pyspark/bin/python", "--spark-child")
+            told = (
+                f"failed: {spark['error']}"
+                if "error" in spark
+                else f"{spark['seconds']:6.1f} s, {spark['seconds'] / limited['seconds']:4.1f}x flowkit; "
+                f"peak {spark['peak'] / 2 / limit:4.2f} of the limits"
+                + ("" if spark["answer"] == limited["answer"] else "  ANSWERS DIFFER")
+            )
+            print(f"{'':<18}PySpark   {told}", flush=True)
 
 
 class _Nothing:

@@ -57,7 +57,7 @@ ENGINES = (
     Engine("by_hand"),
     Engine("dask", ("dask[bag]", "distributed")),
     Engine("ray", ("ray>=2.40",)),
-    Engine("pyspark", ("pyspark>=4,<5",), needs="java"),
+    Engine("pyspark", ("pyspark>=4,<5", "psutil"), needs="java"),
 )
 
 

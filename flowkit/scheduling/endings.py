@@ -109,6 +109,8 @@ def _leave(books: Books, attempt: Attempt) -> None:
     executor = attempt.executor
     executor.attempts.pop(attempt.id, None)
     attempt.task_set.running.pop(attempt.id, None)
+    if executor.held_for == (attempt.task_set.app, attempt.task_set.stage, attempt.partition):
+        executor.held_for = None
     books.executors.refresh(executor)
     if executor.draining:
         books.copies_stale = True
@@ -214,6 +216,8 @@ def after_failure(
             where,
         )
         return
+    if isinstance(failure, MemoryFailure):
+        task_set.alone.add(attempt.partition)
     requeue(books, attempt)
 
 

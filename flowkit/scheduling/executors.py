@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, StageId, executor_address
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId, executor_address
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import Attempt
@@ -22,6 +22,7 @@ class ExecutorState:
         "attempts",
         "defined",
         "draining",
+        "held_for",
         "host",
         "host_names",
         "id",
@@ -48,6 +49,8 @@ class ExecutorState:
         self.last_heard = now
         self.paused = False
         self.draining = False
+        #: stage and partition that is to run here with nobody beside it; others are kept away until it has
+        self.held_for: tuple[AppId, StageId, PartitionIndex] | None = None
         #: draining, and told that nobody needs it any more
         self.may_leave = False
 
@@ -120,8 +123,11 @@ class Executors:
     def refresh(self, state: ExecutorState) -> None:
         """Its load or its condition changed."""
         if state.usable:
-            self.offerable[state.id] = state
             self._usable.add(state.id)
+            if state.held_for is None:
+                self.offerable[state.id] = state
+            else:
+                self.offerable.pop(state.id, None)
         else:
             self.offerable.pop(state.id, None)
             self._usable.discard(state.id)

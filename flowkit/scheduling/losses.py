@@ -181,6 +181,7 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
     before = books.now - _LOST_AFTER_HEARTBEATS * books.config.heartbeat_s
     for attempt in [each for each in state.attempts.values() if each.id not in known and each.launched_at < before]:
         del state.attempts[attempt.id]
+        books.copies_stale = True
         attempt.task_set.running.pop(attempt.id, None)
         books.executors.refresh(state)
         stage = books.stage_of(attempt.task_set)

@@ -9,16 +9,12 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 
 from flowkit.abc import SchedulingPolicy
-from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
-from flowkit.model.job_spec import Content
-from flowkit.model.task import BlockHolders, Locality, StageDefinition, TaskLaunch
-from flowkit.scheduling.actions import DefineStage, Recall, RequestContent
-from flowkit.scheduling.applications import Application, Stage
+from flowkit.scheduling import alone
+from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.containment import Fault
-from flowkit.scheduling.endings import CONTENT_WAIT_S
-from flowkit.scheduling.executors import ExecutorState
-from flowkit.scheduling.task_sets import Attempt, TaskSet
+from flowkit.scheduling.launches import contents_are_there, launch
+from flowkit.scheduling.task_sets import TaskSet
 
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
 _LEAST_PATIENCE_S = 0.005
@@ -38,6 +34,7 @@ class Offers:
         self.wake_at = None
         for key in [key for key, stage in books.active.items() if stage.task_set is None or not stage.task_set.pending]:
             del books.active[key]
+        alone.place(books)
         offered = books.executors.offerable
         if books.active and offered:
             task_sets = [stage.task_set for stage in books.active.values() if not stage.missing_contents and stage.task_set]
@@ -60,7 +57,7 @@ class Offers:
         stage = books.stage_of(task_set)
         assert stage is not None
         application = books.applications[stage.app]
-        if not _contents_are_there(books, application, stage):
+        if not contents_are_there(books, application, stage):
             return
         depth = task_set.depth
         others = books.executors.usable_count - 1
@@ -77,7 +74,7 @@ class Offers:
             if taken is None:
                 continue
             partition, locality = taken
-            _launch(books, application, stage, task_set, executor, partition, locality)
+            launch(books, application, stage, task_set, executor, partition, locality)
             if len(executor.attempts) < depth.of(executor.slots):
                 heappush(room, (len(executor.attempts) / executor.slots, tie, executor))
         until = task_set.settle_wait(books.now)
@@ -125,111 +122,3 @@ class Offers:
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
-
-
-def _contents_are_there(books: Books, application: Application, stage: Stage) -> bool:
-    """Large content must be on some living host before anything is launched that needs it."""
-    for content in (stage.spec.program, *stage.spec.attachments):
-        if content.inline is None and not _holders(books, application, content) and content.id not in stage.missing_contents:
-            stage.missing_contents[content.id] = books.now + CONTENT_WAIT_S
-            books.emit(RequestContent(application.id, content.id))
-    return not stage.missing_contents
-
-
-def _holders(books: Books, application: Application, content: Content) -> list[HostToken]:
-    return [host for host in application.contents.get(content.id, ()) if host in books.executors.by_host]
-
-
-def _launch(
-    books: Books,
-    application: Application,
-    stage: Stage,
-    task_set: TaskSet,
-    executor: ExecutorState,
-    partition: PartitionIndex,
-    locality: Locality,
-) -> None:
-    _define(books, application, stage, task_set.attempt_number, executor)
-    number = task_set.tries.get(partition, 0)
-    task_set.tries[partition] = number + 1
-    books.commits.release(stage.app, stage.id, partition)
-    attempt_id = books.next_attempt
-    books.next_attempt = AttemptId(attempt_id + 1)
-    attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
-    executor.attempts[attempt_id] = attempt
-    task_set.running[attempt_id] = attempt
-    books.executors.note_load(executor)
-    books.queue_launch(
-        executor.id,
-        TaskLaunch(
-            attempt_id,
-            stage.app,
-            stage.id,
-            task_set.attempt_number,
-            partition,
-            number,
-            locality,
-            _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),
-        ),
-    )
-
-
-def _held_elsewhere(
-    books: Books, application: Application, stage: Stage, executor: ExecutorState, partition: PartitionIndex
-) -> tuple[BlockHolders, ...]:
-    """Cached partitions a task may use that its executor does not hold, and who does."""
-    found = []
-    for each in stage.spec.cached:
-        at = PartitionIndex(partition - each.first)
-        if not 0 <= at < each.count:
-            continue
-        holders = application.blocks.holders(each.rdd, at)
-        if holders and executor.id not in holders:
-            known = [books.executors.get(holder) for holder in holders]
-            addresses = tuple(state.address for state in known if state is not None)
-            if addresses:
-                found.append(BlockHolders(each.rdd, at, addresses))
-    return tuple(found)
-
-
-def _define(books: Books, application: Application, stage: Stage, attempt_number: int, executor: ExecutorState) -> None:
-    """Tell an executor of the stage, unless it knows all of it already."""
-    version = stage.definition_version(application, books.address_epoch)
-    key = (stage.app, stage.id, attempt_number)
-    if executor.defined.get(key) == version:
-        return
-    executor.defined[key] = version
-    stage.defined_on[executor.id] = executor
-    cached = stage.definition
-    if cached is None or cached.version != version or cached.stage_attempt != attempt_number:
-        cached = stage.definition = _definition(books, application, stage, attempt_number, version)
-    books.emit(DefineStage(executor.id, cached))
-
-
-def _definition(books: Books, application: Application, stage: Stage, attempt_number: int, version: int) -> StageDefinition:
-    addresses = books.executors.addresses()
-    sources = []
-    for parent in stage.spec.parents:
-        outputs = application.map_stages[parent.shuffle].outputs
-        assert outputs is not None
-        if outputs.is_complete(books.executors.by_host):  # else the cache spares the stage reading it
-            sources.append(outputs.sources(addresses, books.address_epoch))
-    large = [content for content in (stage.spec.program, *stage.spec.attachments) if content.inline is None]
-    return StageDefinition(
-        app=stage.app,
-        stage=stage.id,
-        stage_attempt=attempt_number,
-        version=version,
-        name=stage.spec.name,
-        num_partitions=stage.spec.num_partitions,
-        program=stage.spec.program,
-        attachments=stage.spec.attachments,
-        sources=tuple(sources),
-        shuffle=stage.spec.shuffle,
-        num_reducers=stage.spec.num_reducers,
-        properties=stage.task_set.properties if stage.task_set is not None else {},
-        content_holders={
-            content.id: tuple((host, address) for host in _holders(books, application, content) for address in addresses[host])
-            for content in large
-        },
-    )

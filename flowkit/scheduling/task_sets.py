@@ -97,6 +97,8 @@ class TaskSet:
         #: where a partition failed or was stuck last, and until when it is kept from there while there are others; only the last: one
         #: that failed everywhere still has tries left
         self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
+        #: partitions that took too much memory: tried again with nobody beside them
+        self.alone: set[PartitionIndex] = set()
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
         self.kept_back_until: float | None = None
         #: where partitions would best run, as it was known when some were added last
@@ -139,6 +141,8 @@ class TaskSet:
         if partition in self.pending:
             return
         self.pending[partition] = None
+        if partition in self.alone:
+            return  # ``alone.place`` finds it a place
         if wish is None or not (wish[0] or wish[1]):
             self._indifferent.append(partition)
             return
@@ -249,5 +253,5 @@ class TaskSet:
         assert not set(running) & set(self.pending), "a task both waits and runs"
         for attempt in self.running.values():
             assert attempt.executor.attempts.get(attempt.id) is attempt
-        queued = {*self._anywhere, *self._indifferent}
+        queued = {*self._anywhere, *self._indifferent, *self.alone}
         assert all(partition in queued for partition in self.pending), "a waiting task stands in no queue"

@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Any, str, Breaks]] = {
     "a start": (endings, "note_start", lambda _books, attempt, _at: attempt.task_set.app == "hit"),
     "a submission": (drivers, "_submit", lambda _books, application, _spec: application.id == "hit"),
     "a look at what may run": (readiness, "_submit", lambda _books, application, *_: application.id == "hit"),
-    "a launch": (offers, "_launch", lambda _books, application, *_: application.id == "hit"),
+    "a launch": (offers, "launch", lambda _books, application, *_: application.id == "hit"),
 }
 
 
