@@ -109,6 +109,18 @@ class Config:
         2_000_000, "Tasks of all jobs that one application may have under way; the scheduler refuses jobs beyond.", _positive
     )
     max_result_bytes: int = _setting(1 << 30, "Results of one job at most; 0 is no limit.", _not_negative, unit="bytes")
+    min_partition_bytes: int = _setting(
+        128 << 10,
+        "What is read from files is not cut smaller, and small files are packed, unless a number is asked for.",
+        _positive,
+        unit="bytes",
+    )
+    max_partition_bytes: int = _setting(
+        64 << 20,
+        "Partitions of what is read from files are not larger, except for a file that cannot be split.",
+        _positive,
+        unit="bytes",
+    )
     max_disk_bytes: int = _setting(0, "An application's files on one host at most; 0 is no limit.", _not_negative, unit="bytes")
 
     # -- memory

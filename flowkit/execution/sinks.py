@@ -26,6 +26,8 @@ from flowkit.storage.objects.stores import Stores
 
 #: rows made into one batch, one pickle, one row group's piece
 _ROWS_AT_ONCE = 8_192
+#: rows written between two looks at how large the file is
+_LOOK_ROWS = 256
 
 
 class FileFormat(Protocol):
@@ -88,29 +90,73 @@ def _discard(draft: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WriteFiles:
-    """Writes each partition into ``name-00000.extension`` of a target."""
+    """Writes each partition into ``name-00000.extension`` of a target, and into ``name-00000-1.extension`` and on what is too much for one."""
 
     target: Target
     name: str
     format: FileFormat
+    #: a file that has grown to it is followed by another; 0: one file a partition
+    file_bytes: int = 0
 
     def __call__(self, partition: int, rows: Iterator[Any]) -> int:
         """Bytes written."""
         context = TaskContext.get()
         if context is None:
             raise InternalError("files are written by tasks")
-        name = f"{self.name}-{partition:05d}{self.format.extension}"
-        draft = self.target.draft(f"{name}-{context.task_attempt_id}")
+        drafts: list[tuple[Path, str]] = []
+        portions = Portions(rows, self.file_bytes)
+        count = 0
         try:
-            count = self.format.write(rows, draft)
+            while not drafts or portions.has_more():
+                more = f"-{len(drafts)}" if drafts else ""
+                name = f"{self.name}-{partition:05d}{more}{self.format.extension}"
+                draft = self.target.draft(f"{name}-{context.task_attempt_id}")
+                drafts.append((draft, name))
+                count += self.format.write(portions.until_full(draft), draft)
             context.acquire_commit()
-            size = draft.stat().st_size
-            self.target.publish(draft, name)
+            size = sum(draft.stat().st_size for draft, _ in drafts)
+            for draft, name in drafts:
+                self.target.publish(draft, name)
         finally:
-            _discard(draft)
+            for draft, _ in drafts:
+                _discard(draft)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
         return size
+
+
+class Portions:
+    """Rows in portions that each make a file of about so many bytes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     file = Path(directory, "out")
+    ...     portions = Portions(iter(range(5)), 0)
+    ...     list(portions.until_full(file)), portions.has_more()
+    ([0, 1, 2, 3, 4], False)
+    """
+
+    def __init__(self, rows: Iterator[Any], file_bytes: int) -> None:
+        self._rows = rows
+        self._file_bytes = file_bytes
+
+    def has_more(self) -> bool:
+        """Whether there is a row left."""
+        for row in self._rows:
+            self._rows = chain((row,), self._rows)
+            return True
+        return False
+
+    def until_full(self, file: Path) -> Iterator[Any]:
+        """Rows until the file they are written to is large enough."""
+        return self._until_full(file) if self._file_bytes else self._rows
+
+    def _until_full(self, file: Path) -> Iterator[Any]:
+        for number, row in enumerate(self._rows, 1):
+            yield row
+            large = hasattr(row, "num_rows")  # a table or a batch: one may be enough
+            if (large or not number % _LOOK_ROWS) and file.exists() and file.stat().st_size >= self._file_bytes:
+                return
 
 
 def _opened(path: Path, compression: str | None) -> IO[bytes]:
@@ -336,6 +382,8 @@ class WriteParquetDirectories:
     name: str
     columns: tuple[str, ...]
     format: ParquetFormat
+    #: as of ``WriteFiles``
+    file_bytes: int = 0
 
     def __call__(self, partition: int, rows: Iterator[Any]) -> int:
         """Bytes written."""
@@ -345,8 +393,9 @@ class WriteParquetDirectories:
         if context is None:
             raise InternalError("files are written by tasks")
         beside = self.target.draft(f"{self.name}-{partition:05d}-{context.task_attempt_id}")
-        file_name = f"{self.name}-{partition:05d}{self.format.extension}"
+        file_name = f"{self.name}-{partition:05d}"
         writers: dict[tuple[Any, ...], Any] = {}
+        files: dict[tuple[Any, ...], list[Path]] = {}
         count = 0
         try:
             try:
@@ -355,18 +404,23 @@ class WriteParquetDirectories:
                     for values, part in self._parts(table):
                         writer = writers.get(values)
                         if writer is None:
+                            written = files.setdefault(values, [])
                             place = beside.joinpath(*map(hive_directory, self.columns, values))
                             place.mkdir(parents=True, exist_ok=True)
+                            more = f"-{len(written)}" if written else ""
+                            written.append(place / f"{file_name}{more}{self.format.extension}")
                             writer = writers[values] = pq.ParquetWriter(
-                                place / file_name, part.schema, compression=self.format.compression
+                                written[-1], part.schema, compression=self.format.compression
                             )
                         writer.write_table(part)
+                        if self.file_bytes and files[values][-1].stat().st_size >= self.file_bytes:
+                            writers.pop(values).close()
             finally:
                 for writer in writers.values():
                     writer.close()
             context.acquire_commit()
             size = 0
-            for file in sorted(beside.rglob(file_name)) if beside.exists() else ():
+            for file in sorted(each for written in files.values() for each in written):
                 size += file.stat().st_size
                 self.target.publish(file, str(file.relative_to(beside)))
         finally:

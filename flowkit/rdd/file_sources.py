@@ -29,6 +29,7 @@ from flowkit.storage.objects.local import LocalFile, pack_files
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 if TYPE_CHECKING:
+    from flowkit.config import Config
     from flowkit.rdd.rdd import RDD
 
 T = TypeVar("T")
@@ -46,6 +47,9 @@ class FileSources:
         def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
         @property
         def default_parallelism(self) -> int: ...  # noqa: D102
+        def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int: ...
+        @property
+        def config(self) -> Config: ...  # noqa: D102
         def _listed(self, path: str | Path) -> tuple[list[LocalFile], Stores | None]: ...
         @property
         def _stores(self) -> Stores: ...
@@ -252,7 +256,11 @@ class FileSources:
             ]
         except pa.ArrowInvalid as error:
             raise InvalidArgument(f"filters: {error}", name="filters", value=filters, allowed=", ".join(names)) from None
-        wanted = self.default_parallelism if num_partitions is None else check_int("num_partitions", num_partitions, least=1)
+        if num_partitions is not None:
+            wanted = check_int("num_partitions", num_partitions, least=1)
+        else:
+            total = sum(group.total_byte_size for part in fragments for group in part.row_groups)
+            wanted = max(self.default_parallelism, -(-total // self.config.max_partition_bytes))
         reader = ReadFragments(dataset.schema, None if columns is None else tuple(columns), filters, batches)
         return self.parallelize(fragments, max(1, min(wanted, len(fragments)))).map_partitions(reader)
 
@@ -409,8 +417,7 @@ class FileSources:
 
     def _paths(self, path: str | Path, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
         files, stores = self._listed(path)
-        wanted = self.default_parallelism if min_partitions is None else check_int("min_partitions", min_partitions, least=1)
-        packed = pack_files(files, wanted) if files else ()
+        packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
         return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple), stores
 
 

@@ -24,7 +24,7 @@ from flowkit.execution.sinks import (
     WriteParquetDirectories,
 )
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_codec
+from flowkit.rdd.checks import check_codec, check_int
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 T = TypeVar("T")
@@ -46,7 +46,13 @@ class Sinks(Base[T]):
     __slots__ = ()
 
     def save_as_text(
-        self, path: str | Path, *, encoding: str = "utf-8", compression: str | None = None, mode: str = "error"
+        self,
+        path: str | Path,
+        *,
+        encoding: str = "utf-8",
+        compression: str | None = None,
+        mode: str = "error",
+        target_file_bytes: int | None = None,
     ) -> None:
         r"""Write one line an element (``bytes`` as they are, ``str`` of others) into files ``part-00000`` and on.
 
@@ -60,6 +66,9 @@ class Sinks(Base[T]):
             None or ``gzip``.
         mode
             What to do when something is there: ``error``, ``overwrite``, ``append``, ``ignore``; see ``Sinks``.
+        target_file_bytes
+            A file that has grown to about so many bytes is followed by another of the same partition, ``part-00000-1``; None: one file a
+            partition.
 
         Raises
         ------
@@ -79,14 +88,16 @@ class Sinks(Base[T]):
         '0\n1\n2\n'
         """
         check_codec("encoding", encoding, codecs.lookup)
-        self._save(path, mode, "save_as_text", TextFormat(encoding, _checked_compression(compression)))
+        self._save(path, mode, target_file_bytes, "save_as_text", TextFormat(encoding, _checked_compression(compression)))
 
-    def save_as_json_lines(self, path: str | Path, *, compression: str | None = None, mode: str = "error") -> None:
+    def save_as_json_lines(
+        self, path: str | Path, *, compression: str | None = None, mode: str = "error", target_file_bytes: int | None = None
+    ) -> None:
         """Write one JSON value a line into files ``part-00000.jsonl`` and on.
 
         Parameters
         ----------
-        path, compression, mode
+        path, compression, mode, target_file_bytes
             As for ``save_as_text``.
 
         Raises
@@ -106,7 +117,7 @@ class Sinks(Base[T]):
         ...     fc.read_json_lines(f"{place}/out").collect()
         [{'a': 1}, [2, 'x']]
         """
-        self._save(path, mode, "save_as_json_lines", JsonLinesFormat(_checked_compression(compression)))
+        self._save(path, mode, target_file_bytes, "save_as_json_lines", JsonLinesFormat(_checked_compression(compression)))
 
     def save_as_csv(
         self,
@@ -118,6 +129,7 @@ class Sinks(Base[T]):
         encoding: str = "utf-8",
         compression: str | None = None,
         mode: str = "error",
+        target_file_bytes: int | None = None,
     ) -> None:
         """Write rows as comma separated values into files ``part-00000.csv`` and on.
 
@@ -129,7 +141,7 @@ class Sinks(Base[T]):
             Whether each file begins with the names.
         delimiter
             One character.
-        path, encoding, compression, mode
+        path, encoding, compression, mode, target_file_bytes
             As for ``save_as_text``.
 
         Raises
@@ -153,14 +165,14 @@ class Sinks(Base[T]):
         _check_delimiter(delimiter)
         names = None if columns is None else tuple(columns)
         kind = CsvFormat(names, header, delimiter, encoding, _checked_compression(compression))
-        self._save(path, mode, "save_as_csv", kind)
+        self._save(path, mode, target_file_bytes, "save_as_csv", kind)
 
-    def save_as_pickle(self, path: str | Path, *, mode: str = "error") -> None:
+    def save_as_pickle(self, path: str | Path, *, mode: str = "error", target_file_bytes: int | None = None) -> None:
         """Pickle elements into files ``part-00000.pickle`` and on, for ``Context.pickle_file``.
 
         Parameters
         ----------
-        path, mode
+        path, mode, target_file_bytes
             As for ``save_as_text``.
 
         Notes
@@ -175,7 +187,7 @@ class Sinks(Base[T]):
         ...     fc.pickle_file(f"{place}/out").collect()
         [(1, {2})]
         """
-        self._save(path, mode, "save_as_pickle", PickleFormat())
+        self._save(path, mode, target_file_bytes, "save_as_pickle", PickleFormat())
 
     def save_as_parquet(
         self,
@@ -185,6 +197,7 @@ class Sinks(Base[T]):
         partition_by: Sequence[str] = (),
         compression: str = "snappy",
         mode: str = "error",
+        target_file_bytes: int | None = None,
     ) -> None:
         """Write mappings, Arrow record batches or tables as Parquet into files ``part-00000.parquet`` and on.
 
@@ -196,7 +209,7 @@ class Sinks(Base[T]):
             Columns that become directories, ``day=2026-11-21/part-00000.parquet``, as Hive and Spark lay them.
         compression
             ``snappy``, ``zstd``, ``gzip``, ``lz4`` or ``none``.
-        path, mode
+        path, mode, target_file_bytes
             As for ``save_as_text``.
 
         Raises
@@ -228,15 +241,16 @@ class Sinks(Base[T]):
             )
         kind = ParquetFormat(schema, compression)
         if partition_by:
-            columns = tuple(partition_by)
+            columns, size = tuple(partition_by), _checked_file_bytes(target_file_bytes)
             self._save_with(
-                path, mode, "save_as_parquet", lambda place, name: WriteParquetDirectories(place, name, columns, kind)
+                path, mode, "save_as_parquet", lambda place, name: WriteParquetDirectories(place, name, columns, kind, size)
             )
         else:
-            self._save(path, mode, "save_as_parquet", kind)
+            self._save(path, mode, target_file_bytes, "save_as_parquet", kind)
 
-    def _save(self, path: str | Path, mode: str, operation: str, kind: FileFormat) -> None:
-        self._save_with(path, mode, operation, lambda place, name: WriteFiles(place, name, kind))
+    def _save(self, path: str | Path, mode: str, file_bytes: int | None, operation: str, kind: FileFormat) -> None:
+        size = _checked_file_bytes(file_bytes)
+        self._save_with(path, mode, operation, lambda place, name: WriteFiles(place, name, kind, size))
 
     def _save_with(
         self,
@@ -329,6 +343,10 @@ def _take_place(work: Path, target: Path, mode: str) -> None:
     if target.exists():  # since the job began; a rename would replace it if it is empty
         raise OutputExists(f"{target} was made by somebody else meanwhile; nothing was written", path=str(target))
     work.rename(target)
+
+
+def _checked_file_bytes(size: int | None) -> int:
+    return 0 if size is None else check_int("target_file_bytes", size, least=1)
 
 
 def _checked_compression(compression: str | None) -> str | None:

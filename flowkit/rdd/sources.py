@@ -22,7 +22,7 @@ from flowkit.rdd.checks import check_codec, check_int
 from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
-from flowkit.storage.objects.local import SMALLEST_SPLIT_BYTES, LocalFile, pack_files, plan_splits
+from flowkit.storage.objects.local import LocalFile, pack_files, partitions_for, plan_splits
 from flowkit.storage.objects.stores import Stores, address_of, listed, local_path
 
 T = TypeVar("T")
@@ -126,8 +126,8 @@ class Sources(FileSources):
             commas between. Executors read them, so they must see them under the same name. Addresses of object stores too
             (``s3://bucket/logs/*.gz``); see ``Config.object_stores``.
         min_partitions
-            1 or more; None: ``default_parallelism``, but no pieces below 128 KiB. Large files are split at line ends into about
-            equal pieces of at most 64 MiB, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
+            1 or more; None: ``default_parallelism``, but no pieces below the setting ``min_partition_bytes``. Large files are split at
+            line ends into about equal pieces of at most ``max_partition_bytes``, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
             can't be split, nor can text in encodings like UTF-16, whose newline is more than one byte.
         encoding, errors
             As of the builtin ``open``.
@@ -156,7 +156,8 @@ class Sources(FileSources):
         splits = plan_splits(
             files,
             wanted,
-            smallest_bytes=SMALLEST_SPLIT_BYTES if min_partitions is None else 1,
+            smallest_bytes=self.config.min_partition_bytes if min_partitions is None else 1,
+            largest_bytes=self.config.max_partition_bytes,
             whole=not newline_is_one_byte(encoding),
         )
         return self._source(TextLines(splits, encoding, errors, stores), len(splits), "text_file", source_identity=tuple(files))
@@ -167,7 +168,7 @@ class Sources(FileSources):
         Parameters
         ----------
         path, min_partitions
-            As for ``text_file``; no more partitions than files.
+            As for ``text_file``; a file is never split.
 
         Notes
         -----
@@ -182,7 +183,7 @@ class Sources(FileSources):
         [b'abc']
         """
         files, stores = self._listed(path)
-        paths = pack_files(files, self._partitions(min_partitions, "min_partitions")) if files else ()
+        paths = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
         return self._source(WholeFiles(paths, stores), len(paths), "binary_files", source_identity=tuple(files))
 
     def checkpoint_file(self, path: str | Path) -> RDD[Any]:
@@ -261,6 +262,16 @@ class Sources(FileSources):
 
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
         return self.default_parallelism if given is None else check_int(name, given, least=1)
+
+    def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int:
+        """Of whole files: as many as asked for, or one a slot within the limits of their sizes."""
+        return partitions_for(
+            sum(file.size_bytes for file in files),
+            None if wanted is None else check_int("min_partitions", wanted, least=1),
+            self.default_parallelism,
+            smallest_bytes=self.config.min_partition_bytes,
+            largest_bytes=self.config.max_partition_bytes,
+        )
 
     def _source(
         self,

@@ -31,6 +31,8 @@ class Stage:
         self.depth = depth
         #: live jobs that list it, by their place in the order of submission
         self.jobs: dict[JobId, int] = {}
+        #: the place of the last job that listed it
+        self.last_order = 0
         #: what is being computed; None when nothing is
         self.task_set: TaskSet | None = None
         #: how often it was submitted; the next attempt's number

@@ -139,7 +139,7 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
         stage.is_released = False
         if not stage.jobs:
             stage.accumulated.clear()  # a later job that computes them again counts them again
-        stage.jobs[job.id] = job.order
+        stage.jobs[job.id] = stage.last_order = job.order
         for cached in each.cached:
             application.blocks.levels[cached.rdd] = cached.level
         for content in (each.program, *each.attachments):

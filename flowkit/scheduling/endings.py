@@ -33,7 +33,7 @@ from flowkit.model.task import (
     TaskSucceeded,
     counts_against_task,
 )
-from flowkit.scheduling import handover, jobs
+from flowkit.scheduling import handover, jobs, room
 from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -173,6 +173,8 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
         jobs.publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
         return
     counted = counts_against_task(failure)
+    if isinstance(failure, ExceptionFailure) and failure.type_name.removeprefix("flowkit.errors.") in room.NO_ROOM:
+        counted = not room.make(books, application, f"{failure.type_name}: {failure.message.partition(chr(10))[0]}")
     jobs.publish_end(books, attempt, report.ended_at, failure, counted=counted, metrics=report.metrics)
     match failure:
         case FetchFailure():

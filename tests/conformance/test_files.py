@@ -226,3 +226,38 @@ def test_what_is_read_and_written_is_counted(fc, tmp_path):
         file.write("n\n" + "\n".join(map(str, range(50))))
     assert fc.read_csv(tmp_path / "a.csv.gz").count() == 50
     assert json.loads('{"n": 1}') == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("save", "read", "pattern"),
+    [
+        ("save_as_text", lambda fc, place: fc.text_file(place).map(int), "part-*"),
+        ("save_as_json_lines", lambda fc, place: fc.read_json_lines(place), "part-*.jsonl"),
+        ("save_as_pickle", lambda fc, place: fc.pickle_file(place), "part-*.pickle"),
+    ],
+)
+def test_files_are_cut_at_the_size_asked_for(fc, tmp_path, save, read, pattern):
+    place = tmp_path / "cut"
+    getattr(fc.range(40_000, num_partitions=2), save)(place, target_file_bytes=40_000)
+    sizes = [file.stat().st_size for file in place.glob(pattern)]
+    assert len(sizes) > 3
+    assert max(sizes) < 80_000
+    assert sum(size >= 40_000 for size in sizes) >= len(sizes) - 2
+    assert sorted(read(fc, str(place)).collect()) == list(range(40_000))
+
+
+def test_parquet_files_are_cut_too_in_each_directory(fc, tmp_path):
+    rows = fc.range(60_000, num_partitions=2).map(lambda n: {"n": n, "text": f"{n * 7_919:020d}", "odd": n % 2})
+    rows.save_as_parquet(tmp_path / "flat", target_file_bytes=50_000)
+    rows.save_as_parquet(tmp_path / "laid", target_file_bytes=50_000, partition_by=["odd"])
+    assert len(list((tmp_path / "flat").glob("*.parquet"))) > 2
+    assert all(len(list((tmp_path / "laid" / f"odd={odd}").glob("*.parquet"))) > 2 for odd in (0, 1))
+    for place in ("flat", "laid"):
+        assert fc.read_parquet(tmp_path / place, columns=["n"]).map(lambda row: row["n"]).sum() == sum(range(60_000))
+
+
+@pytest.mark.parametrize("size", [0, -5, 1.5, "1MB"])
+def test_a_size_of_files_that_makes_no_sense_is_refused_at_the_call(fc, tmp_path, size):
+    with pytest.raises((ValueError, TypeError), match="target_file_bytes"):
+        fc.range(3).save_as_text(tmp_path / "none", target_file_bytes=size)
+    assert not (tmp_path / "none").exists()

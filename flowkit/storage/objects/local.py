@@ -108,7 +108,12 @@ def _is_hidden(path: Path) -> bool:
 
 
 def plan_splits(
-    files: Sequence[LocalFile], partitions: int, *, smallest_bytes: int = SMALLEST_SPLIT_BYTES, whole: bool = False
+    files: Sequence[LocalFile],
+    partitions: int,
+    *,
+    smallest_bytes: int = SMALLEST_SPLIT_BYTES,
+    largest_bytes: int = LARGEST_SPLIT_BYTES,
+    whole: bool = False,
 ) -> tuple[tuple[FileSplit, ...], ...]:
     """Cut large files, pack small ones: ``partitions`` partitions of about equal size, more if they became too large otherwise.
 
@@ -118,7 +123,7 @@ def plan_splits(
     [[0], [2097152]]
     """
     total = sum(file.size_bytes for file in files)
-    target = min(LARGEST_SPLIT_BYTES, max(smallest_bytes, -(-total // max(1, partitions))))
+    target = min(largest_bytes, max(smallest_bytes, -(-total // max(1, partitions))))
     packed: list[tuple[FileSplit, ...]] = []
     open_pack: list[FileSplit] = []
     open_bytes = 0
@@ -145,6 +150,22 @@ def _splits_of(file: LocalFile, target: int) -> list[tuple[FileSplit, int]]:
         splits.append((FileSplit(file.path, start, length, None), length))
         start += length
     return splits
+
+
+def partitions_for(total_bytes: int, wanted: int | None, parallelism: int, *, smallest_bytes: int, largest_bytes: int) -> int:
+    """How many partitions so many bytes are read in: as many as wanted or more, or one a slot within the limits of their sizes.
+
+    >>> partitions_for(100 << 20, None, 2, smallest_bytes=1 << 17, largest_bytes=1 << 20)
+    100
+    >>> partitions_for(1000, None, 8, smallest_bytes=1 << 17, largest_bytes=1 << 20)
+    1
+    >>> partitions_for(1000, 8, 2, smallest_bytes=1 << 17, largest_bytes=1 << 20)
+    8
+    """
+    fewest = -(-total_bytes // largest_bytes)
+    if wanted is not None:
+        return max(1, wanted, fewest)
+    return max(1, fewest, min(parallelism, total_bytes // smallest_bytes))
 
 
 def pack_files(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[str, ...], ...]:
