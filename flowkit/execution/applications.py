@@ -80,7 +80,7 @@ class Applications:
 
         def shared() -> BlockFiles:
             found = self._host_directory.shared_memory(app)
-            return BlockFiles([] if found is None else [found], limit_bytes=config.max_off_heap_bytes)
+            return BlockFiles([] if found is None else [found], limit_bytes=config.max_off_heap_bytes, mapped=True)
 
         return BlockVolumes(BlockFiles([*below, directory.path / "blocks"], codec=config.block_codec), shared)
 

@@ -11,6 +11,7 @@ was restarted finds what is there. It is whole or not there: written aside and l
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import secrets
 import struct
@@ -77,12 +78,15 @@ class BlockFiles:
         All files together at most, as counted by this process; 0 is no limit.
     codec
         Compression.
+    mapped
+        Whether files are read where they lie, without a copy: for directories in memory. Arrow's batches then point into them.
     """
 
-    def __init__(self, directories: Sequence[Path], *, limit_bytes: int = 0, codec: str = "none") -> None:
+    def __init__(self, directories: Sequence[Path], *, limit_bytes: int = 0, codec: str = "none", mapped: bool = False) -> None:
         self._directories = tuple(directories)
         self._limit_bytes = limit_bytes
         self._codec = codecs.codec_number(codec)
+        self._mapped = mapped
         self._mutex = threading.Lock()
         self._checked: dict[tuple[str, int, int, int], BlockFile] = {}
         #: directories that refused a write since this process began
@@ -187,7 +191,10 @@ class BlockFiles:
 
     def read(self, file: BlockFile) -> Iterator[list[Any]]:
         """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end."""
-        return _batches(file.path.open("rb", buffering=_BUFFER_BYTES), file.size_bytes - len(_MAGIC) - _END.size)
+        length = file.size_bytes - len(_MAGIC) - _END.size
+        if self._mapped:
+            return _begun(_mapped_batches(file.path.open("rb", buffering=0), length))
+        return _batches(file.path.open("rb", buffering=_BUFFER_BYTES), length)
 
     def read_encoded(self, file: BlockFile, position: int, size_bytes: int) -> tuple[list[bytes], int | None]:
         """Encoded batches from a position on (0 is the first), about so many bytes, and where the next ones are; None after the last.
@@ -328,7 +335,10 @@ def check_batches(file: IO[bytes]) -> int:
 
 def _batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
     """The batches in the first ``length`` bytes of frames; closes the file in the end, or when nobody wants them any more."""
-    batches = _read_batches(file, length)
+    return _begun(_read_batches(file, length))
+
+
+def _begun(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
     next(batches)  # a generator that never began would leave the file open
     return batches
 
@@ -341,6 +351,28 @@ def _read_batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
             codec, raw_bytes, packed_bytes = read_header(_exactly(file, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])
             length -= _CHECKSUM.size + HEADER_BYTES + packed_bytes
             yield decode_batch(codecs.decompress(codec, _exactly(file, packed_bytes), raw_bytes))
+
+
+def _mapped_batches(file: FileIO, length: int) -> Iterator[list[Any]]:
+    """As ``_read_batches``, out of the file's own pages.
+
+    Those of a batch are given back when the next one is asked for: whoever still holds it has them again when they are touched. So what is
+    read does not add up in the size of this process, by which Dask would pause it.
+    """
+    with file:
+        yield []
+        place, end = len(_MAGIC), len(_MAGIC) + length
+        mapping: mmap.mmap | None = None
+        while place < end:
+            header = os.pread(file.fileno(), _CHECKSUM.size + HEADER_BYTES, place)
+            codec, raw_bytes, packed_bytes = read_header(header[_CHECKSUM.size :])
+            start = place + len(header)
+            before = start % mmap.ALLOCATIONGRANULARITY
+            if mapping is not None:
+                mapping.madvise(mmap.MADV_DONTNEED)
+            mapping = mmap.mmap(file.fileno(), before + packed_bytes, access=mmap.ACCESS_READ, offset=start - before)
+            yield decode_batch(codecs.decompress(codec, memoryview(mapping)[before:], raw_bytes))
+            place = start + packed_bytes
 
 
 def _write_all(file: FileIO, data: bytes) -> None:

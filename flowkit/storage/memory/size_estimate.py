@@ -28,12 +28,12 @@ def estimate_bytes(value: Any) -> int:
     >>> estimate_bytes("a" * 1000) > 1000, estimate_bytes(None)
     (True, 0)
     """
-    return _estimate(value, _DEPTH)
+    return _estimate(value, _DEPTH, set())
 
 
 def estimate_batch(rows: Sequence[Any]) -> int:
     """Estimate a list of rows, list included. Cost: that of looking at ``BATCH_SAMPLE`` rows."""
-    return getsizeof(rows) + _estimate_elements(rows, len(rows), BATCH_SAMPLE, _DEPTH)
+    return getsizeof(rows) + _estimate_elements(rows, len(rows), BATCH_SAMPLE, _DEPTH, set())
 
 
 def estimate_dict(table: dict[Any, Any]) -> int:
@@ -41,34 +41,41 @@ def estimate_dict(table: dict[Any, Any]) -> int:
 
     Cost: that of looking at ``BATCH_SAMPLE`` items.
     """
-    return _estimate_dict(table, BATCH_SAMPLE, _DEPTH)
+    return _estimate_dict(table, BATCH_SAMPLE, _DEPTH, set())
 
 
-def _estimate(value: Any, depth: int) -> int:
+#: objects counted already, by their ids: what several rows share (the keys of their mappings, a text they all hold) is there once
+_Seen = set[int]
+
+
+def _estimate(value: Any, depth: int, seen: _Seen) -> int:
     kind = type(value)
     if kind is int:
         return 0 if -5 <= value <= 256 else getsizeof(value)
-    if kind is str:
-        return 0 if len(value) < 2 and value.isascii() else getsizeof(value)
     if kind is float:
         return 24
     if kind is bool or isinstance(value, _SHARED_TYPES):
         return 0
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if kind is str:
+        return 0 if len(value) < 2 and value.isascii() else getsizeof(value)
     own = _own_bytes(value)
     if not depth:
         return own
     if isinstance(value, (tuple, list)):
-        return own + _estimate_elements(value, len(value), _INNER_SAMPLE, depth - 1)
+        return own + _estimate_elements(value, len(value), _INNER_SAMPLE, depth - 1, seen)
     if isinstance(value, dict):
-        return own - getsizeof(value) + _estimate_dict(value, _INNER_SAMPLE, depth - 1)
+        return own - getsizeof(value) + _estimate_dict(value, _INNER_SAMPLE, depth - 1, seen)
     if isinstance(value, (set, frozenset)):
-        return own + _scaled(list(islice(value, _INNER_SAMPLE)), len(value), depth - 1)
+        return own + _scaled(list(islice(value, _INNER_SAMPLE)), len(value), depth - 1, seen)
     attributes = getattr(value, "__dict__", None)
     if type(attributes) is dict:
-        own += getsizeof(attributes) + _scaled(list(attributes.values()), len(attributes), depth - 1)
+        own += getsizeof(attributes) + _scaled(list(attributes.values()), len(attributes), depth - 1, seen)
     for name in getattr(kind, "__slots__", ()):
         if isinstance(name, str) and name not in {"__dict__", "__weakref__"}:
-            own += _estimate(getattr(value, name, None), depth - 1)
+            own += _estimate(getattr(value, name, None), depth - 1, seen)
     return own
 
 
@@ -81,29 +88,29 @@ def _own_bytes(value: Any) -> int:
     return own + buffer if isinstance(buffer, int) and own < buffer else own
 
 
-def _estimate_elements(values: Sequence[Any], count: int, sample_size: int, depth: int) -> int:
+def _estimate_elements(values: Sequence[Any], count: int, sample_size: int, depth: int, seen: _Seen) -> int:
     if count <= sample_size:
-        return _scaled(values, count, depth)
+        return _scaled(values, count, depth, seen)
     # An odd step, so that rows which repeat with a period of two or four are not met at one phase only.
     step = (count // sample_size) | 1
-    return _scaled(values[::step], count, depth)
+    return _scaled(values[::step], count, depth, seen)
 
 
-def _estimate_dict(table: dict[Any, Any], sample_size: int, depth: int) -> int:
+def _estimate_dict(table: dict[Any, Any], sample_size: int, depth: int, seen: _Seen) -> int:
     count = len(table)
     keys = list(islice(table, sample_size))
     values = list(islice(table.values(), sample_size))
     if count > sample_size:
         keys += islice(reversed(table), sample_size // 2)
         values += islice(reversed(table.values()), sample_size // 2)
-    return getsizeof(table) + _scaled(keys, count, depth) + _scaled(values, count, depth)
+    return getsizeof(table) + _scaled(keys, count, depth, seen) + _scaled(values, count, depth, seen)
 
 
-def _scaled(sample: Sequence[Any], count: int, depth: int) -> int:
-    if not sample:
-        return 0
-    different = {id(each): each for each in sample}
-    total = sum(_estimate(each, depth) for each in different.values())
-    if len(sample) == count or len(different) * 8 <= len(sample):
-        return total  # all were seen, or a few objects are shared by all
-    return int(total / len(sample) * count)
+def _scaled(sample: Sequence[Any], count: int, depth: int, seen: _Seen) -> int:
+    if len(sample) == count:
+        return sum(_estimate(each, depth, seen) for each in sample)
+    # What is shared by many is met early and adds nothing later: those not looked at are like the later ones.
+    early = len(sample) // 8
+    first = sum(_estimate(each, depth, seen) for each in sample[:early])
+    later = sum(_estimate(each, depth, seen) for each in sample[early:])
+    return first + int(later / (len(sample) - early) * (count - early)) if sample else 0

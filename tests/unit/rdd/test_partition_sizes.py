@@ -15,7 +15,9 @@ def files(place: Path, count: int, size: int) -> str:
     return str(place)
 
 
-@pytest.mark.parametrize(("least", "most", "expected"), [(1, 1 << 20, 4), (4_000, 1 << 20, 2), (10_000, 1 << 20, 1), (1, 1_000, 8)])
+@pytest.mark.parametrize(
+    ("least", "most", "expected"), [(1, 1 << 20, 4), (4_000, 1 << 20, 2), (10_000, 1 << 20, 1), (1, 1_000, 8)]
+)
 def test_partitions_of_files_keep_to_the_sizes_set(tmp_path, least, most, expected):
     place = files(tmp_path, count=8, size=1_000)
     with inline_context(slots=4, min_partition_bytes=least, max_partition_bytes=most) as fc:

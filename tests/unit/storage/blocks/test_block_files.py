@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,3 +148,49 @@ def test_what_computing_the_rows_raises_is_no_fault_of_the_disk(tmp_path):
         files.write(1, 2, rows())
     assert not files.refused
     assert files.used_bytes() == 0
+
+
+_READER = """
+import sys
+from pathlib import Path
+import pyarrow as pa, pyarrow.compute as pc
+from flowkit.storage.blocks.block_files import BlockFiles
+
+files = BlockFiles([Path(sys.argv[1])], mapped=sys.argv[2] == "mapped")
+found = files.find(0, 0)
+def own_bytes():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) * 1024
+pc.sum(pa.array([1]))
+before = own_bytes()
+held = [batch for rows in files.read(found) for batch in rows]
+total = sum(pc.sum(batch["n"]).as_py() for batch in held)
+print(total, own_bytes() - before)
+"""
+
+
+@pytest.mark.parametrize("how", ["mapped", "copied"])
+def test_another_process_reads_arrow_batches_where_they_lie(how):
+    pa = pytest.importorskip("pyarrow")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        files = BlockFiles([Path(place)], mapped=True)
+        batches = [pa.record_batch({"n": np.arange(number * 1_000_000, (number + 1) * 1_000_000)}) for number in range(8)]
+        files.write(0, 0, ([batch] for batch in batches))
+        told = subprocess.run([sys.executable, "-c", _READER, place, how], capture_output=True, text=True, check=True).stdout
+    total, private = map(int, told.split())
+    assert total == sum(range(8_000_000))
+    if how == "mapped":
+        assert private < 8 << 20, "64 MB are shared, not copied"
+    else:
+        assert private > 60 << 20
+
+
+def test_what_is_mapped_can_be_read_after_it_was_dropped(tmp_path):
+    files = BlockFiles([tmp_path], mapped=True)
+    rows = [(number, f"text {number}") for number in range(20_000)]
+    found = files.write(0, 0, iter([rows[:10_000], rows[10_000:]]))
+    batches = files.read(found)
+    first = next(batches)
+    files.drop(0, 0)
+    assert first + next(batches) == rows
+    assert next(batches, None) is None
