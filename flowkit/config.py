@@ -128,6 +128,13 @@ class Config:
         0.6, "Part of an executor's free memory at start that tasks may use before they spill.", _fraction
     )
 
+    operator_memory_bytes: int = _setting(
+        0,
+        "Memory that one operation of a task (a table, a sort, the buffers of a shuffle) may hold before it spills, so that it leaves "
+        "others of the task theirs; 0: all the task is granted.",
+        _not_negative,
+        unit="bytes",
+    )
     max_off_heap_bytes: int = _setting(
         1 << 30,
         "Cached partitions of one application in shared memory, on one host; what is more goes to disk.",

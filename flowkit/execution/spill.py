@@ -70,7 +70,7 @@ class Reservation:
         self._next_look = row_count + max(1, min(row_count // 4, _LOOK_ROWS))
         needed = estimate(table, row_count)
         if needed > self.held_bytes:
-            self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES))
+            self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES), held_bytes=self.held_bytes)
         return needed <= max(self.held_bytes, SMALLEST_TABLE_BYTES)
 
     def release(self) -> int:

@@ -163,7 +163,9 @@ class _Task:
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
         self.program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
-        self.memory = TaskMemory(services.memory, attempt.id, definition.properties)
+        self.memory = TaskMemory(
+            services.memory, attempt.id, definition.properties, operator_limit_bytes=services.config.operator_memory_bytes
+        )
 
         def acquire_commit() -> None:
             attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)

@@ -63,6 +63,12 @@ class CachedBlocks:
         """How an RDD is to be kept."""
         return self.levels.get(rdd, StorageLevel.MEMORY_ONLY)
 
+    def keep(self, rdd: RddId, level: StorageLevel) -> None:
+        """An RDD is to be kept so; what is held of it already may lack copies for that."""
+        if self.levels.get(rdd) != level:
+            self.levels[rdd] = level
+            self.lacking.update(((rdd, partition), None) for partition in self.partitions(rdd))
+
     def add(self, executor: ExecutorId, block: BlockInfo) -> None:
         """An executor holds a partition, so."""
         holders = self._holders.setdefault(block.rdd, {}).setdefault(block.partition, {})

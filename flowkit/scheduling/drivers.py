@@ -141,7 +141,8 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
             stage.accumulated.clear()  # a later job that computes them again counts them again
         stage.jobs[job.id] = stage.last_order = job.order
         for cached in each.cached:
-            application.blocks.levels[cached.rdd] = cached.level
+            application.blocks.keep(cached.rdd, cached.level)
+            books.copies_stale = True
         for content in (each.program, *each.attachments):
             if content.inline is None:
                 application.contents.setdefault(content.id, set()).update(content.holders)

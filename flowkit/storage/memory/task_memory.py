@@ -160,12 +160,21 @@ class TaskMemory:
     (60, 100)
     """
 
-    __slots__ = ("_closed", "_executor", "attempt", "peak_bytes", "used_bytes")
+    __slots__ = ("_closed", "_executor", "attempt", "operator_limit_bytes", "peak_bytes", "used_bytes")
 
-    def __init__(self, executor: ExecutorMemory, attempt: AttemptId, properties: Mapping[str, str] = NOTHING_SAID) -> None:
+    def __init__(
+        self,
+        executor: ExecutorMemory,
+        attempt: AttemptId,
+        properties: Mapping[str, str] = NOTHING_SAID,
+        *,
+        operator_limit_bytes: int = 0,
+    ) -> None:
         self._executor = executor
         self._closed = False
         self.attempt = attempt
+        #: what one operation of the task may hold; 0 is no limit
+        self.operator_limit_bytes = operator_limit_bytes
         self.used_bytes = 0
         self.peak_bytes = 0
         executor.open_task(attempt, properties)
@@ -178,8 +187,13 @@ class TaskMemory:
         """See ``ExecutorMemory.pressure``."""
         return self._executor.pressure
 
-    def acquire(self, size_bytes: int) -> int:
-        """Ask for memory; returns what was granted, 0 to ``size_bytes``. Each of N tasks can come to hold 1/N. Never waits."""
+    def acquire(self, size_bytes: int, *, held_bytes: int = 0) -> int:
+        """Ask for memory; returns what was granted, 0 to ``size_bytes``. Each of N tasks can come to hold 1/N. Never waits.
+
+        ``held_bytes``: what the operation that asks holds already.
+        """
+        if self.operator_limit_bytes:
+            size_bytes = min(size_bytes, self.operator_limit_bytes - held_bytes)
         if size_bytes <= 0 or self._closed:
             return 0
         granted = self._executor.acquire(self.attempt, size_bytes)

@@ -210,7 +210,7 @@ class _MapOutput:
                 self._spill()
                 return
         if missing > 0:
-            self._reserved_bytes += self._memory.acquire(max(missing, _STEP_BYTES))
+            self._reserved_bytes += self._memory.acquire(max(missing, _STEP_BYTES), held_bytes=self._reserved_bytes)
             if self._reserved_bytes < self._held_bytes:
                 self._spill()
 

@@ -44,6 +44,7 @@ class Surroundings:
     written: dict[ShuffleId, list[MapStatus]] = field(default_factory=dict)
     content: dict[str, Path] = field(default_factory=dict)
     memory_bytes: int = 1 << 40
+    operator_limit_bytes: int = 0
     check_killed: Callable[[], None] = lambda: None
     attempts: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     #: of the last task
@@ -73,7 +74,7 @@ class Surroundings:
             host=HOST,
             num_reducers=0,
             metrics=TaskMetrics(),
-            memory=TaskMemory(ExecutorMemory(self.memory_bytes), attempt),
+            memory=TaskMemory(ExecutorMemory(self.memory_bytes), attempt, operator_limit_bytes=self.operator_limit_bytes),
             shuffle_files=self.files,
             sources=lambda shuffle: ShuffleSources(shuffle, 1, tuple(self.written[shuffle]), {HOST: ()}),
             transport=NoTransport(),
