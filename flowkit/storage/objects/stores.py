@@ -23,6 +23,8 @@ _GLOB: Final = re.compile(r"[*?\[]")
 #: schemes whose file systems want the whole address
 _WHOLE: Final = frozenset({"http", "https"})
 #: types of stores that have objects and no directories
+#: tries to remove a directory into which others still write
+_DELETIONS: Final = 4
 _OBJECTS: Final = re.compile(r"s3|gcs|gs|abfs|oss|http")
 #: retries of one request, with growing pauses: a store that restarts is away for some seconds
 _S3_ATTEMPTS: Final = 6
@@ -214,19 +216,24 @@ class Stores:
         from pyarrow.fs import FileType
 
         store, inner = self.at(path)
-        (info,) = store.get_file_info([inner])
-        try:
-            if info.type == FileType.Directory:
-                store.delete_dir(inner)
-            elif info.type == FileType.File:
-                store.delete_file(inner)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            # Arrow puts a marker where the directory was, which some servers refuse when all is gone as it should be.
-            (left,) = store.get_file_info([inner])
-            if left.type == FileType.File or self.walk(path):
-                raise
+        for tries_left in reversed(range(_DELETIONS)):
+            (info,) = store.get_file_info([inner])
+            try:
+                if info.type == FileType.Directory:
+                    store.delete_dir(inner)
+                elif info.type == FileType.File:
+                    store.delete_file(inner)
+                return
+            except FileNotFoundError:
+                return
+            except OSError:
+                # Arrow puts a marker where the directory was, which some servers refuse when all is gone as it should be. Or something
+                # came while it was emptied: the last of an attempt that is being stopped.
+                (left,) = store.get_file_info([inner])
+                if left.type != FileType.File and not self.walk(path):
+                    return
+                if not tries_left:
+                    raise
 
     @staticmethod
     def _make_directory(store: Any, inner: str) -> None:
