@@ -140,6 +140,25 @@ class MemoryManager(Protocol):
         ...
 
 
+class Serializer(Protocol):
+    """Rows of some types to bytes and back, by ``Config(serializers={name: ...})``. Called from several threads at once.
+
+    ``flowkit.testing.serializers`` has tests that every one must pass.
+    """
+
+    def accepts(self, kinds: frozenset[type]) -> bool:
+        """Whether it takes a column whose values have exactly these types. Cheap: asked for every batch."""
+        ...
+
+    def dumps(self, values: list[Any]) -> bytes:
+        """Such values as bytes; what it raises fails the task."""
+        ...
+
+    def loads(self, data: memoryview) -> list[Any]:
+        """As many values, equal to those that were given."""
+        ...
+
+
 class SchedulingPolicy(Protocol):
     """Which task set is offered the next slot."""
 

@@ -44,7 +44,7 @@ def _setting(
     method: str = "",
     mapping: bool = False,
 ) -> Any:
-    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is objects by name."""
+    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is such, or stores, by name."""
     metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping}
     return field(default_factory=dict, hash=False, metadata=metadata) if mapping else field(default=default, metadata=metadata)
 
@@ -168,6 +168,14 @@ class Config:
         "makes one where it is needed. Built in: `file`, `s3`, `gs`, `abfs`, `http`, `memory`.",
         mapping=True,
     )
+    serializers: Any = _setting(  # noqa: RUF009 - as the others: a field
+        {},
+        "By names of your choice, how rows of some types become bytes in shuffles, spills and cached partitions, the first that accepts "
+        "them: objects with `accepts(kinds)`, `dumps(values)` and `loads(data)`; or `msgpack`, `arrow`, `pickle`, `cloudpickle`, or an entry "
+        "point of the group `flowkit.serializers` where executors run. What none accepts has the form that is fastest for its types.",
+        method="dumps",
+        mapping=True,
+    )
     default_parallelism: int = _setting(0, "Partitions where none are given; 0: the cluster's slots.", _not_negative)
 
     checkpoint_directory: str = _setting(
@@ -191,7 +199,7 @@ class Config:
     def __post_init__(self) -> None:
         for each in settings_of(self):
             value = getattr(self, each.name)
-            if each.metadata["method"]:
+            if each.metadata["method"] and not each.metadata["mapping"]:
                 _check_component(each, value)
                 continue
             if each.metadata["mapping"]:
@@ -433,6 +441,11 @@ class ConfigBuilder:
         """The order in which jobs get slots: a name, or an object as ``abc.SchedulingPolicy`` has it."""
         return self.with_settings(scheduling_policy=policy)
 
+    def with_serializer(self, name: str, serializer: Any = None) -> ConfigBuilder:
+        """One more way in which rows of some types become bytes: an object as ``abc.Serializer`` has it; None: the one of this name."""
+        known = self._settings.get("serializers", {})
+        return self.with_settings(serializers={**known, name: name if serializer is None else serializer})
+
     def with_object_store(self, scheme: str, store: Any) -> ConfigBuilder:
         """The store that addresses of a scheme name; see ``Config.object_stores``."""
         known = self._settings.get("object_stores", {})
@@ -499,6 +512,16 @@ def _shown(setting: Field[Any], value: Any) -> str:
 
 
 def _check_by_name(setting: Field[Any], value: Any) -> None:
+    if setting.metadata["method"]:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) and 0 < len(name) < 100 for name in value):
+            raise ConfigError(
+                f"{setting.name} = {value!r}: must be a mapping of names, as {{'msgpack': 'msgpack'}}",
+                setting=setting.name,
+                value=value,
+            )
+        for each in value.values():
+            _check_component(setting, each)
+        return
     if not isinstance(value, Mapping) or not all(isinstance(name, str) and name.isidentifier() for name in value):
         raise ConfigError(f"{setting.name}: must be a mapping of schemes, as {{'s3': store}}", setting=setting.name, value=None)
     for scheme, store in value.items():

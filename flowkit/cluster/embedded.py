@@ -16,7 +16,7 @@ from typing import Any
 import dask
 
 from flowkit.cluster import dask_internals
-from flowkit.cluster.extensions import memory_manager
+from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
@@ -82,7 +82,9 @@ class EmbeddedCluster:
                 )
         _refuse_in_child()
         self.config = config or Config()
-        memory_manager(self.config.memory_manager)  # what nobody offers here nobody will offer in the workers
+        # What nobody offers here nobody will offer in the workers.
+        memory_manager(self.config.memory_manager)
+        serializers(self.config.serializers)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowkit.abc import MemoryManager, SchedulingPolicy
+from flowkit.abc import MemoryManager, SchedulingPolicy, Serializer
 from flowkit.errors import ConfigError
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.storage.memory.on_demand import OnDemandMemory
 from flowkit.storage.memory.unified import UnifiedMemory
+from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSerializer, MsgpackSerializer, PickleSerializer
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -25,9 +26,17 @@ POLICIES = "flowkit.scheduling_policies"
 MANAGERS = "flowkit.memory_managers"
 """Entry points: a class, or a function, that makes one when called without arguments."""
 
+SERIALIZERS = "flowkit.serializers"
+
 _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     POLICIES: {"fifo": Fifo},
     MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
+    SERIALIZERS: {
+        "msgpack": MsgpackSerializer,
+        "arrow": ArrowSerializer,
+        "pickle": PickleSerializer,
+        "cloudpickle": CloudpickleSerializer,
+    },
 }
 
 
@@ -47,6 +56,14 @@ def memory_manager(chosen: str | MemoryManager) -> MemoryManager:
     """The memory manager of this name; see ``scheduling_policy``."""
     found: MemoryManager = _made("memory_manager", chosen, MANAGERS, "pool(total_bytes)", "where executors run")
     return found
+
+
+def serializers(chosen: Mapping[str, str | Serializer]) -> dict[str, Serializer]:
+    """Serialisers by name, those that are given by theirs made; see ``scheduling_policy``."""
+    return {
+        name: _made(f"serializers[{name!r}]", each, SERIALIZERS, "dumps(values)", "where executors run")
+        for name, each in chosen.items()
+    }
 
 
 def _made(setting: str, chosen: Any, group: str, method: str, where: str) -> Any:

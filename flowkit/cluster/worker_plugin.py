@@ -25,7 +25,7 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 
 from flowkit.cluster import dask_internals, slot_record
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
-from flowkit.cluster.extensions import memory_manager
+from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import (
     DESCRIBE_CONTENT,
@@ -294,6 +294,7 @@ class ExecutorRuntime:
             content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
             note_slot=_note_nothing if record is None else record.note,
             memory_manager=memory_manager(self._config.memory_manager),
+            serializers=serializers(self._config.serializers),
         )
         link = Link(f"scheduler of {executor_id}", self._hear, self._disconnected)
         incarnation = self._current = _Incarnation(executor, link, executor_id, record)

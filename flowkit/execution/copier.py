@@ -6,12 +6,12 @@ Runs in executors, on threads of its own: no task waits for a copy, and no copy 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Final
 
-from flowkit.abc import BlockTransport
+from flowkit.abc import BlockTransport, Serializer
 from flowkit.errors import LimitExceeded
 from flowkit.execution.applications import Applications
 from flowkit.execution.remote_blocks import NotHeld, pieces_of
@@ -19,7 +19,7 @@ from flowkit.model.ids import AppId, AttemptId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_store import BlockStore
-from flowkit.storage.serializers import decode_batch
+from flowkit.storage.serializers import chosen, decode_batch
 from flowkit.storage.shuffle.files import BlockError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Copier:
         applications: Applications,
         transport: BlockTransport,
         timeout_s: float,
+        serializers: Mapping[str, Serializer],
         block_copied: Callable[[AppId, RddId, PartitionIndex, BlockInfo | None], None],
         outputs_copied: Callable[[AppId, ShuffleId, Outputs, Outputs], None],
     ) -> None:
@@ -57,7 +58,9 @@ class Copier:
         self._timeout_s = timeout_s
         self._block_copied = block_copied
         self._outputs_copied = outputs_copied
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flowkit copier")
+        self._threads = ThreadPoolExecutor(
+            _THREADS, thread_name_prefix="flowkit copier", initializer=chosen.choose, initargs=(serializers,)
+        )
 
     def close(self) -> None:
         """Begin nothing more. What is under way ends on its own."""

@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +28,7 @@ from queue import SimpleQueue
 
 import psutil
 
-from flowkit.abc import BlockTransport, MemoryManager
+from flowkit.abc import BlockTransport, MemoryManager, Serializer
 from flowkit.config import Config
 from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
@@ -127,6 +127,8 @@ class Executor:
         process. Called from slot threads, twice a task, so it must cost next to nothing.
     memory_manager
         Makes the account of its memory; None: the default.
+    serializers
+        Chosen for rows of some types, by name; None: none.
     clock
         Seconds since the epoch.
     """
@@ -150,6 +152,7 @@ class Executor:
         content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
         memory_manager: MemoryManager | None = None,
+        serializers: Mapping[str, Serializer] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = executor
@@ -179,6 +182,7 @@ class Executor:
             applications=self._applications,
             transport=transport,
             timeout_s=config.executor_timeout_s,
+            serializers=serializers or {},
             block_copied=block_copied,
             outputs_copied=outputs_copied,
         )
@@ -194,6 +198,7 @@ class Executor:
             results=self._results,
             request_commit=request_commit,
             clock=clock,
+            serializers=serializers or {},
         )
         self._reaper = Reaper("flowkit reaper")
         self._deletions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()

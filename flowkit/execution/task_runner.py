@@ -9,14 +9,14 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
 import msgspec
 
-from flowkit.abc import BlockTransport
+from flowkit.abc import BlockTransport, Serializer
 from flowkit.config import Config
 from flowkit.errors import CommitDenied, FetchFailed, NestedAction, ResultNotPicklable, TaskKilled, TaskListenersFailed
 from flowkit.execution import gc_clock
@@ -56,6 +56,7 @@ from flowkit.model.task import (
 )
 from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
+from flowkit.storage.serializers import chosen
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class TaskServices:
     results: ResultStore
     request_commit: Callable[[AttemptId], None]
     clock: Callable[[], float]
+    serializers: Mapping[str, Serializer] = field(default_factory=dict)
 
 
 def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFailed:
@@ -121,6 +123,8 @@ class _Task:
 
     def run(self) -> TaskResult:
         """The task from its first step to its listeners; raises what it failed with."""
+        if chosen.current() is not self.services.serializers:
+            chosen.choose(self.services.serializers)
         self._set_up()
         context = self.context
         assert context is not None

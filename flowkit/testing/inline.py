@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any, Final
 
 from flowkit.cluster.contents import ContentUsers
-from flowkit.cluster.extensions import memory_manager, scheduling_policy
+from flowkit.cluster.extensions import memory_manager, scheduling_policy, serializers
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
@@ -74,6 +74,12 @@ class InlineLink:
 
     def __init__(self, config: Config | None = None, *, slots: int = 2) -> None:
         self._config = config or Config()
+        # First: what nobody offers leaves nothing behind.
+        manager, rows, policy = (
+            memory_manager(self._config.memory_manager),
+            serializers(self._config.serializers),
+            scheduling_policy(self._config.scheduling_policy),
+        )
         self._app = AppId(f"app-inline-{os.getpid()}-{next(_app_numbers)}")
         self._slots = slots
         self._now = 0.0
@@ -90,7 +96,7 @@ class InlineLink:
         self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
         self._host = HostDirectory.open(f"{self._directory.name}/host")
         self._content = ContentStore(self._host.application(self._app).content_directory)
-        self._core = SchedulerCore(self._config, seed=0, policy=scheduling_policy(self._config.scheduling_policy))
+        self._core = SchedulerCore(self._config, seed=0, policy=policy)
         self._executor = Executor(
             executor=_EXECUTOR,
             host_directory=self._host,
@@ -103,7 +109,8 @@ class InlineLink:
             request_commit=self._request_commit,
             blocks_evicted=lambda app, blocks: self._stimuli.append(sti.BlocksEvicted(_EXECUTOR, app, tuple(blocks))),
             replace_process=lambda reason, _others: None,
-            memory_manager=memory_manager(self._config.memory_manager),
+            memory_manager=manager,
+            serializers=rows,
             clock=self._clock,
         )
         self._say(sti.ApplicationOpened(self._app, "inline", "inline", self._config.lease_s))

@@ -22,9 +22,9 @@ _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _GLOB: Final = re.compile(r"[*?\[]")
 #: schemes whose file systems want the whole address
 _WHOLE: Final = frozenset({"http", "https"})
-#: types of stores that have objects and no directories
 #: tries to remove a directory into which others still write
 _DELETIONS: Final = 4
+#: types of stores that have objects and no directories
 _OBJECTS: Final = re.compile(r"s3|gcs|gs|abfs|oss|http")
 #: retries of one request, with growing pauses: a store that restarts is away for some seconds
 _S3_ATTEMPTS: Final = 6

@@ -8,6 +8,7 @@ Runs on slot threads; stateless. Forms, by a column's first byte:
 ``f``  little-endian float64                                             all exactly ``float``
 ``m``  ``marshal`` version 2                                             plain builtins, lists and tuples of them
 ``a``  Arrow IPC streams, each after its length                          all record batches or all tables
+``x``  length of a name, the name, what that serialiser made             what one of ``chosen`` accepts
 ``p``  ``pickle`` protocol 5                                             everything else
 =====  ================================================================  ======================================
 
@@ -28,10 +29,12 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import numpy as np
 
+from flowkit.storage.serializers import chosen
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NONE, FLOAT, MARSHAL, ARROW, PICKLE = b"n", b"f", b"m", b"a", b"p"
+NONE, FLOAT, MARSHAL, ARROW, PICKLE, CHOSEN = b"n", b"f", b"m", b"a", b"p", b"x"
 _INT_FORMS: dict[int, bytes] = {1: b"1", 2: b"2", 4: b"4", 8: b"8"}
 _INT_TYPES: dict[bytes, np.dtype[Any]] = {form: np.dtype(f"<i{width}") for width, form in _INT_FORMS.items()}
 _FLOAT64 = np.dtype("<f8")
@@ -113,6 +116,9 @@ def classify(values: Sequence[Any]) -> Column:
             return Column(values, form=NONE)
         if _is_arrow(kind):
             return Column(values, form=ARROW)
+    name = chosen.accepting(frozenset(kinds)) if kinds else None
+    if name is not None:
+        return Column(values, form=CHOSEN + bytes([len(name)]) + name.encode())
     if _is_plain(values, kinds, _DEPTH) and not _is_shared(values):
         return Column(values, form=MARSHAL)
     return Column(values, form=PICKLE)
@@ -160,6 +166,8 @@ def decode_numbers(data: memoryview, count: int) -> NDArray[Any] | Sequence[Any]
             values = pickle.loads(data[1:])
         case b"a":
             values = _decode_arrow(data[1:])
+        case b"x":
+            values = _decode_chosen(data)
         case _:
             raise ValueError(f"no column begins with {form!r}")
     if type(values) is not list or len(values) != count:
@@ -191,6 +199,8 @@ def _encode_objects(values: Sequence[Any], form: bytes) -> bytes:
         return marshal.dumps(exact, _MARSHAL_VERSION)
     if form == ARROW:
         return _encode_arrow(exact)
+    if form[:1] == CHOSEN:
+        return chosen.current()[form[2:].decode()].dumps(exact)
     return pickle_rows(exact)
 
 
@@ -242,6 +252,15 @@ def _decode_arrow(data: memoryview) -> list[Any]:
             batches.append(reader.read_all() if kind == _TABLE else reader.read_next_batch())
         place += size
     return batches
+
+
+def _decode_chosen(data: memoryview) -> Any:
+    end = 2 + data[1]
+    name = bytes(data[2:end]).decode()
+    serializer = chosen.current().get(name)
+    if serializer is None:
+        raise ValueError(f"these rows were written by serializer {name!r}, which is not among the settings' serializers here")
+    return serializer.loads(data[end:])
 
 
 # -- pickle --------------------------------------------------------------------------------------------------------------
