@@ -17,7 +17,7 @@ from typing import Any, TypeVar, assert_never
 
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import Chunk, explain_bad_pairs
-from flowkit.execution.spill import CountRows, Estimate, Outgrowing, Reservation, Runs, SpilledTable
+from flowkit.execution.spill import CountRows, Estimate, LoadingTable, Outgrowing, Reservation, Runs, SpilledTable
 from flowkit.execution.spilled_values import SpilledValues
 from flowkit.lineage.kernels import AggregationKind, Aggregator
 from flowkit.storage.memory.size_estimate import estimate_batch, estimate_dict
@@ -231,27 +231,23 @@ _KEY_AND_COMBINER = itemgetter(1, 2)
 def _merged_tables(
     chunks: Iterable[Chunk], loops: Loops, environment: TaskEnvironment, place: str, *, combined: bool
 ) -> Iterator[Iterable[tuple[Any, Any]]]:
-    table = loops.new_table()
     load = loops.load_combiners if combined else loops.load_values
-    row_count = 0
     with Runs(environment) as runs:
-        spilled: SpilledTable | None = None
-        with Reservation(environment.memory) as reservation:
+        loading = LoadingTable(
+            environment,
+            new=loops.new_table,
+            estimate=loops.estimate,
+            items=dict.items,
+            spilled=lambda: SpilledTable(
+                runs, environment, loops.load_combiners, loops.count_combined, loops.estimate, loops.outgrowing
+            ),
+        )
+        with loading:
             for count, rows in chunks:
-                load_checked(load, table, rows, place)
-                row_count += loops.count_combined(rows) if combined else count
-                if not reservation.fits(row_count, loops.estimate, table):
-                    if spilled is None:
-                        spilled = SpilledTable(
-                            runs, environment, loops.load_combiners, loops.count_combined, loops.estimate, loops.outgrowing
-                        )
-                    spilled.add(table.items())
-                    environment.metrics.memory_spilled_bytes += reservation.release()
-                    table = loops.new_table()
-                    row_count = 0
+                load_checked(load, loading.table, rows, place)
+                loading.count(loops.count_combined(rows) if combined else count)
+            spilled = loading.finish()
             if spilled is None:
-                yield table.items()
+                yield loading.table.items()
                 return
-            spilled.add(table.items())
-            table = {}
         yield map(_KEY_AND_COMBINER, spilled.merged())

@@ -15,7 +15,7 @@ from typing import Any
 from flowkit.execution.aggregate import append_values, estimate_lists, list_pieces, load_checked
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import Chunk
-from flowkit.execution.spill import Outgrowing, Reservation, Runs, SpilledTable
+from flowkit.execution.spill import LoadingTable, Outgrowing, Runs, SpilledTable
 from flowkit.execution.spilled_values import SpilledValues
 
 _KEY_AND_GROUPS = itemgetter(1, 2)
@@ -32,34 +32,30 @@ def cogroup(
 def _grouped(
     sides: Sequence[Iterable[Chunk]], environment: TaskEnvironment, place: str
 ) -> Iterator[Iterable[tuple[Any, tuple[list[Any], ...]]]]:
-    tables = _new_tables(len(sides))
-    row_count = 0
     with Runs(environment) as runs:
-        spilled: SpilledTable | None = None
-        with Reservation(environment.memory) as reservation:
+        loading = LoadingTable(
+            environment,
+            new=lambda: _new_tables(len(sides)),
+            estimate=_estimate_sides,
+            items=_joined,
+            spilled=lambda: SpilledTable(
+                runs,
+                environment,
+                _merge_groups,
+                _count_in_groups,
+                _estimate_groups,
+                Outgrowing(_on_disk, _append, _pieces),
+            ),
+        )
+        with loading:
             for number, chunks in enumerate(sides):
                 for count, rows in chunks:
-                    load_checked(append_values, tables[number], rows, place)
-                    row_count += count
-                    if not reservation.fits(row_count, _estimate_sides, tables):
-                        if spilled is None:
-                            spilled = SpilledTable(
-                                runs,
-                                environment,
-                                _merge_groups,
-                                _count_in_groups,
-                                _estimate_groups,
-                                Outgrowing(_on_disk, _append, _pieces),
-                            )
-                        spilled.add(_joined(tables))
-                        environment.metrics.memory_spilled_bytes += reservation.release()
-                        tables = _new_tables(len(sides))
-                        row_count = 0
+                    load_checked(append_values, loading.table[number], rows, place)
+                    loading.count(count)
+            spilled = loading.finish()
             if spilled is None:
-                yield _joined(tables)
+                yield _joined(loading.table)
                 return
-            spilled.add(_joined(tables))
-            tables = []
         yield map(_KEY_AND_GROUPS, spilled.merged())
 
 

@@ -13,13 +13,13 @@ from itertools import chain, count
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.records import in_batches
-from flowkit.storage.memory.task_memory import TaskMemory
+from flowkit.storage.memory.task_memory import Consumer, TaskMemory
 from flowkit.storage.runs import Run, RunWriter
 
 #: Runs one spill is split into. Each has an open file with a buffer of 1 MB: more would cost more memory than they save.
@@ -50,10 +50,11 @@ _T = TypeVar("_T")
 class Reservation:
     """What one table holds of its task's memory. A context manager: gives all of it back."""
 
-    __slots__ = ("_memory", "_next_look", "_pressure", "held_bytes")
+    __slots__ = ("_consumer", "_memory", "_next_look", "_pressure", "held_bytes")
 
-    def __init__(self, memory: TaskMemory) -> None:
+    def __init__(self, memory: TaskMemory, consumer: Consumer | None = None) -> None:
         self._memory = memory
+        self._consumer = consumer
         self._next_look = 0
         self._pressure = memory.pressure
         self.held_bytes = 0
@@ -70,7 +71,9 @@ class Reservation:
         self._next_look = row_count + max(1, min(row_count // 4, _LOOK_ROWS))
         needed = estimate(table, row_count)
         if needed > self.held_bytes:
-            self.held_bytes += self._memory.acquire(max(needed - self.held_bytes, _STEP_BYTES), held_bytes=self.held_bytes)
+            self.held_bytes += self._memory.acquire(
+                max(needed - self.held_bytes, _STEP_BYTES), held_bytes=self.held_bytes, consumer=self._consumer
+            )
         return needed <= max(self.held_bytes, SMALLEST_TABLE_BYTES)
 
     def release(self) -> int:
@@ -338,3 +341,78 @@ class SpilledTable:
             else:
                 self._environment.metrics.disk_spilled_bytes += self._outgrowing.append(on_disk, row[2])
         return others
+
+
+class LoadingTable(Generic[_T]):
+    """A table that rows are brought into; what it holds goes to disk when memory is refused to it, or wanted by another operation.
+
+    That may be one that makes its rows: then it is between two rows, and may be taken away and begun anew. A context manager: gives its
+    memory back.
+
+    Parameters
+    ----------
+    new, estimate
+        Makes an empty one; its size in bytes, with so many rows.
+    items
+        What it holds as pairs of keys and combiners.
+    spilled
+        Makes the place on disk, when it is needed.
+    """
+
+    def __init__(
+        self,
+        environment: TaskEnvironment,
+        *,
+        new: Callable[[], _T],
+        estimate: Callable[[_T, int], int],
+        items: Callable[[_T], Iterable[tuple[Any, Any]]],
+        spilled: Callable[[], SpilledTable],
+    ) -> None:
+        self._environment = environment
+        self._new = new
+        self._estimate = estimate
+        self._items = items
+        self._make_spilled = spilled
+        self._reservation = Reservation(environment.memory, self)
+        self.table = new()
+        self.row_count = 0
+        self.spilled: SpilledTable | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What it was granted; see ``task_memory.Consumer``."""
+        return self._reservation.held_bytes
+
+    def count(self, rows: int) -> None:
+        """So many were brought into it; it may be an empty one afterwards."""
+        self.row_count += rows
+        if not self._reservation.fits(self.row_count, self._estimate, self.table):
+            self.spill()
+
+    def spill(self) -> int:
+        """Write out what it holds and begin anew; returns the bytes that are free now."""
+        if self.spilled is None:
+            self.spilled = self._make_spilled()
+        self.spilled.add(self._items(self.table))
+        freed = self._reservation.release()
+        self._environment.metrics.memory_spilled_bytes += freed
+        self.table = self._new()
+        self.row_count = 0
+        return freed
+
+    def finish(self) -> SpilledTable | None:
+        """No more rows come: the place on disk where all of them are, or None while they are in ``table``."""
+        self._environment.memory.remove_consumer(self)
+        if self.spilled is not None:
+            self.spilled.add(self._items(self.table))
+            self.table = self._new()
+            self._reservation.release()
+        return self.spilled
+
+    def __enter__(self) -> LoadingTable[_T]:
+        self._environment.memory.add_consumer(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._environment.memory.remove_consumer(self)
+        self._reservation.release()

@@ -21,7 +21,7 @@ from typing import Any
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
-from flowkit.model.ids import AppId, ExecutorId
+from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.scheduling import containment, drivers, endings, handover, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
@@ -255,6 +255,10 @@ class SchedulerCore:
     def cached_blocks(self) -> dict[AppId, CachedBlocks]:
         """Who holds what, by application: to be read, not changed."""
         return {app: application.blocks for app, application in self._books.applications.items()}
+
+    def knows(self, attempt: AttemptId) -> bool:
+        """Whether an attempt was launched and is not over, nor given up."""
+        return any(attempt in executor.attempts for executor in self._books.executors)
 
     def is_usable(self, executor: ExecutorId) -> bool:
         """Whether an executor may be sent launches."""

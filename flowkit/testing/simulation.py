@@ -321,7 +321,9 @@ class SimulatedCluster:
         """Count it."""
         if shuffle is not None:
             self.computed[launch.app, launch.stage, launch.partition] += 1
-            self.lost[launch.app, launch.stage, launch.partition] += launch.attempt in self._unwanted
+            # One whose launch was taken for lost while its executor was silent is made again, and may have run after all.
+            unwanted = launch.attempt in self._unwanted or (self.config.validate and not self.core.knows(launch.attempt))
+            self.lost[launch.app, launch.stage, launch.partition] += unwanted
 
     # -- messages
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flowkit.abc import MemoryPool
 from flowkit.errors import ConfigError
@@ -49,6 +49,10 @@ def usable_bytes(limit: int, resident_at_start: int, fraction: float) -> int:
 
 def _mb(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):.0f} MB"
+
+
+def _held(consumer: Consumer) -> int:
+    return consumer.held_bytes
 
 
 class MemoryStatistics(NamedTuple):
@@ -149,8 +153,24 @@ class ExecutorMemory:
             return MemoryStatistics(pool.total_bytes, pool.execution_bytes, pool.storage_bytes, len(pool.by_task))
 
 
+class Consumer(Protocol):
+    """An operation of a task that holds memory and can give it back by spilling, while another operation of the task runs."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds now."""
+        ...
+
+    def spill(self) -> int:
+        """Give all of it back; returns how much that was."""
+        ...
+
+
 class TaskMemory:
     """One task's account: opened when made, closed by ``release_all``.
+
+    When an operation is granted less than it asked for, others of the task spill for it, then itself: the smallest that suffices, else the
+    largest, and so on (the order of Spark's ``TaskMemoryManager``).
 
     >>> memory = TaskMemory(ExecutorMemory(100), AttemptId(1))
     >>> memory.acquire(150), memory.used_bytes
@@ -160,7 +180,7 @@ class TaskMemory:
     (60, 100)
     """
 
-    __slots__ = ("_closed", "_executor", "attempt", "operator_limit_bytes", "peak_bytes", "used_bytes")
+    __slots__ = ("_closed", "_consumers", "_executor", "attempt", "operator_limit_bytes", "peak_bytes", "used_bytes")
 
     def __init__(
         self,
@@ -172,6 +192,7 @@ class TaskMemory:
     ) -> None:
         self._executor = executor
         self._closed = False
+        self._consumers: list[Consumer] = []
         self.attempt = attempt
         #: what one operation of the task may hold; 0 is no limit
         self.operator_limit_bytes = operator_limit_bytes
@@ -187,19 +208,39 @@ class TaskMemory:
         """See ``ExecutorMemory.pressure``."""
         return self._executor.pressure
 
-    def acquire(self, size_bytes: int, *, held_bytes: int = 0) -> int:
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Let others have this one spill."""
+        self._consumers.append(consumer)
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        """It holds nothing any more, or can't spill now. Idempotent."""
+        self._consumers = [each for each in self._consumers if each is not consumer]
+
+    def acquire(self, size_bytes: int, *, held_bytes: int = 0, consumer: Consumer | None = None) -> int:
         """Ask for memory; returns what was granted, 0 to ``size_bytes``. Each of N tasks can come to hold 1/N. Never waits.
 
-        ``held_bytes``: what the operation that asks holds already.
+        ``held_bytes``: what the operation that asks holds already; ``consumer``: that operation, which is not asked to spill.
         """
         if self.operator_limit_bytes:
             size_bytes = min(size_bytes, self.operator_limit_bytes - held_bytes)
         if size_bytes <= 0 or self._closed:
             return 0
         granted = self._executor.acquire(self.attempt, size_bytes)
+        if granted < size_bytes and self._consumers and self._spill_others(size_bytes - granted, consumer):
+            granted += self._executor.acquire(self.attempt, size_bytes - granted)
         self.used_bytes += granted
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return granted
+
+    def _spill_others(self, wanted_bytes: int, asking: Consumer | None) -> int:
+        freed = 0
+        others = [each for each in self._consumers if each is not asking and each.held_bytes > 0]
+        while others and freed < wanted_bytes:
+            enough = [each for each in others if each.held_bytes >= wanted_bytes - freed]
+            chosen = min(enough, key=_held) if enough else max(others, key=_held)
+            freed += chosen.spill()
+            others.remove(chosen)
+        return freed
 
     def try_acquire(self, size_bytes: int) -> bool:
         """Ask for all of it or nothing."""

@@ -192,6 +192,7 @@ class _MapOutput:
         self._held_bytes = self._reserved_bytes = 0
         self._spill_directory = spill_directory
         self._label = label
+        memory.add_consumer(self)
         self._metrics = metrics
         self._spills: list[_Spill] = []
 
@@ -210,9 +211,22 @@ class _MapOutput:
                 self._spill()
                 return
         if missing > 0:
-            self._reserved_bytes += self._memory.acquire(max(missing, _STEP_BYTES), held_bytes=self._reserved_bytes)
+            self._reserved_bytes += self._memory.acquire(
+                max(missing, _STEP_BYTES), held_bytes=self._reserved_bytes, consumer=self
+            )
             if self._reserved_bytes < self._held_bytes:
                 self._spill()
+
+    @property
+    def held_bytes(self) -> int:
+        """What is granted; see ``task_memory.Consumer``."""
+        return self._reserved_bytes
+
+    def spill(self) -> int:
+        """Give it back, when another operation of the task needs it."""
+        freed = self._reserved_bytes
+        self._spill()
+        return freed
 
     def _spill(self) -> None:
         self._spill_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -254,6 +268,7 @@ class _MapOutput:
 
     def close(self) -> None:
         """Remove the spill files and release the memory. Idempotent."""
+        self._memory.remove_consumer(self)
         for spill in self._spills:
             spill.path.unlink(missing_ok=True)
         self._spills = []
