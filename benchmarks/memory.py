@@ -55,7 +55,9 @@ def cases(fc, rows, parts):
     return {
         "sort": lambda: pairs.sort_by_key(num_partitions=parts).map(lambda kv: kv[0] % 2).sum(),
         "group": lambda: fc.range(rows, num_partitions=parts).map(few).group_by_key(parts).map_values(len).values().sum(),
-        "group into one key": lambda: fc.range(rows, num_partitions=parts).map(one).group_by_key(parts).map_values(twice).values().sum(),
+        "group into one key": lambda: (
+            fc.range(rows, num_partitions=parts).map(one).group_by_key(parts).map_values(twice).values().sum()
+        ),
         "reduce, all keys distinct": lambda: pairs.reduce_by_key(max, parts).count(),
         "distinct": lambda: pairs.values().distinct(parts).count(),
         "join": lambda: pairs.join(pairs.map_values(len), parts).count(),
