@@ -75,8 +75,9 @@ def _held_elsewhere(
             continue
         holders = application.blocks.holders(each.rdd, at)
         if holders and executor.id not in holders:
-            known = [books.executors.get(holder) for holder in holders]
-            addresses = tuple(state.address for state in known if state is not None)
+            known = [state for state in map(books.executors.get, holders) if state is not None]
+            known.sort(key=lambda state: state.host != executor.host)
+            addresses = tuple(state.address for state in known)
             if addresses:
                 found.append(BlockHolders(each.rdd, at, addresses))
     return tuple(found)

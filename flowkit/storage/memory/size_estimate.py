@@ -61,6 +61,10 @@ def _estimate(value: Any, depth: int, seen: _Seen) -> int:
     seen.add(id(value))
     if kind is str:
         return 0 if len(value) < 2 and value.isascii() else getsizeof(value)
+    if kind.__module__ == "pyarrow.lib":
+        found = _arrow_bytes(value, seen)
+        if found is not None:
+            return found
     own = _own_bytes(value)
     if not depth:
         return own
@@ -77,6 +81,23 @@ def _estimate(value: Any, depth: int, seen: _Seen) -> int:
         if isinstance(name, str) and name not in {"__dict__", "__weakref__"}:
             own += _estimate(getattr(value, name, None), depth - 1, seen)
     return own
+
+
+def _arrow_bytes(value: Any, seen: _Seen) -> int | None:
+    """Exactly what buffers hold, each once however many slices there are of it; None for what has none."""
+    columns = getattr(value, "columns", None)
+    if columns is None:
+        columns = [value] if hasattr(value, "buffers") or hasattr(value, "chunks") else None
+    if columns is None:
+        return None
+    size_bytes = 64
+    for column in columns:
+        for array in getattr(column, "chunks", None) or [column]:
+            for buffer in array.buffers() if hasattr(array, "buffers") else ():
+                if buffer is not None and buffer.address not in seen:
+                    seen.add(buffer.address)
+                    size_bytes += buffer.size
+    return size_bytes
 
 
 def _own_bytes(value: Any) -> int:

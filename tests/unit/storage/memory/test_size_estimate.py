@@ -84,3 +84,19 @@ def test_small_batches_are_exact(rows: int) -> None:
 
 def test_an_array_is_its_bytes() -> None:
     assert estimate_bytes(np.zeros(1_000_000)) == pytest.approx(8_000_000, rel=0.01)
+
+
+def test_arrow_is_counted_by_its_buffers_each_once() -> None:
+    pa = pytest.importorskip("pyarrow")
+    batch = pa.record_batch({"n": np.arange(1_000_000), "text": ["x" * 10] * 1_000_000})
+    assert estimate_bytes(batch) == pytest.approx(batch.get_total_buffer_size(), rel=0.001)
+    slices = [batch.slice(start, 1_000) for start in range(0, 1_000_000, 1_000)]
+    assert estimate_batch(slices) == pytest.approx(batch.get_total_buffer_size(), rel=0.01), "one buffer, a thousand slices"
+    table = pa.Table.from_batches([batch])
+    assert estimate_batch([batch, table]) == pytest.approx(batch.get_total_buffer_size(), rel=0.001)
+
+
+def test_arrow_batches_of_their_own_are_added_up() -> None:
+    pa = pytest.importorskip("pyarrow")
+    batches = [pa.record_batch({"n": np.arange(number, number + 1_000)}) for number in range(500)]
+    assert estimate_batch(batches) == pytest.approx(sum(each.get_total_buffer_size() for each in batches), rel=0.1)
