@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from flowkit.model.storage_level import StorageLevel
     from flowkit.rdd.capsules import open_capsule
     from flowkit.rdd.rdd import RDD
+    from flowkit.scheduling.policies.capacity import Capacity
+    from flowkit.scheduling.policies.fair import Fair
+    from flowkit.scheduling.policies.pools import Pool
+    from flowkit.scheduling.policies.priority import Priority
     from flowkit.storage.memory.on_demand import OnDemandMemory
     from flowkit.storage.memory.quota import QuotaMemory
     from flowkit.storage.memory.unified import UnifiedMemory
 
 __all__ = [  # noqa: RUF022 (as sorted() does)
+    "Capacity",
     "Config",
     "Context",
+    "Fair",
     "FlowkitError",
     "OnDemandMemory",
+    "Pool",
+    "Priority",
     "QuotaMemory",
     "RDD",
     "StorageLevel",
@@ -40,7 +48,11 @@ __all__ = [  # noqa: RUF022 (as sorted() does)
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
         "RDD": "flowkit.rdd.rdd",
+        "Capacity": "flowkit.scheduling.policies.capacity",
         "Config": "flowkit.config",
+        "Fair": "flowkit.scheduling.policies.fair",
+        "Pool": "flowkit.scheduling.policies.pools",
+        "Priority": "flowkit.scheduling.policies.priority",
         "Context": "flowkit.context",
         "FlowkitError": "flowkit.errors",
         "OnDemandMemory": "flowkit.storage.memory.on_demand",

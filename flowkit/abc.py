@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ContentId, JobId, PartitionIndex, RddId, ShuffleId
@@ -164,6 +164,31 @@ class SchedulingPolicy(Protocol):
 
     def order(self, candidates: Sequence[TaskSetView]) -> Sequence[TaskSetView]:
         """Candidates, first to be served first. Pure: the same input, the same answer."""
+        ...
+
+
+class Share(NamedTuple):
+    """What a task set may start now."""
+
+    #: tasks that go ahead of what others have queued at executors: so far its pool is below its part
+    claim: int = 0
+    #: tasks it may start at most; None: as many as there is room for
+    most: int | None = None
+
+
+@runtime_checkable
+class SharingPolicy(Protocol):
+    """A scheduling policy that also says how much of the cluster each may have. Asked again after every few launches.
+
+    ``candidates`` are all task sets with tasks that wait or run; those that have none waiting count for what they use.
+    """
+
+    def order(self, candidates: Sequence[TaskSetView]) -> Sequence[TaskSetView]:
+        """See ``SchedulingPolicy``."""
+        ...
+
+    def shares(self, candidates: Sequence[TaskSetView], slots: int) -> Sequence[Share]:
+        """One for each candidate, in their order; ``slots`` are those of all usable executors. Pure."""
         ...
 
 

@@ -43,9 +43,12 @@ def _setting(
     unit: str = "",
     method: str = "",
     mapping: bool = False,
+    plain: bool = False,
 ) -> Any:
-    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is such, or stores, by name."""
-    metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping}
+    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is such, or stores, by name;
+    with ``plain`` as well, numbers and mappings by name.
+    """
+    metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping, "plain": plain}
     return field(default_factory=dict, hash=False, metadata=metadata) if mapping else field(default=default, metadata=metadata)
 
 
@@ -94,9 +97,18 @@ class Config:
     )
     scheduling_policy: Any = _setting(  # noqa: RUF009 - as the others: a field
         "fifo",
-        "Order in which jobs get slots; `fifo`: in that of their submission; other names: entry points of the group "
+        "Order in which jobs get slots; `fifo`: in that of their submission; `fair`: `pools` share the cluster by weight; `capacity`: pools have "
+        "guaranteed parts of it; `priority`: by `fc.job(priority=)`; other names: entry points of the group "
         "`flowkit.scheduling_policies` where the scheduler runs; or an object with `order(candidates)`, which is pickled and runs there.",
         method="order",
+    )
+
+    pools: Any = _setting(  # noqa: RUF009 - as the others: a field
+        {},
+        "Pools of the policies `fair` and `capacity`, by name: a weight (or a guarantee), or a mapping of `weight`, `min_share`, `parent`, "
+        "`guarantee` and `maximum`; see `fc.pool`.",
+        mapping=True,
+        plain=True,
     )
 
     # -- limits
@@ -508,10 +520,17 @@ def _check_known(name: str, value: Any) -> None:
 
 def _shown(setting: Field[Any], value: Any) -> str:
     # What a store connects with is nobody's business.
-    return f"{{{', '.join(sorted(value))}}}" if setting.metadata["mapping"] else repr(value)
+    hidden = setting.metadata["mapping"] and not setting.metadata["plain"]
+    return f"{{{', '.join(sorted(value))}}}" if hidden else repr(value)
 
 
 def _check_by_name(setting: Field[Any], value: Any) -> None:
+    if setting.metadata["plain"]:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+            raise ConfigError(
+                f"{setting.name} = {value!r}: must be a mapping of names, as {{'adhoc': 2}}", setting=setting.name, value=value
+            )
+        return
     if setting.metadata["method"]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) and 0 < len(name) < 100 for name in value):
             raise ConfigError(

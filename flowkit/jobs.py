@@ -15,12 +15,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
+from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
+
+if TYPE_CHECKING:
+    from flowkit.config import Config
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,6 +127,11 @@ class JobScopes:
 
     _app: AppId
 
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> Config: ...  # noqa: D102
+
     def _scope(self) -> _Scope:
         return _scopes.get().get(self._app) or _Scope()
 
@@ -139,6 +148,42 @@ class JobScopes:
 
     # -- for a block
 
+    def pool(self, name: str, *, weight: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """Have the jobs of a block use a pool's part of the cluster.
+
+        Parameters
+        ----------
+        name
+            One of the setting ``pools``; where that is empty, any name is a pool of weight 1.
+        weight
+            That of the pool from now on, whatever the settings say; above 0.
+
+        Notes
+        -----
+        Jobs of no pool are of ``default``. Pools count where ``scheduling_policy`` is ``fair`` or ``capacity``.
+
+        Examples
+        --------
+        >>> with fc.pool("adhoc"):
+        ...     fc.range(3).count()
+        3
+        """
+        changes = {POOL: self._checked_pool(name)}
+        if weight is not None:
+            if type(weight) not in {int, float} or not weight > 0:
+                raise InvalidArgument(
+                    f"weight = {weight!r}: must be a number above 0", name="weight", value=weight, allowed="a number above 0"
+                )
+            changes[WEIGHT] = str(weight)
+        return self.job(properties=changes)
+
+    def _checked_pool(self, name: str) -> str:
+        known = self.config.pools
+        if type(name) is not str or not name or (known and name not in known and name != DEFAULT):
+            allowed = ", ".join([*known, DEFAULT]) if known else "a name"
+            raise InvalidArgument(f"pool = {name!r}: must be {allowed}", name="pool", value=name, allowed=allowed)
+        return name
+
     def job(
         self,
         *,
@@ -146,6 +191,8 @@ class JobScopes:
         description: str | None = None,
         tags: Iterable[str] = (),
         properties: Mapping[str, str] | None = None,
+        pool: str | None = None,
+        priority: float | None = None,
         timeout_s: float | None = None,
     ) -> contextlib.AbstractContextManager[None]:
         """Say something about the jobs of a block; what blocks around it say holds too.
@@ -160,6 +207,10 @@ class JobScopes:
             As a group, but a job may have many; those of blocks around it stay.
         properties
             What tasks read as ``TaskContext.local_properties``, and scheduling policies too.
+        pool
+            Whose part of the cluster they use, where ``scheduling_policy`` is ``fair`` or ``capacity``; see ``pool``.
+        priority
+            Their importance, where it is ``priority``: higher numbers first.
         timeout_s
             Seconds for the block's actions, all together. One that is not over by then is cancelled and raises ``errors.JobTimeout``,
             which is a ``TimeoutError`` too. Of limits within limits the nearest counts.
@@ -176,6 +227,14 @@ class JobScopes:
             if not isinstance(value, str):
                 raise InvalidArgument(f"{name} = {value!r}: must be a str", name=name, value=value, allowed="a str")
             changes[name] = value
+        if pool is not None:
+            changes[POOL] = self._checked_pool(pool)
+        if priority is not None:
+            if type(priority) not in {int, float} or priority != priority:  # noqa: PLR0124 - NaN
+                raise InvalidArgument(
+                    f"priority = {priority!r}: must be a number", name="priority", value=priority, allowed="a number"
+                )
+            changes[PRIORITY] = str(priority)
         if group is not None:
             changes[GROUP] = _checked("group", group)
         if description is not None:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowkit.abc import MemoryManager, SchedulingPolicy, Serializer
 from flowkit.errors import ConfigError
+from flowkit.scheduling.policies.capacity import Capacity
+from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
+from flowkit.scheduling.policies.priority import Priority
 from flowkit.storage.memory.on_demand import OnDemandMemory
 from flowkit.storage.memory.unified import UnifiedMemory
 from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSerializer, MsgpackSerializer, PickleSerializer
@@ -29,7 +32,7 @@ MANAGERS = "flowkit.memory_managers"
 SERIALIZERS = "flowkit.serializers"
 
 _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
-    POLICIES: {"fifo": Fifo},
+    POLICIES: {"fifo": Fifo, "fair": Fair, "capacity": Capacity, "priority": Priority},
     MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
     SERIALIZERS: {
         "msgpack": MsgpackSerializer,
@@ -40,14 +43,18 @@ _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
 }
 
 
-def scheduling_policy(chosen: str | SchedulingPolicy) -> SchedulingPolicy:
+def scheduling_policy(chosen: str | SchedulingPolicy, pools: Mapping[str, Any] | None = None) -> SchedulingPolicy:
     """The policy of this name: one of flowkit's own, else one that an installed package offers. An object is one itself.
+
+    ``pools`` are what ``fair`` and ``capacity`` share the cluster between.
 
     Raises
     ------
     errors.ConfigError
         Nobody offers it in this process, two packages do, or what they offer is none.
     """
+    if pools and chosen in {"fair", "capacity"}:
+        return (Fair if chosen == "fair" else Capacity)(pools)
     found: SchedulingPolicy = _made("scheduling_policy", chosen, POLICIES, "order(candidates)", "where the scheduler runs")
     return found
 

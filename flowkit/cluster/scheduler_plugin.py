@@ -84,7 +84,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         from flowkit.cluster.extensions import scheduling_policy
         from flowkit.scheduling.core import SchedulerCore
 
-        policy = scheduling_policy(self._config.scheduling_policy)
+        policy = scheduling_policy(self._config.scheduling_policy, self._config.pools)
         self._active = True
         self._scheduler = scheduler
         self._id = f"scheduler-{secrets.token_hex(8)}"

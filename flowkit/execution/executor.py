@@ -213,6 +213,8 @@ class Executor:
         self._past: OrderedDict[AttemptId, str | None] = OrderedDict()
         #: the order of arrival: queued attempts, and withdrawn ones that nobody has passed over yet
         self._queue: deque[Attempt] = deque()
+        #: those that go ahead of them
+        self._urgent: deque[Attempt] = deque()
         self._slots = slots
         #: slot threads by their number; more than ``_slots`` only until the surplus has finished what it runs
         self._threads: dict[int, threading.Thread] = {}
@@ -244,6 +246,7 @@ class Executor:
             threads = list(self._threads.values())
             self._unpark(len(self._parked))
         self._queue.clear()
+        self._urgent.clear()
         for attempt in list(self._running.values()):
             attempt.kill("the executor is closing")
         deadline = time.monotonic() + _CLOSE_S
@@ -302,13 +305,13 @@ class Executor:
                 refused.append(self._never_ran(task.attempt, f"stage {task.stage}.{task.stage_attempt} is unknown on {self.id}"))
                 continue
             attempt = self._queued[task.attempt] = Attempt(task, stage)
-            self._queue.append(attempt)
+            (self._urgent if task.urgent else self._queue).append(attempt)
         while len(self._past) > _REMEMBERED:
             self._past.popitem(last=False)
         # A slot that found nothing parks first and looks again then: one of the two sees the other.
-        if self._queue and self._parked:
+        if (self._queue or self._urgent) and self._parked:
             with self._mutex:
-                self._unpark(len(self._queue))
+                self._unpark(len(self._queue) + len(self._urgent))
         if refused:
             self._report(refused)
 
@@ -530,14 +533,14 @@ class Executor:
                 return False
             del self._threads[number]
             # Whoever unparked this thread with an attempt in mind must find another.
-            if self._queue:
+            if self._queue or self._urgent:
                 self._unpark(1)
             return True
 
     def _park(self, parking: threading.Lock) -> None:
         with self._mutex:
             self._parked.append(parking)
-            if self._queue or self._closed or len(self._threads) > self._slots:
+            if self._queue or self._urgent or self._closed or len(self._threads) > self._slots:
                 # Something came between looking and parking.
                 self._parked.remove(parking)
                 return
@@ -545,17 +548,19 @@ class Executor:
 
     def _halt(self, halted: bool) -> None:
         self._halted = halted
-        if not halted and self._queue:
+        if not halted and (self._queue or self._urgent):
             with self._mutex:
-                self._unpark(len(self._queue))
+                self._unpark(len(self._queue) + len(self._urgent))
 
     def _next_attempt(self) -> Attempt | None:
         if self._halted and self._running:
             return None
         while True:
             try:
-                attempt = self._queue.popleft()
+                attempt = self._urgent.popleft() if self._urgent else self._queue.popleft()
             except IndexError:
+                if self._urgent or self._queue:  # another slot took the last of one of them
+                    continue
                 return None
             attempt.started = time.perf_counter()
             self._running[attempt.id] = attempt

@@ -64,6 +64,8 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     locality: Locality = Locality.ANY
     #: cached partitions it uses and its executor is not known to hold
     blocks: tuple[BlockHolders, ...] = ()
+    #: goes ahead of those queued there that are not
+    urgent: bool = False
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):

@@ -61,6 +61,16 @@ class Books:
         self.actions = []
         return actions
 
+    def live_task_sets(self) -> list[TaskSet]:
+        """All that have tasks waiting or under way."""
+        found = []
+        for application in self.applications.values():
+            for stage in application.stages.values():
+                task_set = stage.task_set
+                if task_set is not None and (task_set.pending or task_set.running):
+                    found.append(task_set)
+        return found
+
     def mark_stale(self) -> None:
         """Outputs, blocks or executors changed: what stages may run must be looked at again, everywhere."""
         for application in self.applications.values():

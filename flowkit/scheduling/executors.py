@@ -60,6 +60,11 @@ class ExecutorState:
         return not (self.paused or self.draining) and self.slots > 0
 
     @property
+    def urgent_room(self) -> int:
+        """Tasks that could go ahead of what is queued here without waiting for one another."""
+        return self.slots - sum(attempt.urgent for attempt in self.attempts.values())
+
+    @property
     def surplus(self) -> int:
         """Attempts beyond what its slots can run."""
         return len(self.attempts) - self.slots

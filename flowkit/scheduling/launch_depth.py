@@ -25,8 +25,10 @@ class LaunchDepth:
         run_s = max(run_s, 1e-6)
         self.run_s = run_s if self.run_s is None else self.run_s + _WEIGHT * (run_s - self.run_s)
 
-    def of(self, slots: int) -> int:
+    def of(self, slots: int, *, ahead: bool = True) -> int:
         """Attempts an executor of ``slots`` may hold: one more than it runs while nothing is known.
+
+        Unless ``ahead``, as many as it runs, if a task takes so long that a slot may wait for the next one.
 
         >>> depth = LaunchDepth(ahead_s=0.02, limit=128)
         >>> depth.of(4)
@@ -38,6 +40,8 @@ class LaunchDepth:
         >>> depth.of(4)
         5
         """
+        if not ahead and (self.run_s is None or self.run_s >= self._ahead_s):
+            return slots
         if self.run_s is None:
             return slots + 1
         return max(slots + 1, min(self._limit, slots + int(self._ahead_s * slots / self.run_s)))

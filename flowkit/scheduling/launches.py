@@ -37,6 +37,8 @@ def launch(
     executor: ExecutorState,
     partition: PartitionIndex,
     locality: Locality,
+    *,
+    urgent: bool = False,
 ) -> None:
     """Send a task to an executor."""
     _define(books, application, stage, task_set.attempt_number, executor)
@@ -46,6 +48,7 @@ def launch(
     attempt_id = books.next_attempt
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
+    attempt.urgent = urgent
     executor.attempts[attempt_id] = attempt
     task_set.running[attempt_id] = attempt
     books.executors.note_load(executor)
@@ -60,6 +63,7 @@ def launch(
             number,
             locality,
             _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),
+            urgent,
         ),
     )
 

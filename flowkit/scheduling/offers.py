@@ -6,13 +6,14 @@ Runs in the scheduler process inside ``SchedulerCore``, once per batch of stimul
 
 from __future__ import annotations
 
+from functools import partial
 from heapq import heapify, heappop, heappush
 
-from flowkit.abc import SchedulingPolicy
+from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
 from flowkit.scheduling import alone
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.containment import Fault
+from flowkit.scheduling.containment import Fault, PolicyError, asked
 from flowkit.scheduling.launches import contents_are_there, launch
 from flowkit.scheduling.task_sets import TaskSet
 
@@ -20,11 +21,20 @@ from flowkit.scheduling.task_sets import TaskSet
 _LEAST_PATIENCE_S = 0.005
 
 
+def _listed(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
+    return list(policy.shares(live, slots))
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
 class Offers:
     """The round of offers. ``wake_at`` is when another round may do more than this one, without any news."""
 
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
+        self._sharing = policy if isinstance(policy, SharingPolicy) else None
         #: executors need not be searched for stuck tasks before
         self._take_back_at = 0.0
         self.wake_at: float | None = None
@@ -36,15 +46,13 @@ class Offers:
             del books.active[key]
         alone.place(books)
         offered = books.executors.offerable
-        if books.active and offered:
+        if books.active and (offered or self._sharing is not None):
             task_sets = [stage.task_set for stage in books.active.values() if not stage.missing_contents and stage.task_set]
-            ordered = self._policy.order(task_sets) if len(task_sets) > 1 else task_sets
-            for task_set in ordered:
-                assert isinstance(task_set, TaskSet)
-                try:
-                    self._serve(books, task_set)
-                except Exception as error:
-                    raise Fault(task_set, error) from error
+            if self._sharing is not None:
+                self._share(books, task_sets, self._sharing)
+            else:
+                for task_set in self._ordered(task_sets):
+                    self._serve_safely(books, task_set)
             waiting = [task_set.depth for task_set in task_sets if task_set.pending]
             if waiting:
                 for executor in [each for each in offered.values() if each.surplus > 0]:
@@ -53,33 +61,98 @@ class Offers:
         if books.executors.with_surplus:
             self._take_back(books)
 
-    def _serve(self, books: Books, task_set: TaskSet) -> None:
+    def _ordered(self, task_sets: list[TaskSet]) -> list[TaskSet]:
+        if len(task_sets) < 2:
+            return task_sets
+        by_id = {id(task_set): task_set for task_set in task_sets}
+        ordered = asked(self._policy, "order", lambda: list(map(id, self._policy.order(task_sets))))
+        if set(ordered) != by_id.keys() or len(ordered) != len(by_id):
+            raise PolicyError(self._policy, "order", "gave others than it was given, or left some out")
+        return [by_id[each] for each in ordered]
+
+    def _share(self, books: Books, waiting: list[TaskSet], policy: SharingPolicy) -> None:
+        """Launch by turns: a few tasks of whoever is first, then the order and the shares are asked for again."""
+        open_to = {id(task_set) for task_set in waiting}
+        slots = sum(executor.slots for executor in books.executors if executor.usable)
+        while open_to:
+            live = books.live_task_sets()
+            shares = asked(policy, "shares", partial(_listed, policy, live, slots))
+            if len(shares) != len(live) or not all(isinstance(each, Share) for each in shares):
+                raise PolicyError(policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")
+            by_id = {id(task_set): share for task_set, share in zip(live, shares, strict=True)}
+            room = sum(executor.slots for executor in books.executors.offerable.values())
+            turn = max(1, room // (4 * len(open_to))) if len(open_to) > 1 else None
+            for task_set in self._ordered(live):
+                if id(task_set) not in open_to:
+                    continue
+                share = by_id[id(task_set)]
+                if share.claim > 0:
+                    launched = self._serve_safely(books, task_set, most=_least(share.claim, share.most), urgent=True)
+                    if launched:
+                        break
+                launched = self._serve_safely(books, task_set, most=_least(turn, share.most), ahead=len(live) < 2)
+                if not task_set.pending or (not launched and share.most != 0):
+                    open_to.discard(id(task_set))
+                if launched:
+                    break
+            else:
+                return
+
+    def _serve_safely(
+        self, books: Books, task_set: TaskSet, *, most: int | None = None, urgent: bool = False, ahead: bool = True
+    ) -> int:
+        try:
+            return self._serve(books, task_set, most=most, urgent=urgent, ahead=ahead)
+        except Exception as error:
+            raise Fault(task_set, error) from error
+
+    def _serve(
+        self, books: Books, task_set: TaskSet, *, most: int | None = None, urgent: bool = False, ahead: bool = True
+    ) -> int:
+        """Launch what there is room for, ``most`` tasks at most; returns how many.
+
+        Unless ``ahead``, nothing is queued behind what runs, save tasks so short that slots would wait for messages.
+        """
         stage = books.stage_of(task_set)
         assert stage is not None
         application = books.applications[stage.app]
-        if not contents_are_there(books, application, stage):
-            return
+        if most == 0 or not contents_are_there(books, application, stage):
+            return 0
+        launched = 0
         depth = task_set.depth
         others = books.executors.usable_count - 1
         random = books.rng.random
-        room = [
-            (len(executor.attempts) / executor.slots, random(), executor)
-            for executor in books.executors.offerable.values()
-            if len(executor.attempts) < depth.of(executor.slots)
-        ]
+        if urgent:
+            # Executors that are full are offered no more: these tasks go past what fills them.
+            room = [
+                (-executor.urgent_room / executor.slots, random(), executor)
+                for executor in books.executors
+                if executor.usable and executor.held_for is None and executor.urgent_room > 0
+            ]
+        else:
+            room = [
+                (len(executor.attempts) / executor.slots, random(), executor)
+                for executor in books.executors.offerable.values()
+                if len(executor.attempts) < depth.of(executor.slots, ahead=ahead)
+            ]
         heapify(room)
-        while room and task_set.pending:
+        while room and task_set.pending and launched != most:
             _, tie, executor = heappop(room)
             taken = task_set.next_for(executor, books.now, others, books.config.locality_wait_s)
             if taken is None:
                 continue
             partition, locality = taken
-            launch(books, application, stage, task_set, executor, partition, locality)
-            if len(executor.attempts) < depth.of(executor.slots):
+            launch(books, application, stage, task_set, executor, partition, locality, urgent=urgent)
+            launched += 1
+            if urgent:
+                if executor.urgent_room > 0:
+                    heappush(room, (-executor.urgent_room / executor.slots, tie, executor))
+            elif len(executor.attempts) < depth.of(executor.slots, ahead=ahead):
                 heappush(room, (len(executor.attempts) / executor.slots, tie, executor))
         until = task_set.settle_wait(books.now)
         if until is not None:
             self._wake(until)
+        return launched
 
     def _take_back(self, books: Books) -> None:
         """Recall queued tasks from behind a long one while somebody else is idle."""

@@ -42,6 +42,7 @@ class Attempt:
         "stage_attempt",
         "started_at",
         "task_set",
+        "urgent",
     )
 
     def __init__(
@@ -66,6 +67,8 @@ class Attempt:
         #: on the core's clock
         self.seen_running_at = 0.0
         self.locality = locality
+        #: it went ahead of what others had queued
+        self.urgent = False
         #: a recall is under way
         self.is_recalled = False
         #: its job is over: it holds a slot until it reports, and its news changes nothing else

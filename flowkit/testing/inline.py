@@ -78,7 +78,7 @@ class InlineLink:
         manager, rows, policy = (
             memory_manager(self._config.memory_manager),
             serializers(self._config.serializers),
-            scheduling_policy(self._config.scheduling_policy),
+            scheduling_policy(self._config.scheduling_policy, self._config.pools),
         )
         self._app = AppId(f"app-inline-{os.getpid()}-{next(_app_numbers)}")
         self._slots = slots

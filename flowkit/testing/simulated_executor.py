@@ -298,7 +298,8 @@ class SimulatedExecutor:
 
     def _fill(self) -> None:
         while self.queue and len(self.running) < self.slots:
-            attempt, task = self.queue.popitem(last=False)
+            attempt = next((each for each, task in self.queue.items() if task.launch.urgent), next(iter(self.queue)))
+            task = self.queue.pop(attempt)
             task.started_at = self._world.now
             self.running[attempt] = task
             self.most_running = max(self.most_running, len(self.running))

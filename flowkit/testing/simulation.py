@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import assert_never
 
+from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.model.events import Event
 from flowkit.model.ids import (
@@ -97,6 +98,8 @@ class SimulatedCluster:
         What happens to messages.
     report_batch_s
         How long executors gather reports before they send them.
+    policy
+        Who is served first; first come, first served, if it is not given.
 
     Examples
     --------
@@ -120,10 +123,11 @@ class SimulatedCluster:
         task_s: float | Callable[[TaskLaunch], float] = 0.01,
         network: Network | None = None,
         report_batch_s: float = 0.0,
+        policy: SchedulingPolicy | None = None,
     ) -> None:
         self.config = config or Config(validate=True)
         self.seed = seed
-        self.core = SchedulerCore(self.config, seed=seed)
+        self.core = SchedulerCore(self.config, seed=seed, policy=policy)
         #: what the core was given and when, batch by batch, when it validates
         self.batches: list[tuple[float, list[sti.Stimulus]]] = []
         self.now = 0.0
