@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ ADMISSION_WAIT_S = 5.0
 CONNECT_LIMIT_S = 3.0
 """An executor whose port is closed is gone: Dask itself would go on knocking for half a minute."""
 SERVING_THREADS = 4
+BROKEN_CONNECTIONS = 4
+"""In a row, before an executor is taken to be out of reach."""
 
 
 class Admissions:
@@ -105,8 +108,11 @@ class DaskBlockTransport:
         self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
     ) -> BlockPiece:
         """Ask for a piece of a cached partition; see ``abc.BlockTransport``."""
-        asking = self._ask(address, READ_CACHED, app, rdd=int(rdd), partition=int(partition), serial=serial, position=position)
-        answer = self._run(asking, address, timeout_s)
+
+        def asking() -> Any:
+            return self._ask(address, READ_CACHED, app, rdd=int(rdd), partition=int(partition), serial=serial, position=position)
+
+        answer = self._insist(asking, address, timeout_s)
         if answer is None:
             raise KeyError((rdd, partition))
         return BlockPiece(*answer)
@@ -123,16 +129,19 @@ class DaskBlockTransport:
         timeout_s: float,
     ) -> tuple[int, bytes]:
         """Ask for a piece of a map output's file; see ``abc.BlockTransport``."""
-        asking = self._ask(
-            address,
-            READ_OUTPUT,
-            app,
-            shuffle=int(shuffle),
-            map_partition=int(map_partition),
-            attempt=int(attempt),
-            offset=offset,
-        )
-        answer = self._run(asking, address, timeout_s)
+
+        def asking() -> Any:
+            return self._ask(
+                address,
+                READ_OUTPUT,
+                app,
+                shuffle=int(shuffle),
+                map_partition=int(map_partition),
+                attempt=int(attempt),
+                offset=offset,
+            )
+
+        answer = self._insist(asking, address, timeout_s)
         if answer is None:
             raise KeyError((shuffle, map_partition, attempt))
         return int(answer[0]), bytes(answer[1])
@@ -161,6 +170,20 @@ class DaskBlockTransport:
 
     async def _call(self, address: str, op: str, **arguments: Any) -> Any:
         return await dask_internals.ask(self._worker.rpc, address, op, connect_limit_s=CONNECT_LIMIT_S, **arguments)
+
+    def _insist(self, asking: Callable[[], Any], address: str, timeout_s: float) -> Any:
+        """Ask again when the connection breaks: Dask closes those to a worker that leaves, which serves on until it has handed over."""
+        for tries_left in reversed(range(BROKEN_CONNECTIONS)):
+            began = time.monotonic()
+            try:
+                return self._run(asking(), address, timeout_s)
+            except TimeoutError:
+                raise
+            except OSError:
+                # One that could not be opened for seconds is another matter: nobody is there.
+                if not tries_left or time.monotonic() - began > CONNECT_LIMIT_S / 2:
+                    raise
+        raise AssertionError("unreachable")
 
     def _run(self, work: Any, address: str, timeout_s: float) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -75,6 +75,7 @@ def test_a_retired_worker_hands_its_cached_partitions_over(start, story):
     computed = fc.accumulator(0)
     rows = fc.range(800, num_partitions=PARTS).map(lambda x: computed.add(1) or x).cache()
     assert rows.sum() == sum(range(800))
+    story.wait_for(lambda story: story.of(ev.BlocksCached), "a cached partition")
     holder = story.of(ev.BlocksCached)[0].executor
     fc.client.retire_workers([holder.rpartition("#")[0]])
     story.wait_for(lambda story: story.of(ev.ExecutorRemoved), "the end of an executor")
@@ -90,7 +91,8 @@ def test_a_host_that_leaves_hands_over_its_shuffles_and_files(two_hosts, story: 
         kept = fc.range(800, num_partitions=PARTS).map(lambda x: computed.add(1) or x).persist(StorageLevel.DISK_ONLY)
         counts = kept.map(lambda x: (x % 50, 1)).reduce_by_key(add, num_partitions=4)
         assert sum(counts.values().collect()) == 800
-        leaver = story.of(ev.ExecutorAdded)[0].executor
+        fc.wait_for_listeners()
+        leaver = fc.status.executors()[0].executor
         client.retire_workers([leaver.rpartition("#")[0]])
         story.wait_for(lambda story: story.of(ev.ExecutorRemoved), "the end of an executor")
         assert story.of(ev.ShuffleOutputsMoved)
