@@ -91,6 +91,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "beside-the-rows": (Broadcast, Accumulator),
     "inside-a-task": (flowkit.TaskContext,),
     "storage-level": (flowkit.StorageLevel,),
+    "scheduling-policies": (flowkit.Fair, flowkit.Capacity, flowkit.Priority, flowkit.Pool),
     "memory-managers": (flowkit.UnifiedMemory, flowkit.QuotaMemory, flowkit.OnDemandMemory),
     "config": (Config, ConfigBuilder),
     "looking-on": (Profile, History, Capsule),

@@ -9,6 +9,7 @@ import pickle
 import pkgutil
 from typing import Any
 
+import cloudpickle
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 
@@ -51,5 +52,5 @@ class SchedulerPluginElsewhere(SchedulerPlugin, Elsewhere):
 
 
 def pickled_elsewhere(path: str, *arguments: Any) -> bytes:
-    """``Elsewhere`` as bytes."""
-    return pickle.dumps(Elsewhere(path, *arguments))
+    """``Elsewhere`` as bytes; classes of the driver's script, or of a notebook, travel by value."""
+    return bytes(cloudpickle.dumps(Elsewhere(path, *arguments), protocol=pickle.HIGHEST_PROTOCOL))
