@@ -111,6 +111,16 @@ class Config:
         plain=True,
     )
 
+    speculation: bool = _setting(
+        False,
+        "Whether tasks that take much longer than their fellows are tried on another executor as well; the first to end well counts.",
+    )
+    speculation_quantile: float = _setting(
+        0.9, "Part of a stage's tasks that are over before others are taken for slow.", _fraction
+    )
+    speculation_multiplier: float = _setting(3.0, "How many times the median a slow task takes.", _positive)
+    speculation_min_s: float = _setting(0.1, "How long a slow task takes at least.", _positive, unit="s")
+
     # -- limits
     max_closure_bytes: int = _setting(256 << 20, "Largest pickled program of one stage.", _positive, unit="bytes")
     max_partitions: int = _setting(1_000_000, "Partitions at most in one stage.", _positive)

@@ -107,6 +107,18 @@ class TaskStart(_Event, frozen=True):
     launched_at: float
 
 
+class SpeculativeTaskSubmitted(_Event, frozen=True):
+    """A task takes much longer than its fellows, so another attempt at it was sent to ``executor``; the first to end well counts."""
+
+    app: AppId
+    stage: StageId
+    partition: PartitionIndex
+    #: the slow one, and how long it has run
+    attempt: AttemptId
+    run_s: float
+    executor: ExecutorId
+
+
 class TaskGettingResult(_Event, frozen=True):
     """The result is too large for a message; the driver fetches it from the executor."""
 
@@ -211,6 +223,7 @@ Event = (
     | StageCompleted
     | TaskStart
     | TaskGettingResult
+    | SpeculativeTaskSubmitted
     | TaskEnd
     | ExecutorAdded
     | ExecutorRemoved

@@ -13,6 +13,7 @@ from flowkit.model.events import (
     TaskGettingResult,
     TaskStart,
 )
+from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
     BlockInfo,
     CommitDeniedFailure,
@@ -34,7 +35,7 @@ from flowkit.model.task import (
     counts_against_task,
 )
 from flowkit.scheduling import handover, jobs, room
-from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
+from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -138,6 +139,10 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
         return
     task_set.depth.observe(report.ended_at - report.started_at)
+    if books.config.speculation:
+        task_set.done_count += 1
+        task_set.durations.append(report.ended_at - report.started_at)
+        _end_copies(books, attempt)
     if report.accumulated is not None and attempt.partition not in stage.accumulated:
         stage.accumulated.add(attempt.partition)
         books.emit(DeliverAccumulated(application.id, report.accumulated.data))
@@ -159,6 +164,20 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     if stage.outputs is None and not jobs.deliver(books, application, stage, attempt, result):
         return
     jobs.finish_if_done(books, stage)
+
+
+def _end_copies(books: Books, winner: Attempt) -> None:
+    """One attempt at a task ended well: the others are of no use any more."""
+    task_set = winner.task_set
+    if winner.partition not in task_set.copied:
+        return
+    task_set.copied.discard(winner.partition)
+    for other in [each for each in task_set.running.values() if each.partition == winner.partition]:
+        reason = f"attempt {winner.number} at the same task was faster"
+        jobs.publish_end(books, other, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
+        other.is_void = True
+        del task_set.running[other.id]
+        books.emit(Kill(other.executor.id, (other.id,), reason))
 
 
 # -- failure -------------------------------------------------------------------------------------------------------
@@ -282,8 +301,9 @@ def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
 def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> None:
     """Its task waits again."""
     stage = books.stage_of(attempt.task_set)
-    if stage is None or stage.task_set is not attempt.task_set:
+    if stage is None or stage.task_set is not attempt.task_set or attempt.task_set.has_another(attempt):
         return
+    attempt.task_set.copied.discard(attempt.partition)
     attempt.task_set.add_again(attempt.partition, wish)
     if not stage.is_running:
         books.applications[stage.app].is_stale = True

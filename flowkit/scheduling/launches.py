@@ -39,12 +39,14 @@ def launch(
     locality: Locality,
     *,
     urgent: bool = False,
+    speculative: bool = False,
 ) -> None:
     """Send a task to an executor."""
     _define(books, application, stage, task_set.attempt_number, executor)
     number = task_set.tries.get(partition, 0)
     task_set.tries[partition] = number + 1
-    books.commits.release(stage.app, stage.id, partition)
+    if not speculative:  # the attempt beside it may be committing
+        books.commits.release(stage.app, stage.id, partition)
     attempt_id = books.next_attempt
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)

@@ -16,6 +16,8 @@ from flowkit.scheduling.launch_depth import LaunchDepth
 
 #: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
+#: of finished tasks, for the median
+_MOST_DURATIONS = 512
 #: kinds of failures counted apart: types of exceptions, of which a stage sees few
 _MOST_KINDS = 16
 
@@ -100,6 +102,11 @@ class TaskSet:
         #: where a partition failed or was stuck last, and until when it is kept from there while there are others; only the last: one
         #: that failed everywhere still has tries left
         self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
+        #: partitions of which a second attempt was made beside the first, for that took long
+        self.copied: set[PartitionIndex] = set()
+        #: tasks that ended well, and how long the last of them took
+        self.done_count = 0
+        self.durations: deque[float] = deque(maxlen=_MOST_DURATIONS)
         #: partitions that took too much memory: tried again with nobody beside them
         self.alone: set[PartitionIndex] = set()
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
@@ -164,6 +171,12 @@ class TaskSet:
         """Whether it is kept from there still."""
         avoided = self.avoided.get(partition)
         return avoided is not None and avoided[0] == executor and avoided[1] > now
+
+    def has_another(self, attempt: Attempt) -> bool:
+        """Whether a second attempt at its task is under way."""
+        if attempt.partition not in self.copied:
+            return False
+        return any(each.partition == attempt.partition and each is not attempt for each in self.running.values())
 
     def withdraw(self, partition: PartitionIndex) -> None:
         """It need not be computed any more. The queues drop it when they come to it."""

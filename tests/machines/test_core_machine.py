@@ -7,19 +7,28 @@ nothing is left. A failing example prints as a plain list of calls.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
+from flowkit.model import events as ev
 from flowkit.model.ids import AppId, RddId, ShuffleId
 from flowkit.model.job_spec import Determinism, StageSpec
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
+from flowkit.scheduling.policies.capacity import Capacity
+from flowkit.scheduling.policies.fair import Fair
+from flowkit.scheduling.policies.fifo import Fifo
+from flowkit.scheduling.policies.pools import POOL, PRIORITY
+from flowkit.scheduling.policies.priority import Priority
 from flowkit.testing.event_order import check_event_order
 from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
 from flowkit.testing.simulation import Network, SimulatedCluster, SimulatedJob
@@ -43,11 +52,19 @@ places = st.integers(0, 30)
 class CoreMachine(RuleBasedStateMachine):
     """Everything that can happen to a scheduler."""
 
-    @initialize(seed=st.integers(0, 5), network=st.sampled_from(NETWORKS), executors=st.integers(0, 3))
-    def start(self, seed: int, network: Network, executors: int) -> None:
+    @initialize(
+        seed=st.integers(0, 5),
+        network=st.sampled_from(NETWORKS),
+        executors=st.integers(0, 3),
+        speculation=st.booleans(),
+        policy=st.sampled_from([Fifo(), Fair({"red": 2}), Capacity({"red": 0.5}), Priority()]),
+    )
+    def start(self, seed: int, network: Network, executors: int, speculation: bool, policy: SchedulingPolicy) -> None:
         task_s = (0.001, 0.02, 0.4)
+        self.policy = policy
+        config = FORGIVING.with_settings(speculation=speculation, speculation_quantile=0.3, speculation_min_s=0.05)
         self.cluster = SimulatedCluster(
-            FORGIVING, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
+            config, policy=policy, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
         )
         self.apps: dict[str, AppId] = {}
         self.stages: dict[AppId, list[StageSpec]] = {}
@@ -128,7 +145,9 @@ class CoreMachine(RuleBasedStateMachine):
             stage = waiting.pop()
             needed[stage.stage] = stage
             waiting += [by_shuffle[parent.shuffle] for parent in stage.parents]
-        self.submitted.append(self.cluster.submit(job(app, self.job_numbers, *(needed[number] for number in sorted(needed)))))
+        spec = job(app, self.job_numbers, *(needed[number] for number in sorted(needed)))
+        spec = msgspec.structs.replace(spec, properties={POOL: name, PRIORITY: str(len(name))})
+        self.submitted.append(self.cluster.submit(spec))
         self.job_numbers += 1
 
     @precondition(lambda self: self.submitted)
@@ -292,9 +311,12 @@ class CoreMachine(RuleBasedStateMachine):
 
     def check_recomputed(self) -> None:
         cluster = self.cluster
+        copied = Counter(
+            (each.app, each.stage, each.partition) for each in cluster.events if isinstance(each, ev.SpeculativeTaskSubmitted)
+        )
         for (app, stage, partition), times in cluster.computed.items():
             if app not in self.indeterminate:
-                lost = cluster.lost[app, stage, partition]
+                lost = cluster.lost[app, stage, partition] + copied[app, stage, partition]
                 assert times <= 1 + lost, f"{app} stage {stage} partition {partition} ran {times} times and was lost {lost} times"
 
     def check_copies(self) -> None:
@@ -321,7 +343,7 @@ class CoreMachine(RuleBasedStateMachine):
     def check_replay(self) -> None:
         """The recorded stimuli lead to the same state, and to the same wish to be woken, though nobody asked for it before."""
         cluster = self.cluster
-        again = SchedulerCore(cluster.config, seed=cluster.seed)
+        again = SchedulerCore(cluster.config, seed=cluster.seed, policy=self.policy)
         for at, batch in cluster.batches:
             again.handle_all(batch, at)
         assert again.snapshot() == cluster.core.snapshot()

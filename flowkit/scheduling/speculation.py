@@ -1,0 +1,102 @@
+"""Copies of tasks that take much longer than their fellows: on another executor, and the first of the two that ends well counts.
+
+Runs in the scheduler process inside ``SchedulerCore``, ten times a second while there is anything to copy. The rule is Spark's: when most
+tasks of a stage are over, those that have run several times as long as the median are copied, once each. The other attempt is then killed;
+output is committed by one of them alone (``commits``), accumulators count once (``endings``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowkit.config import Config
+from flowkit.model.events import SpeculativeTaskSubmitted
+from flowkit.model.task import Locality
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.launches import launch
+from flowkit.scheduling.task_sets import Attempt, TaskSet
+
+_LOOK_S = 0.1
+
+
+class Speculation:
+    """Watches for slow tasks. ``wake_at`` is when to look again."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.wake_at: float | None = None
+
+    def look(self, books: Books) -> None:
+        """Copy what is slow and has somewhere to go."""
+        if not self._config.speculation:
+            return
+        if self.wake_at is not None and books.now < self.wake_at:
+            return
+        self.wake_at = None
+        for task_set in books.live_task_sets():
+            slow_after = self._slow_after(task_set)
+            if slow_after is None:
+                continue
+            for attempt in list(task_set.running.values()):
+                if not attempt.started_at or attempt.is_void or attempt.partition in task_set.copied:
+                    continue
+                self.wake_at = books.now + _LOOK_S
+                if books.now - attempt.seen_running_at > slow_after:
+                    self._copy(books, task_set, attempt)
+
+    def _slow_after(self, task_set: TaskSet) -> float | None:
+        """How long a task of it may run; None while too few are over to tell."""
+        config, done = self._config, task_set.done_count
+        total = done + len(task_set.pending) + len({attempt.partition for attempt in task_set.running.values()})
+        if not done or done < config.speculation_quantile * total:
+            return None
+        times = sorted(task_set.durations)
+        return max(config.speculation_min_s, config.speculation_multiplier * times[len(times) // 2])
+
+    def _copy(self, books: Books, task_set: TaskSet, attempt: Attempt) -> None:
+        stage = books.stage_of(task_set)
+        if stage is None or stage.task_set is not task_set or not stage.is_running or stage.missing_contents:
+            return
+        executor = min(
+            (each for each in books.executors if each is not attempt.executor and _is_idle(each)),
+            key=_farthest_from(attempt, books),
+            default=None,
+        )
+        if executor is None:
+            return
+        task_set.copied.add(attempt.partition)
+        launch(
+            books,
+            books.applications[stage.app],
+            stage,
+            task_set,
+            executor,
+            attempt.partition,
+            Locality.ANY,
+            speculative=True,
+        )
+        books.publish(
+            task_set.app,
+            SpeculativeTaskSubmitted(
+                time=books.now,
+                app=task_set.app,
+                stage=task_set.stage,
+                partition=attempt.partition,
+                attempt=attempt.id,
+                executor=executor.id,
+                run_s=books.now - attempt.seen_running_at,
+            ),
+        )
+
+
+def _is_idle(executor: ExecutorState) -> bool:
+    return executor.usable and executor.held_for is None and len(executor.attempts) < executor.slots
+
+
+def _farthest_from(attempt: Attempt, books: Books) -> Callable[[ExecutorState], tuple[bool, float, float]]:
+    return lambda executor: (
+        executor.host == attempt.executor.host,
+        len(executor.attempts) / executor.slots,
+        books.rng.random(),
+    )

@@ -1,0 +1,150 @@
+"""A task that takes much longer than its fellows is tried elsewhere too: the stage ends sooner, and everything happens once."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+
+import pytest
+
+from flowkit.config import Config
+from flowkit.model import events as ev
+from flowkit.model.task import ExceptionFailure, KilledFailure
+from flowkit.scheduling import actions as act
+from flowkit.testing.event_order import check_event_order
+from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
+from flowkit.testing.simulation import SimulatedCluster
+
+SLOW_S = 60.0
+
+
+def slow_on(host: str, *partitions: int):
+    """A tenth of a second, and a minute for some partitions where the first attempt runs."""
+
+    def task_s(launch):
+        return SLOW_S if launch.partition in partitions and launch.attempt_number == 0 else 0.1
+
+    return task_s
+
+
+def cluster_of(executors: int = 3, *, slow: tuple[int, ...] = (7,), speculation: bool = True, hosts: int = 1) -> SimulatedCluster:
+    config = Config(validate=True, speculation=speculation)
+    cluster = SimulatedCluster(config, task_s=slow_on("", *slow))
+    cluster.keep_actions = True
+    for number in range(executors):
+        cluster.add_executor(f"host-{number % hosts}", slots=2)
+    return cluster
+
+
+def run(cluster: SimulatedCluster, *stages) -> tuple[object, float]:
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, *stages))
+    while not done.ended:
+        cluster.advance(0.1)
+    took = cluster.now
+    cluster.run()
+    return done, took
+
+
+def copies(cluster: SimulatedCluster) -> list[ev.SpeculativeTaskSubmitted]:
+    return [event for event in cluster.events if isinstance(event, ev.SpeculativeTaskSubmitted)]
+
+
+@pytest.mark.parametrize("stage", ["map", "result"])
+def test_a_stage_does_not_wait_for_its_slowest_task(stage):
+    cluster = cluster_of()
+    source = map_stage(0, 40)
+    stages = (source, result_stage(1, 1, [source])) if stage == "map" else (result_stage(0, 40),)
+    done, took = run(cluster, *stages)
+    assert done.numbers == expected(done.spec)
+    assert took < SLOW_S / 10
+    assert [(event.stage, event.partition) for event in copies(cluster)] == [(0, 7)]
+    killed = [event for event in cluster.events if isinstance(event, ev.TaskEnd) and isinstance(event.failure, KilledFailure)]
+    assert [(event.partition, event.attempt_number, event.counted) for event in killed] == [(7, 0, False)]
+    check_event_order(cluster.events)
+    cluster.core.assert_empty()
+
+
+def test_without_it_the_stage_waits():
+    done, took = run(cluster_of(speculation=False), result_stage(0, 40))
+    assert done.succeeded
+    assert took > SLOW_S
+
+
+def test_the_copy_runs_on_another_host_if_there_is_one():
+    cluster = cluster_of(4, hosts=2)
+    run(cluster, result_stage(0, 40))
+    starts = [event for event in cluster.events if isinstance(event, ev.TaskStart) and event.partition == 7]
+    assert len({event.host for event in starts}) == 2
+
+
+def test_with_nowhere_else_to_go_nothing_is_copied():
+    cluster = cluster_of(1)
+    run(cluster, result_stage(0, 40))
+    assert copies(cluster) == []
+
+
+def test_tasks_that_are_all_slow_are_not_copied():
+    cluster = cluster_of(slow=tuple(range(40)))
+    run(cluster, result_stage(0, 40))
+    assert copies(cluster) == []
+
+
+def test_only_one_attempt_commits_its_output():
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40, commits=True)))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    granted = Counter(action.attempt for action in cluster.actions if isinstance(action, act.AnswerCommit) and action.granted)
+    assert len(granted) == 40
+
+
+def test_accumulators_count_once():
+    cluster = cluster_of()
+    cluster.accumulates = True
+    done, _ = run(cluster, result_stage(0, 40))
+    assert done.succeeded
+    added = Counter(pickle.loads(data) for data in cluster.accumulated["app"])
+    assert set(added.values()) == {1}
+    assert len(added) == 40
+
+
+def test_a_copy_that_fails_leaves_the_first_attempt_running():
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not copies(cluster):
+        cluster.advance(0.05)
+    cluster.fail(app, 0, 7, ExceptionFailure("ValueError", "no", "", None))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    assert cluster.now > SLOW_S
+    cluster.core.assert_empty()
+
+
+@pytest.mark.parametrize("which", ["first", "copy"])
+def test_either_executor_may_be_lost(which):
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not copies(cluster):
+        cluster.advance(0.05)
+    first = next(event for event in cluster.events if isinstance(event, ev.TaskStart) and event.partition == 7)
+    cluster.kill_executor(first.executor if which == "first" else copies(cluster)[0].executor)
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    cluster.core.assert_empty()
+
+
+def test_a_cancelled_job_ends_both():
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not copies(cluster):
+        cluster.advance(0.02)
+    cluster.cancel(done)
+    cluster.run()
+    cluster.advance(SLOW_S)
+    assert done.failed is not None
+    cluster.core.assert_empty()
