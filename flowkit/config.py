@@ -121,6 +121,19 @@ class Config:
     speculation_multiplier: float = _setting(3.0, "How many times the median a slow task takes.", _positive)
     speculation_min_s: float = _setting(0.1, "How long a slow task takes at least.", _positive, unit="s")
 
+    exclude_failing: bool = _setting(
+        False, "Whether executors on which tasks keep failing get none of the stage, then of the application, for a while."
+    )
+    exclude_after_failures: int = _setting(
+        2,
+        "Different tasks of one stage that fail on an executor and exclude it from the stage; twice as many exclude it from the application.",
+        _positive,
+    )
+    exclude_timeout_s: float = _setting(3600.0, "How long an executor stays excluded from an application.", _positive, unit="s")
+    exclude_wait_s: float = _setting(
+        120.0, "How long a stage that has only excluded executors waits for others before its jobs fail.", _positive, unit="s"
+    )
+
     # -- limits
     max_closure_bytes: int = _setting(256 << 20, "Largest pickled program of one stage.", _positive, unit="bytes")
     max_partitions: int = _setting(1_000_000, "Partitions at most in one stage.", _positive)

@@ -163,6 +163,24 @@ class ExecutorRemoved(_Event, frozen=True):
     reason: str
 
 
+class ExecutorExcluded(_Event, frozen=True):
+    """Tasks keep failing on an executor: it gets none of a stage (None: of the application, until then) any more."""
+
+    app: AppId
+    executor: ExecutorId
+    stage: StageId | None
+    #: 0: as long as the stage runs
+    until: float
+    reason: str
+
+
+class ExecutorUnexcluded(_Event, frozen=True):
+    """An executor's time is over; it gets tasks again."""
+
+    app: AppId
+    executor: ExecutorId
+
+
 class ShuffleOutputsLost(_Event, frozen=True):
     """Map outputs became unreadable and will be made again if needed: exactly these partitions."""
 
@@ -227,6 +245,8 @@ Event = (
     | TaskEnd
     | ExecutorAdded
     | ExecutorRemoved
+    | ExecutorExcluded
+    | ExecutorUnexcluded
     | ShuffleOutputsLost
     | BlocksCached
     | BlocksLost

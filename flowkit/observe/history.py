@@ -15,13 +15,18 @@ from typing import Final, NamedTuple
 from flowkit.model.events import (
     ApplicationEnd,
     BlocksLost,
+    BlocksUpdated,
     Event,
     ExecutorAdded,
+    ExecutorExcluded,
     ExecutorRemoved,
+    ExecutorUnexcluded,
     JobEnd,
     JobStart,
     RddUnpersisted,
     ShuffleOutputsLost,
+    ShuffleOutputsMoved,
+    SpeculativeTaskSubmitted,
     StageCompleted,
     StageSubmitted,
     TaskEnd,
@@ -106,7 +111,12 @@ _TOLD: Final = frozenset(
         ExecutorAdded,
         ExecutorRemoved,
         ShuffleOutputsLost,
+        ShuffleOutputsMoved,
         BlocksLost,
+        BlocksUpdated,
+        SpeculativeTaskSubmitted,
+        ExecutorExcluded,
+        ExecutorUnexcluded,
         RddUnpersisted,
         ApplicationEnd,
     }
@@ -176,6 +186,22 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
             return f"{len(event.partitions)} map outputs of stage {event.stage} are lost: {event.reason}", True
         case BlocksLost():
             return f"{len(event.blocks)} cached partitions are gone from executor {executor_label(event.executor)}", True
+        case ShuffleOutputsMoved():
+            taker = executor_label(event.executor)
+            return f"{len(event.partitions)} map outputs of stage {event.stage} were handed to executor {taker}", False
+        case BlocksUpdated():
+            return f"{len(event.blocks)} cached partitions of executor {executor_label(event.executor)} are on disk now", False
+        case SpeculativeTaskSubmitted():
+            return (
+                f"partition {event.partition} of stage {event.stage} has run for {format_seconds(event.run_s)}, long after its fellows: "
+                f"tried on executor {executor_label(event.executor)} too",
+                False,
+            )
+        case ExecutorExcluded():
+            what = "the application" if event.stage is None else f"stage {event.stage}"
+            return f"executor {executor_label(event.executor)} gets no tasks of {what} any more: {event.reason}", True
+        case ExecutorUnexcluded():
+            return f"executor {executor_label(event.executor)} gets tasks again", False
         case RddUnpersisted():
             return f"RDD {event.rdd} is unpersisted", False
         case ApplicationEnd():

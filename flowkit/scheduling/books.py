@@ -6,6 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``; nobody outside ``schedul
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from flowkit.config import Config
 from flowkit.model.events import Event
@@ -17,6 +18,9 @@ from flowkit.scheduling.commits import Commits
 from flowkit.scheduling.executors import Executors
 from flowkit.scheduling.task_sets import TaskSet
 
+if TYPE_CHECKING:
+    from flowkit.scheduling.health import Health
+
 
 class Books:
     """State of one scheduler core. ``now`` is the time of the stimulus being handled."""
@@ -26,6 +30,8 @@ class Books:
         self.rng = Random(seed)
         self.now = 0.0
         self.executors = Executors()
+        #: set by the core: it looks at these books
+        self.health: Health
         self.applications: dict[AppId, Application] = {}
         self.commits = Commits()
         #: stages whose tasks are offered

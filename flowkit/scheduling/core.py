@@ -31,6 +31,7 @@ from flowkit.scheduling.actions import (
 )
 from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.books import Books
+from flowkit.scheduling.health import Health
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.speculation import Speculation
@@ -78,6 +79,7 @@ class SchedulerCore:
         self._offers = Offers(policy or Fifo())
         self._watch = losses.Watch(config)
         self._speculation = Speculation(config)
+        self._books.health = self._health = Health(config)
         #: the last stimuli with their times: enough to replay what led to a bug
         self.ring: deque[tuple[float, sti.Stimulus]] = deque(maxlen=100_000 if config.validate else _RING_LENGTH)
 
@@ -116,7 +118,7 @@ class SchedulerCore:
 
     def next_wakeup(self) -> float | None:
         """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
-        candidates = [self._offers.wake_at, self._speculation.wake_at, self._watch.next_look(self._books)]
+        candidates = [self._offers.wake_at, self._speculation.wake_at, self._health.wake_at, self._watch.next_look(self._books)]
         return min((at for at in candidates if at is not None), default=None)
 
     def _settle(self) -> None:
@@ -129,6 +131,7 @@ class SchedulerCore:
                 except Exception as error:
                     self._contain(error, containment.jobs_of(application))
         self._make_offers()
+        self._health.look(books)
         handover.settle(books)
         self._speculation.look(books)
         self._watch.settle(books)

@@ -222,6 +222,8 @@ def after_failure(
     task_set = attempt.task_set
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
     failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
+    if counted:
+        books.health.note_failure(books, attempt, _told(failure))
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {failures if counted else attempt.number + 1} times"

@@ -122,18 +122,19 @@ class Offers:
         depth = task_set.depth
         others = books.executors.usable_count - 1
         random = books.rng.random
+        avoids = books.health.avoids
         if urgent:
             # Executors that are full are offered no more: these tasks go past what fills them.
             room = [
                 (-executor.urgent_room / executor.slots, random(), executor)
                 for executor in books.executors
-                if executor.usable and executor.held_for is None and executor.urgent_room > 0
+                if executor.usable and executor.held_for is None and executor.urgent_room > 0 and not avoids(task_set, executor)
             ]
         else:
             room = [
                 (len(executor.attempts) / executor.slots, random(), executor)
                 for executor in books.executors.offerable.values()
-                if len(executor.attempts) < depth.of(executor.slots, ahead=ahead)
+                if len(executor.attempts) < depth.of(executor.slots, ahead=ahead) and not avoids(task_set, executor)
             ]
         heapify(room)
         while room and task_set.pending and launched != most:

@@ -59,7 +59,11 @@ class Speculation:
         if stage is None or stage.task_set is not task_set or not stage.is_running or stage.missing_contents:
             return
         executor = min(
-            (each for each in books.executors if each is not attempt.executor and _is_idle(each)),
+            (
+                each
+                for each in books.executors
+                if each is not attempt.executor and _is_idle(each) and not books.health.avoids(task_set, each)
+            ),
             key=_farthest_from(attempt, books),
             default=None,
         )

@@ -1,0 +1,126 @@
+"""A sick executor is kept from a stage, then from the application, for a while; what it would have run goes elsewhere."""
+
+from __future__ import annotations
+
+from flowkit.config import Config
+from flowkit.model import events as ev
+from flowkit.model.task import ExceptionFailure
+from flowkit.testing.simulated_jobs import expected, job, result_stage
+from flowkit.testing.simulation import SimulatedCluster
+
+OOPS = ExceptionFailure("OSError", "the disk is read-only", "", None)
+
+
+class Ward(SimulatedCluster):
+    """A cluster in which every task fails on some executors."""
+
+    def __init__(self, **settings) -> None:
+        super().__init__(Config(validate=True, max_task_failures=20, **{"exclude_failing": True, **settings}), task_s=0.1)
+        self.sick: set[str] = set()
+
+    def planned_failure(self, launch):
+        where = next((each.id for each in self.executors.values() if launch.attempt in each.running), None)
+        return OOPS if where in self.sick else super().planned_failure(launch)
+
+    def ran_on(self, executor: str, stage: int) -> int:
+        return sum(isinstance(each, ev.TaskEnd) and each.executor == executor and each.stage == stage for each in self.events)
+
+
+def excluded(cluster: Ward) -> list[tuple[str, int | None]]:
+    return [(each.executor, each.stage) for each in cluster.events if isinstance(each, ev.ExecutorExcluded)]
+
+
+def submit(cluster: Ward, app, number: int, tasks: int = 60):
+    return cluster.submit(job(app, number, result_stage(number, tasks)))
+
+
+def test_an_executor_on_which_tasks_fail_gets_none_of_the_stage_any_more():
+    cluster = Ward()
+    sick, *_ = (cluster.add_executor() for _ in range(3))
+    cluster.sick.add(sick)
+    app = cluster.open_application("app")
+    done = submit(cluster, app, 0)
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    assert (sick, 0) in excluded(cluster)
+    assert cluster.ran_on(sick, 0) < 10
+
+
+def test_without_it_the_executor_goes_on_failing():
+    cluster = Ward(exclude_failing=False)
+    sick, *_ = (cluster.add_executor() for _ in range(3))
+    cluster.sick.add(sick)
+    app = cluster.open_application("app")
+    done = submit(cluster, app, 0)
+    cluster.run()
+    assert done.succeeded
+    assert cluster.ran_on(sick, 0) > 10
+    assert excluded(cluster) == []
+
+
+def test_failures_in_several_stages_exclude_it_from_the_application_until_its_time_is_over():
+    cluster = Ward(exclude_timeout_s=100.0)
+    sick, *_ = (cluster.add_executor() for _ in range(3))
+    cluster.sick.add(sick)
+    app = cluster.open_application("app")
+    for number in range(4):
+        assert submit(cluster, app, number).spec
+        cluster.run()
+    assert (sick, None) in excluded(cluster)
+    assert cluster.ran_on(sick, 3) == 0
+    cluster.sick.clear()
+    cluster.advance(100.0)
+    assert [each.executor for each in cluster.events if isinstance(each, ev.ExecutorUnexcluded)] == [sick]
+    submit(cluster, app, 4)
+    cluster.run()
+    assert cluster.ran_on(sick, 4) > 0
+
+
+def test_another_application_is_not_concerned():
+    cluster = Ward()
+    sick, *_ = (cluster.add_executor() for _ in range(2))
+    cluster.sick.add(sick)
+    red, blue = cluster.open_application("red"), cluster.open_application("blue")
+    submit(cluster, red, 0)
+    cluster.run()
+    cluster.sick.clear()
+    submit(cluster, blue, 1)
+    cluster.run()
+    assert cluster.ran_on(sick, 1) > 0
+
+
+def test_a_host_with_several_sick_executors_is_excluded_whole():
+    cluster = Ward()
+    north = [cluster.add_executor("north") for _ in range(3)]
+    cluster.add_executor("south")
+    cluster.sick.update(north[:2])
+    app = cluster.open_application("app")
+    for number in range(4):
+        submit(cluster, app, number)
+        cluster.run()
+    assert (north[2], None) in excluded(cluster)
+    assert cluster.ran_on(north[2], 3) == 0
+
+
+def test_with_all_executors_excluded_the_job_fails_and_says_what_failed():
+    cluster = Ward(exclude_wait_s=30.0)
+    cluster.sick.update(cluster.add_executor() for _ in range(2))
+    app = cluster.open_application("app")
+    failed = submit(cluster, app, 0)
+    cluster.run()
+    assert failed.failed is not None
+    assert "all 2 executors are excluded" in failed.failed.reason
+    assert "the disk is read-only" in failed.failed.reason
+    cluster.core.assert_empty()
+
+
+def test_one_that_joins_in_time_saves_it():
+    cluster = Ward(exclude_wait_s=30.0)
+    cluster.sick.update(cluster.add_executor() for _ in range(2))
+    app = cluster.open_application("app")
+    saved = submit(cluster, app, 0)
+    cluster.advance(20.0)
+    assert not saved.ended
+    cluster.add_executor()
+    cluster.run()
+    assert saved.numbers == expected(saved.spec)
