@@ -192,11 +192,9 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
         case BlocksUpdated():
             return f"{len(event.blocks)} cached partitions of executor {executor_label(event.executor)} are on disk now", False
         case SpeculativeTaskSubmitted():
-            return (
-                f"partition {event.partition} of stage {event.stage} has run for {format_seconds(event.run_s)}, long after its fellows: "
-                f"tried on executor {executor_label(event.executor)} too",
-                False,
-            )
+            after, taker = format_seconds(event.run_s), executor_label(event.executor)
+            what = f"partition {event.partition} of stage {event.stage}"
+            return f"{what} still runs after {after}, long after its fellows: tried on executor {taker} too", False
         case ExecutorExcluded():
             what = "the application" if event.stage is None else f"stage {event.stage}"
             return f"executor {executor_label(event.executor)} gets no tasks of {what} any more: {event.reason}", True
