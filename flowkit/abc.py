@@ -39,7 +39,7 @@ class BlockTransport(Protocol):
     def fetch_cached(
         self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
     ) -> Any:
-        """Ask for a piece of a cached partition: a ``storage.blocks.block_store.BlockPiece``.
+        """Ask for a piece of a cached partition: a ``storage.blocks.block_pieces.BlockPiece``.
 
         Raises ``KeyError`` when it is not there, ``OSError`` or ``TimeoutError`` when nobody answers.
         """

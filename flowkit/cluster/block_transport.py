@@ -18,7 +18,7 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_CACHED, READ_OUTPUT, READ_PIECE
 from flowkit.execution.content_fetch import PieceServer
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, RddId, ShuffleId
-from flowkit.storage.blocks.block_store import BlockPiece
+from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.storage.content import ContentStore, Manifest
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.shuffle.files import READ_PIECE_BYTES, BlockError

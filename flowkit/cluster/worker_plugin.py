@@ -61,7 +61,7 @@ from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskStarted
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
-from flowkit.storage.blocks.block_store import BlockPiece
+from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.storage.host_directory import HostDirectory
 
 logger = logging.getLogger("flowkit.cluster")

@@ -52,7 +52,8 @@ from flowkit.model.task import (
     TaskReport,
     TaskStarted,
 )
-from flowkit.storage.blocks.block_store import BlockPiece, BlockStore
+from flowkit.storage.blocks.block_pieces import BlockPiece
+from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
 

@@ -16,7 +16,7 @@ from flowkit.errors import FlowkitError
 from flowkit.model.ids import AppId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import BlockHolders
-from flowkit.storage.blocks.block_store import BlockPiece
+from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.storage.runs import RunWriter
 from flowkit.storage.serializers import decode_batch
 

@@ -24,7 +24,7 @@ from flowkit.context import Context
 from flowkit.errors import ApplicationLost, InternalError
 from flowkit.execution.executor import Executor
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, RddId, ShuffleId
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
 from flowkit.model.task import InlineResult, StoredResult, TaskReport
 from flowkit.scheduling import actions as act
@@ -326,40 +326,7 @@ class InlineJob(SubmittedJob):
 class _NoTransport:
     """Everything lies on this host."""
 
-    def fetch_shuffle(
-        self,
-        address: str,
-        app: AppId,
-        shuffle: ShuffleId,
-        reducer: PartitionIndex,
-        outputs: Sequence[tuple[PartitionIndex, AttemptId]],
-        *,
-        timeout_s: float,
-    ) -> list[bytes | str]:
+    def _refuse(self, address: str, *_: Any, **__: Any) -> Any:
         raise OSError(f"{address}: there is no other host")
 
-    def fetch_cached(
-        self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
-    ) -> Any:
-        raise OSError(f"{address}: there is no other host")
-
-    def fetch_output(
-        self,
-        address: str,
-        app: AppId,
-        shuffle: ShuffleId,
-        map_partition: PartitionIndex,
-        attempt: AttemptId,
-        *,
-        offset: int,
-        timeout_s: float,
-    ) -> tuple[int, bytes]:
-        raise OSError(f"{address}: there is no other host")
-
-    def describe_content(self, address: str, app: AppId, content: ContentId, *, timeout_s: float) -> Any:
-        raise OSError(f"{address}: there is no other host")
-
-    def fetch_piece(
-        self, address: str, app: AppId, content: ContentId, piece: int, digest: bytes, *, insist: bool, timeout_s: float
-    ) -> bytes | list[str]:
-        raise OSError(f"{address}: there is no other host")
+    fetch_shuffle = fetch_cached = fetch_output = describe_content = fetch_piece = _refuse

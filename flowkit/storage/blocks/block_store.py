@@ -30,6 +30,7 @@ from flowkit.model.metrics import TaskMetrics
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, BlockVolumes, Unwritten
+from flowkit.storage.blocks.block_pieces import BATCH_BYTES, FIRST_ROWS, MOST_ROWS, PIECE_BYTES, BlockPiece, block_piece, rows_of
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
 from flowkit.storage.memory.task_memory import ExecutorMemory
 from flowkit.storage.serializers import decode_batch, encode_batch
@@ -38,14 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: how often a thread that waits for another's computation looks whether its own task was killed
 _KILL_CHECK_S = 0.2
-#: rows unrolled before the first look at their size, and the most between two looks
-_FIRST_ROWS, _MOST_ROWS = 64, 16_384
 #: memory is asked for in steps of at least this, and of half of what is there already
 _STEP_BYTES = 1 << 20
-#: objects of an encoded batch, as estimated: what is decoded at a time
-_BATCH_BYTES = 1 << 20
-#: what another executor is sent at a time, about
-_PIECE_BYTES = 4 << 20
 
 
 class BlockKey(NamedTuple):
@@ -76,16 +71,6 @@ class _Block:
 
     def batches(self) -> Iterator[list[Any]]:
         return _in_batches(iter(self.held)) if self.level.deserialized else map(decode_batch, self.held)
-
-
-class BlockPiece(NamedTuple):
-    """Some of a partition's encoded batches, for somebody else."""
-
-    #: of the block they are from: pieces of different blocks do not fit together
-    serial: int
-    batches: list[bytes]
-    #: where the next piece begins; None after the last one
-    next_position: int | None
 
 
 class _Gone(Exception):
@@ -122,34 +107,12 @@ class _Visit:
 
 
 def _in_batches(rows: Iterator[Any], check_killed: Callable[[], None] | None = None) -> Iterator[list[Any]]:
-    next_rows = _FIRST_ROWS
+    next_rows = FIRST_ROWS
     while batch := list(islice(rows, next_rows)):
         if check_killed is not None:
             check_killed()
         yield batch
-        next_rows = _rows_of(_BATCH_BYTES, batch)
-
-
-def _rows_of(size_bytes: int, batch: list[Any]) -> int:
-    """How many rows like these take so many bytes."""
-    return max(BATCH_SAMPLE, min(_MOST_ROWS, 4 * len(batch), size_bytes * len(batch) // max(1, estimate_batch(batch))))
-
-
-def block_piece(held: list[Any], level: StorageLevel, serial: int, position: int) -> BlockPiece:
-    """What lies at a position: a row's number for objects, a batch's for encoded ones."""
-    batches: list[bytes] = []
-    size_bytes = 0
-    while position < len(held) and size_bytes < _PIECE_BYTES:
-        if level.deserialized:
-            rows = held[position : position + _FIRST_ROWS]
-            rows = held[position : position + _rows_of(_BATCH_BYTES, rows)]
-            batches.append(encode_batch(rows))
-            position += len(rows)
-        else:
-            batches.append(held[position])
-            position += 1
-        size_bytes += len(batches[-1])
-    return BlockPiece(serial, batches, position if position < len(held) else None)
+        next_rows = rows_of(BATCH_BYTES, batch)
 
 
 class BlockStoreStatistics(NamedTuple):
@@ -306,7 +269,7 @@ class BlockStore:
             found = files.find(rdd, partition)
             if found is not None and serial in (0, found.serial):
                 try:
-                    batches, following = files.read_encoded(found, position, _PIECE_BYTES)
+                    batches, following = files.read_encoded(found, position, PIECE_BYTES)
                 except (OSError, ValueError):  # dropped, or damaged, since
                     continue
                 return BlockPiece(found.serial, batches, following)
@@ -362,18 +325,18 @@ class BlockStore:
         block = _Block([], level, 0, next(self._serials))
         unrolled = _Unrolled(block)
         grant = StorageGrant()
-        next_rows, encoded_bytes = _FIRST_ROWS, 0
+        next_rows, encoded_bytes = FIRST_ROWS, 0
         try:
             while batch := list(islice(rows, next_rows)):
                 if level.deserialized:
                     block.held += batch
                     needed = estimate_batch(block.held)
-                    next_rows = min(_MOST_ROWS, max(BATCH_SAMPLE, len(block.held)))
+                    next_rows = min(MOST_ROWS, max(BATCH_SAMPLE, len(block.held)))
                 else:
                     block.held.append(encode_batch(batch))
                     encoded_bytes += len(block.held[-1])
                     needed = encoded_bytes
-                    next_rows = _rows_of(_BATCH_BYTES, batch)
+                    next_rows = rows_of(BATCH_BYTES, batch)
                 if visit.check_killed is not None:
                     visit.check_killed()
                 if self._memory is not None and needed > grant.size_bytes:
