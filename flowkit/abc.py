@@ -174,6 +174,8 @@ class Share(NamedTuple):
     claim: int = 0
     #: tasks it may start at most; None: as many as there is room for
     most: int | None = None
+    #: tasks under way beyond its pool's part: what may be taken back, where a policy says so
+    surplus: int = 0
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.health import Health
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
+from flowkit.scheduling.preemption import Preemption
 from flowkit.scheduling.speculation import Speculation
 
 _RING_LENGTH = 1_000
@@ -77,6 +78,7 @@ class SchedulerCore:
             )
         self._books = Books(config, seed, first_attempt)
         self._offers = Offers(policy or Fifo())
+        self._preemption = Preemption(policy or Fifo())
         self._watch = losses.Watch(config)
         self._speculation = Speculation(config)
         self._books.health = self._health = Health(config)
@@ -118,7 +120,13 @@ class SchedulerCore:
 
     def next_wakeup(self) -> float | None:
         """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
-        candidates = [self._offers.wake_at, self._speculation.wake_at, self._health.wake_at, self._watch.next_look(self._books)]
+        candidates = [
+            self._offers.wake_at,
+            self._speculation.wake_at,
+            self._health.wake_at,
+            self._preemption.wake_at,
+            self._watch.next_look(self._books),
+        ]
         return min((at for at in candidates if at is not None), default=None)
 
     def _settle(self) -> None:
@@ -131,6 +139,7 @@ class SchedulerCore:
                 except Exception as error:
                     self._contain(error, containment.jobs_of(application))
         self._make_offers()
+        self._preemption.look(books)
         self._health.look(books)
         handover.settle(books)
         self._speculation.look(books)

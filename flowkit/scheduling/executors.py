@@ -62,7 +62,7 @@ class ExecutorState:
     @property
     def urgent_room(self) -> int:
         """Tasks that could go ahead of what is queued here without waiting for one another."""
-        return self.slots - sum(attempt.urgent for attempt in self.attempts.values())
+        return self.slots - sum(attempt.urgent and not attempt.started_at for attempt in self.attempts.values())
 
     @property
     def surplus(self) -> int:

@@ -86,7 +86,7 @@ class Offers:
                 if id(task_set) not in open_to:
                     continue
                 share = by_id[id(task_set)]
-                if share.claim > 0:
+                if share.claim > 0 and len(live) > 1:
                     launched = self._serve_safely(books, task_set, most=_least(share.claim, share.most), urgent=True)
                     if launched:
                         break

@@ -34,6 +34,7 @@ class Attempt:
     __slots__ = (
         "executor",
         "id",
+        "is_preempted",
         "is_recalled",
         "is_void",
         "launched_at",
@@ -69,6 +70,8 @@ class Attempt:
         #: on the core's clock
         self.seen_running_at = 0.0
         self.locality = locality
+        #: it was killed to make room
+        self.is_preempted = False
         #: it went ahead of what others had queued
         self.urgent = False
         #: a recall is under way

@@ -7,19 +7,21 @@ from typing import Any
 
 from flowkit.abc import Share, TaskSetView
 from flowkit.errors import ConfigError
-from flowkit.scheduling.policies.pools import Pool, PoolTree, pool_of, pools_of
+from flowkit.scheduling.policies.pools import Pool, PoolTree, checked_wait, pool_of, pools_of
 
 
 class Capacity:
     """A queue may borrow what others do not use, up to its maximum, and gives it back by starting nothing new while they need it.
 
-    Nothing that runs is stopped: a guarantee is met when as many of the borrower's tasks have ended.
+    A guarantee is met when as many of the borrower's tasks have ended.
 
     Parameters
     ----------
     queues
         By name: a guaranteed part of the cluster from 0 to 1, a ``Pool``, or its fields (``guarantee``, ``maximum``). All guarantees
         together are 1 at most. A job of another queue is guaranteed nothing.
+    preempt_after_s
+        As of ``Fair``.
 
     Examples
     --------
@@ -27,7 +29,8 @@ class Capacity:
     Capacity(interactive, batch)
     """
 
-    def __init__(self, queues: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, queues: Mapping[str, Any] | None = None, *, preempt_after_s: float | None = None) -> None:
+        self.preempt_after_s = checked_wait(preempt_after_s)
         described = {
             name: {"guarantee": each} if isinstance(each, int | float) else each for name, each in (queues or {}).items()
         }
@@ -58,5 +61,6 @@ class Capacity:
         for name in map(pool_of, candidates):
             running = tree.running(name)
             claimed = max(0, int(own[name]) - running) if name in self._queues else 0
-            found.append(Share(claimed, max(0, most[name] - running)))
+            beyond = max(0, running - int(own[name])) if name in self._queues else running
+            found.append(Share(claimed, max(0, most[name] - running), beyond))
         return found

@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowkit.abc import Share, TaskSetView
-from flowkit.scheduling.policies.pools import Pool, PoolTree, pool_of, pools_of
+from flowkit.scheduling.policies.pools import Pool, PoolTree, checked_wait, pool_of, pools_of
 
 
 class Fair:
     """Every pool that has something to do gets its part of the slots; what one leaves unused the others have.
 
     A pool below its part is served first, and its tasks go ahead of what others have queued at executors: they wait for one task to end at
-    most. Nothing that runs is stopped.
+    most.
 
     Parameters
     ----------
     pools
         By name: a weight, a ``Pool``, or its fields. A job of a pool that is not among them has weight 1.
+    preempt_after_s
+        A task of a pool below its part that has waited so long at an executor has the newest task of another killed there, which runs
+        again; None: nothing that runs is stopped.
 
     Notes
     -----
@@ -30,7 +33,8 @@ class Fair:
     Fair(adhoc, batch)
     """
 
-    def __init__(self, pools: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, pools: Mapping[str, Any] | None = None, *, preempt_after_s: float | None = None) -> None:
+        self.preempt_after_s = checked_wait(preempt_after_s)
         self._pools: dict[str, Pool] = pools_of(pools or {})
 
     def __repr__(self) -> str:
@@ -55,4 +59,8 @@ class Fair:
         """What each may claim ahead of others: as much as its pool is below its part."""
         tree = PoolTree(self._pools, candidates)
         parts = tree.fair_shares(slots)
-        return [Share(max(0, round(parts[name]) - tree.running(name))) for name in map(pool_of, candidates)]
+        found = []
+        for name in map(pool_of, candidates):
+            part, running = round(parts[name]), tree.running(name)
+            found.append(Share(claim=max(0, part - running), surplus=max(0, running - part)))
+        return found

@@ -111,6 +111,15 @@ def pools_of(described: Mapping[str, Any]) -> dict[str, Pool]:
     return found
 
 
+def checked_wait(seconds: float | None) -> float | None:
+    """``preempt_after_s``, if it makes sense."""
+    if seconds is not None and not (_is_number(seconds) and seconds >= 0):
+        raise ConfigError(
+            f"preempt_after_s = {seconds!r}: must be a number of seconds, or None", setting="preempt_after_s", value=seconds
+        )
+    return seconds
+
+
 def pool_of(task_set: TaskSetView) -> str:
     """The name of its pool."""
     return task_set.properties.get(POOL) or DEFAULT
