@@ -61,7 +61,7 @@ def _victims(executor: ExecutorState, surplus: Counter[str], most: int) -> list[
     running = [each for each in executor.attempts.values() if each.started_at and not each.is_void]
     if any(each.is_preempted for each in running):
         return []
-    found = []
+    found: list[Attempt] = []
     for attempt in sorted(running, key=lambda each: -each.started_at):
         pool = pool_of(attempt.task_set)
         if surplus[pool] > 0 and len(found) < most:
