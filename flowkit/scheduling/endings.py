@@ -222,20 +222,25 @@ def after_failure(
     task_set = attempt.task_set
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
     failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
+    if isinstance(failure, ExceptionFailure):
+        task_set.note_exception(attempt.partition, failure)
     if counted:
         books.health.note_failure(books, attempt, _told(failure))
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {failures if counted else attempt.number + 1} times"
         where = _where(stage, attempt)
+        # What the function itself raised in an earlier try says more than that an executor died under the last one.
+        cause = task_set.exceptions.get(attempt.partition, failure) if isinstance(failure, ExecutorLostFailure) else failure
+        also = "" if cause is failure else f", and before: {_told(cause)}"
         jobs.abort_stage(
             books,
             application,
             stage,
-            _KINDS.get(type(failure), "JobFailed"),
+            _KINDS.get(type(cause), "JobFailed"),
             f"task {attempt.partition} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
-            f"{_told(failure)}{_others(task_set)}",
-            failure,
+            f"{_told(failure)}{also}{_others(task_set)}",
+            cause,
             where,
         )
         return

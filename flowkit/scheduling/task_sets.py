@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
-from flowkit.model.task import Locality
+from flowkit.model.task import ExceptionFailure, Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
 
 #: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
+#: partitions whose exceptions are kept
+_MOST_EXCEPTIONS = 100
 #: of finished tasks, for the median
 _MOST_DURATIONS = 512
 #: kinds of failures counted apart: types of exceptions, of which a stage sees few
@@ -98,6 +100,8 @@ class TaskSet:
         self.failures: dict[PartitionIndex, int] = {}
         #: how many of each kind there were
         self.failure_kinds: dict[str, int] = {}
+        #: the last exception of a partition's function, of some: what its job ends with, should an executor die under a later try
+        self.exceptions: dict[PartitionIndex, ExceptionFailure] = {}
         #: endings of a partition's attempts that count against nobody
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
@@ -260,6 +264,11 @@ class TaskSet:
         else:
             self.note_uncounted(attempt.partition)
         return self.failures.get(attempt.partition, 0)
+
+    def note_exception(self, partition: PartitionIndex, failure: ExceptionFailure) -> None:
+        """A function raised."""
+        if partition in self.exceptions or len(self.exceptions) < _MOST_EXCEPTIONS:
+            self.exceptions[partition] = failure
 
     def note_uncounted(self, partition: PartitionIndex) -> int:
         """An attempt ended through no fault of its own; return how many did by now."""

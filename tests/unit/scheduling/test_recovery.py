@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from flowkit.config import Config
-from flowkit.model.events import ExecutorRemoved, ShuffleOutputsLost, StageSubmitted, TaskEnd
+from flowkit.model.events import ExecutorRemoved, ShuffleOutputsLost, StageSubmitted, TaskEnd, TaskStart
 from flowkit.model.ids import HostToken, PartitionIndex, ShuffleId
 from flowkit.model.job_spec import Determinism
-from flowkit.model.task import FetchFailure
+from flowkit.model.task import ExceptionFailure, FetchFailure
 from flowkit.testing.event_order import check_event_order
 from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
 from flowkit.testing.simulation import SimulatedCluster
@@ -284,3 +284,22 @@ def test_a_stage_attempt_after_a_loss_tells_how_few_tasks_it_has() -> None:
         if isinstance(event, StageSubmitted) and event.stage == 0
     ]
     assert submitted == [(0, 6), (1, 1)]
+
+
+def test_a_job_ends_with_what_its_function_raised_though_an_executor_died_under_the_last_try() -> None:
+    cluster = SimulatedCluster(Config(validate=True, max_task_failures=3), task_s=1.0)
+    for _ in range(2):
+        cluster.add_executor(slots=1)
+    app = cluster.open_application("app")
+    oops = ExceptionFailure("ValueError", "no", "", None)
+    cluster.fail(app, 0, 0, oops, oops)
+    failed = cluster.submit(job(app, 0, result_stage(0, 1)))
+    while sum(isinstance(event, TaskStart) for event in cluster.events) < 3:
+        cluster.advance(0.1)
+    last = [event for event in cluster.events if isinstance(event, TaskStart)][-1]
+    cluster.kill_executor(last.executor, task_caused=True, record=True)
+    cluster.run()
+    assert failed.failed is not None
+    assert failed.failed.failure == oops
+    assert "killed by a test" in failed.failed.reason
+    assert "ValueError: no" in failed.failed.reason
