@@ -87,7 +87,7 @@ class Copier:
                 try:
                     kept = self._cache.keep_copy(app, rdd, partition, rows, level=level)
                 except NotHeld as error:
-                    logger.warning("%s", error)
+                    logger.info("%s", error)
                     continue
                 break
         except Exception:

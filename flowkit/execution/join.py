@@ -296,13 +296,10 @@ class _Join:
             if self._keep_table:
                 seen.update(key for _, key, _ in batch)
         if self._keep_table:
-            for key, values in table.items():
-                if key not in seen:
-                    yield end + places[key], key, _NONE, values
-            for key, on_disk in large.items():
-                if key not in seen:
-                    for some in on_disk.batches():
-                        yield end + places[key], key, _NONE, some
+            alone = sorted((places[key], key) for key in chain(table, large) if key not in seen)
+            for place, key in alone:
+                for some in large[key].batches() if key in large else (table[key],):
+                    yield end + place, key, _NONE, some
 
 
 def _batches(run: Run | None) -> Iterator[list[Any]]:

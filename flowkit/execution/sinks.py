@@ -139,20 +139,22 @@ class Portions:
     def __init__(self, rows: Iterator[Any], file_bytes: int) -> None:
         self._rows = rows
         self._file_bytes = file_bytes
+        #: one that was taken to see whether there is one
+        self._ahead: list[Any] = []
 
     def has_more(self) -> bool:
-        """Whether there is a row left."""
-        for row in self._rows:
-            self._rows = chain((row,), self._rows)
-            return True
-        return False
+        """Whether there is a row left, once a file is full."""
+        if not self._ahead:
+            self._ahead += islice(self._rows, 1)
+        return bool(self._ahead)
 
     def until_full(self, file: Path) -> Iterator[Any]:
         """Rows until the file they are written to is large enough."""
         return self._until_full(file) if self._file_bytes else self._rows
 
     def _until_full(self, file: Path) -> Iterator[Any]:
-        for number, row in enumerate(self._rows, 1):
+        ahead, self._ahead = self._ahead, []
+        for number, row in enumerate(chain(ahead, self._rows), 1):
             yield row
             large = hasattr(row, "num_rows")  # a table or a batch: one may be enough
             if (large or not number % _LOOK_ROWS) and file.exists() and file.stat().st_size >= self._file_bytes:

@@ -289,7 +289,8 @@ class SpilledTable:
                     places.setdefault(key, place)
                 row_count += self._count_rows(combiners)
                 if self._depth < DEPTH_LIMIT and not reservation.fits(row_count, self._estimate, table):
-                    if moved := self._outgrow(table, places, row_count, large):
+                    # Not once rows of it went deeper: they may hold keys of this table too, and are told apart there.
+                    if deeper is None and (moved := self._outgrow(table, places, row_count, large)):
                         row_count -= moved
                         self._environment.metrics.memory_spilled_bytes += reservation.release()
                         if reservation.fits(row_count, self._estimate, table):

@@ -50,6 +50,7 @@ class SpilledValues(Sequence[Any]):
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._descriptor = -1
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor, name = tempfile.mkstemp(prefix="values-", dir=directory)
         Path(name).unlink()
@@ -61,7 +62,8 @@ class SpilledValues(Sequence[Any]):
         self.disk_bytes = 0
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def extend(self, values: Iterable[Any]) -> None:
         """Append values. Raises ``errors.DiskFull``."""

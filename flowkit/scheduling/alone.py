@@ -2,7 +2,6 @@
 
 Runs in the scheduler process inside ``SchedulerCore``, at the beginning of each round of offers. An executor is held for such a task:
 nothing more is launched there, what has not started is taken back, and when the last of what runs is over the task has it for itself.
-One with a single slot need not be held.
 """
 
 from __future__ import annotations
@@ -26,17 +25,18 @@ def place(books: Books) -> None:
         if task_set is not None and task_set.alone and not stage.missing_contents:
             for partition in task_set.alone & task_set.pending.keys():
                 wanted[stage.app, stage.id, partition] = stage
+    if not wanted and not books.executors.held:
+        return
     held: dict[Place, ExecutorState] = {}
-    for executor in books.executors:
-        if executor.held_for is None:
-            continue
+    for executor in list(books.executors.held.values()):
+        assert executor.held_for is not None
         if executor.usable and (executor.held_for in wanted or _runs(executor)):
             held[executor.held_for] = executor
         else:  # nobody waits for it any more, or it is on its way out
             executor.held_for = None
             books.executors.refresh(executor)
     for key, stage in wanted.items():
-        found = held.get(key) or _hold(books, key, set(map(id, held.values())))
+        found = held.get(key) or _hold(books, key, stage)
         if found is not None:
             held[key] = found
             if not found.attempts:
@@ -48,10 +48,16 @@ def _runs(executor: ExecutorState) -> bool:
     return any((each.task_set.app, each.task_set.stage, each.partition) == held for each in executor.attempts.values())
 
 
-def _hold(books: Books, key: Place, taken: set[int]) -> ExecutorState | None:
+def _hold(books: Books, key: Place, stage: Stage) -> ExecutorState | None:
     """The executor with least to do; of those that have something to do half at most are held, so that others go on."""
+    task_set, taken = stage.task_set, books.executors.held
+    assert task_set is not None
     enough = bool(taken) and len(taken) * 2 >= books.executors.usable_count
-    candidates = [each for each in books.executors if each.usable and id(each) not in taken and not (enough and each.attempts)]
+    candidates = [
+        each
+        for each in books.executors
+        if each.usable and each.id not in taken and not (enough and each.attempts) and not books.health.avoids(task_set, each)
+    ]
     if not candidates:
         return None
     executor = min(candidates, key=lambda each: (len(each.attempts) / each.slots, books.rng.random()))

@@ -85,6 +85,8 @@ class Executors:
         self.with_surplus: dict[ExecutorId, ExecutorState] = {}
         #: executors that may have room, to be looked at when tasks are offered
         self.offerable: dict[ExecutorId, ExecutorState] = {}
+        #: executors that are kept for one task
+        self.held: dict[ExecutorId, ExecutorState] = {}
         #: slots of usable executors with nothing to run
         self.idle_slots = 0
         self._usable: set[ExecutorId] = set()
@@ -121,12 +123,17 @@ class Executors:
             del self.by_host[state.host]
         self.with_surplus.pop(state.id, None)
         self.offerable.pop(state.id, None)
+        self.held.pop(state.id, None)
         self._usable.discard(state.id)
         self.idle_slots -= state.idle_slots
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
 
     def refresh(self, state: ExecutorState) -> None:
         """Its load or its condition changed."""
+        if state.held_for is None:
+            self.held.pop(state.id, None)
+        else:
+            self.held[state.id] = state
         if state.usable:
             self._usable.add(state.id)
             if state.held_for is None:

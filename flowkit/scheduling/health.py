@@ -118,10 +118,15 @@ class Health:
                 )
 
     def _stuck(self, books: Books) -> Iterator[tuple[tuple[AppId, StageId], TaskSet]]:
-        usable = [executor for executor in books.executors if executor.usable]
+        if not books.executors.usable_count:
+            return
         for key, stage in books.active.items():
             task_set = stage.task_set
-            if task_set is not None and task_set.pending and usable and all(self.avoids(task_set, each) for each in usable):
+            if (
+                task_set is not None
+                and task_set.pending
+                and all(self.avoids(task_set, each) for each in books.executors if each.usable)
+            ):
                 yield (key[0], stage.id), task_set
 
     def _let_back(self, books: Books) -> None:

@@ -141,7 +141,8 @@ def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
         return
     for rdd, partition in stimulus.blocks:
         application.blocks.remove(stimulus.executor, rdd, partition)
-        application.blocks.refuse(stimulus.executor, rdd, partition)
+        if application.blocks.level(rdd).replication > 1:  # else a copy there would only drive out others
+            application.blocks.refuse(stimulus.executor, rdd, partition)
     application.is_stale = True
     books.publish(
         application.id,

@@ -74,8 +74,8 @@ class Offers:
         """Launch by turns: a few tasks of whoever is first, then the order and the shares are asked for again."""
         open_to = {id(task_set) for task_set in waiting}
         slots = sum(executor.slots for executor in books.executors if executor.usable)
+        live = books.live_task_sets()  # launching makes none, and ends none
         while open_to:
-            live = books.live_task_sets()
             shares = asked(policy, "shares", partial(_listed, policy, live, slots))
             if len(shares) != len(live) or not all(isinstance(each, Share) for each in shares):
                 raise PolicyError(policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")

@@ -25,23 +25,27 @@ class Speculation:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._next_look = 0.0
         self.wake_at: float | None = None
 
     def look(self, books: Books) -> None:
         """Copy what is slow and has somewhere to go."""
         if not self._config.speculation:
             return
-        if self.wake_at is not None and books.now < self.wake_at:
+        if books.now < self._next_look:
+            self.wake_at = self._next_look
             return
+        self._next_look = books.now + _LOOK_S
         self.wake_at = None
         for task_set in books.live_task_sets():
+            if task_set.running:
+                self.wake_at = self._next_look
             slow_after = self._slow_after(task_set)
             if slow_after is None:
                 continue
             for attempt in list(task_set.running.values()):
                 if not attempt.started_at or attempt.is_void or attempt.partition in task_set.copied:
                     continue
-                self.wake_at = books.now + _LOOK_S
                 if books.now - attempt.seen_running_at > slow_after:
                     self._copy(books, task_set, attempt)
 

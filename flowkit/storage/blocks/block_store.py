@@ -219,11 +219,11 @@ class BlockStore:
         visit = _Visit(key, level, compute, recorder, check_killed)
         try:
             found = self._from_file(visit)
+            if found is None and fetch is not None:
+                found = fetch()
             if metrics is not None:
                 metrics.cache_hits += found is not None
                 metrics.cache_misses += found is None
-            if found is None and fetch is not None:
-                found = fetch()
             return self._compute(visit) if found is None else found
         finally:
             self._claim_is_over(key)

@@ -393,3 +393,18 @@ def test_splits_of_splits_do_not_repeat_the_split_above() -> None:
     below = spill._parts(fallen, 1)
     counts = [int((below == part).sum()) for part in range(spill.FANOUT)]
     assert min(counts) > len(fallen) / spill.FANOUT / 2
+
+
+def test_a_key_that_outgrows_memory_late_is_still_one_key(tight: Surroundings) -> None:
+    """Many keys fill part after part, then one of them, seen among them, comes again and again."""
+    pairs = [*many(20_000, 2_000), *((11, i) for i in range(30_000)), *many(5_000, 2_000, 3)]
+    assert tight.run(chain_of(*rows_of(pairs), Aggregate(GROUP))) == list(grouped(pairs).items())
+    right = many(3_000, 500, 2)
+    assert tight.run(two_inputs(pairs, right, CoGroup((None, None)))) == naive_cogroup(pairs, right)
+
+
+@pytest.mark.parametrize("kind", list(JoinKind))
+def test_a_large_key_without_partner_keeps_its_place_among_the_others(tight: Surroundings, kind: JoinKind) -> None:
+    table, streamed = skewed(20_000, 3_000, hot=5), [(n, "x") for n in range(2_000, 2_500)]
+    for left, right in [(streamed, table), (table, streamed)]:
+        assert tight.run(two_inputs(left, right, Join(kind, (None, None)))) == naive_join(kind, left, right)
