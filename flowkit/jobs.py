@@ -170,7 +170,7 @@ class JobScopes:
         """
         changes = {POOL: self._checked_pool(name)}
         if weight is not None:
-            if type(weight) not in {int, float} or not weight > 0:
+            if type(weight) not in {int, float} or not 0 < weight < math.inf:
                 raise InvalidArgument(
                     f"weight = {weight!r}: must be a number above 0", name="weight", value=weight, allowed="a number above 0"
                 )
@@ -230,9 +230,12 @@ class JobScopes:
         if pool is not None:
             changes[POOL] = self._checked_pool(pool)
         if priority is not None:
-            if type(priority) not in {int, float} or priority != priority:  # noqa: PLR0124 - NaN
+            if type(priority) not in {int, float} or not math.isfinite(priority):
                 raise InvalidArgument(
-                    f"priority = {priority!r}: must be a number", name="priority", value=priority, allowed="a number"
+                    f"priority = {priority!r}: must be a finite number",
+                    name="priority",
+                    value=priority,
+                    allowed="a finite number",
                 )
             changes[PRIORITY] = str(priority)
         if group is not None:

@@ -7,7 +7,8 @@ described has weight 1 and lies in none. What a pool leaves unused is there for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Final
 
 from flowkit.abc import TaskSetView
@@ -75,7 +76,7 @@ class Pool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def pools_of(described: Mapping[str, Any]) -> dict[str, Pool]:
@@ -125,6 +126,15 @@ def pool_of(task_set: TaskSetView) -> str:
     return task_set.properties.get(POOL) or DEFAULT
 
 
+def _weight_in(task_set: TaskSetView) -> float | None:
+    """The weight that a job gave its pool; None where it gave none, or one that makes no sense: one job must not fail all others."""
+    try:
+        weight = float(task_set.properties[WEIGHT])
+    except (KeyError, ValueError):
+        return None
+    return weight if isfinite(weight) and weight > 0 else None
+
+
 @dataclass(slots=True)
 class _Node:
     pool: Pool
@@ -160,8 +170,9 @@ class PoolTree:
             known = self._by_name[name] = _Node(pool)
             above = self._root if not pool.parent else self._node(pool.parent, None)
             above.children[name] = known
-        if task_set is not None and WEIGHT in task_set.properties:
-            known.pool = Pool(float(task_set.properties[WEIGHT]), known.pool.min_share, known.pool.parent)
+        given = None if task_set is None else _weight_in(task_set)
+        if given is not None:
+            known.pool = replace(known.pool, weight=given)
         return known
 
     def pool(self, name: str) -> Pool:

@@ -266,6 +266,22 @@ def test_a_policy_that_fails_fails_the_jobs_with_its_name_and_the_core_lives(how
     assert cluster.core.statistics().executors == 1
 
 
+def test_a_weight_given_with_a_job_leaves_guarantee_and_maximum_alone():
+    run = Run(Capacity({"batch": {"guarantee": 0.25, "maximum": 0.5}}))
+    run.submit("batch", 100, **in_pool("batch", **{WEIGHT: "9"}))
+    run.cluster.advance(3 * TASK_S)
+    assert run.running("batch") == 4
+
+
+@pytest.mark.parametrize("weight", ["much", "-1", "0", "nan", "inf", ""])
+def test_a_jobs_weight_that_makes_no_sense_harms_nobody(weight):
+    run = Run(Fair())
+    odd, other = run.submit("a", 40, **in_pool("a", **{WEIGHT: weight})), run.submit("b", 40, **in_pool("b"))
+    run.cluster.run()
+    assert odd.numbers == expected(odd.spec)
+    assert other.numbers == expected(other.spec)
+
+
 # -- shares --------------------------------------------------------------------------------------------------------------
 
 
