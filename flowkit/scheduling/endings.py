@@ -82,7 +82,7 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
     """It runs since ``at`` on its executor's clock; heard once, however often it is told."""
     if attempt.started_at:
         return
-    attempt.started_at = at
+    books.executors.note_start(attempt.executor, attempt, at)
     attempt.seen_running_at = books.now
     if attempt.is_void:
         return
@@ -108,11 +108,11 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
 def _leave(books: Books, attempt: Attempt) -> None:
     """Its slot is free."""
     executor = attempt.executor
-    executor.attempts.pop(attempt.id, None)
+    books.executors.give_back(executor, attempt)
     attempt.task_set.running.pop(attempt.id, None)
     if executor.held_for == (attempt.task_set.app, attempt.task_set.stage, attempt.partition):
         executor.held_for = None
-    books.executors.refresh(executor)
+        books.executors.refresh(executor)
     if executor.draining:
         books.copies_stale = True
 

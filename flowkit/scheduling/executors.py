@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId, executor_address
+from flowkit.scheduling.loads import Loads
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import Attempt
@@ -28,9 +29,11 @@ class ExecutorState:
         "id",
         "idle_slots",
         "last_heard",
+        "load",
         "may_leave",
         "paused",
         "slots",
+        "urgent_load",
     )
 
     def __init__(self, executor: ExecutorId, host: HostToken, slots: int, host_names: tuple[str, ...], now: float) -> None:
@@ -42,6 +45,10 @@ class ExecutorState:
         self.host_names = host_names
         #: every attempt it was sent and has not ended, in order of launch: queued ones behind running ones
         self.attempts: dict[AttemptId, Attempt] = {}
+        #: slots its attempts take, those that wait included
+        self.load = 0
+        #: of these, slots of attempts that went ahead of others and have not started
+        self.urgent_load = 0
         #: version of each stage attempt's definition it was sent last
         self.defined: dict[tuple[AppId, StageId, int], int] = {}
         #: slots with nothing to run, as ``Executors`` counted it last
@@ -60,14 +67,9 @@ class ExecutorState:
         return not (self.paused or self.draining) and self.slots > 0
 
     @property
-    def urgent_room(self) -> int:
-        """Tasks that could go ahead of what is queued here without waiting for one another."""
-        return self.slots - sum(attempt.urgent and not attempt.started_at for attempt in self.attempts.values())
-
-    @property
     def surplus(self) -> int:
-        """Attempts beyond what its slots can run."""
-        return len(self.attempts) - self.slots
+        """Slots its attempts take beyond those it has."""
+        return self.load - self.slots
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "paused" if self.paused else "usable"
@@ -83,13 +85,19 @@ class Executors:
         self.by_host: dict[HostToken, dict[ExecutorId, ExecutorState]] = {}
         #: executors with more attempts than slots: the ones something could be taken back from
         self.with_surplus: dict[ExecutorId, ExecutorState] = {}
-        #: executors that may have room, to be looked at when tasks are offered
-        self.offerable: dict[ExecutorId, ExecutorState] = {}
+        #: executors that may be sent launches, by what they hold
+        self.loads = Loads()
+        #: the same, by what went ahead of others there and waits
+        self.urgent_loads = Loads()
         #: executors that are kept for one task
         self.held: dict[ExecutorId, ExecutorState] = {}
-        #: slots of usable executors with nothing to run
+        #: executors that were asked to leave
+        self.draining: dict[ExecutorId, ExecutorState] = {}
+        #: slots of usable executors, and those with nothing to run
+        self.usable_slots = 0
         self.idle_slots = 0
-        self._usable: set[ExecutorId] = set()
+        #: slots of those that may be sent launches
+        self._usable: dict[ExecutorId, int] = {}
         #: last reasons of losses, newest last, for messages
         self.last_losses: list[str] = []
 
@@ -122,38 +130,72 @@ class Executors:
         if not neighbours:
             del self.by_host[state.host]
         self.with_surplus.pop(state.id, None)
-        self.offerable.pop(state.id, None)
+        self.loads.discard(state)
+        self.urgent_loads.discard(state)
         self.held.pop(state.id, None)
-        self._usable.discard(state.id)
+        self.draining.pop(state.id, None)
+        self.usable_slots -= self._usable.pop(state.id, 0)
         self.idle_slots -= state.idle_slots
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
 
     def refresh(self, state: ExecutorState) -> None:
-        """Its load or its condition changed."""
+        """Its condition changed."""
         if state.held_for is None:
             self.held.pop(state.id, None)
         else:
             self.held[state.id] = state
+        if state.draining:
+            self.draining[state.id] = state
+        self.usable_slots -= self._usable.pop(state.id, 0)
         if state.usable:
-            self._usable.add(state.id)
-            if state.held_for is None:
-                self.offerable[state.id] = state
-            else:
-                self.offerable.pop(state.id, None)
+            self._usable[state.id] = state.slots
+            self.usable_slots += state.slots
+        if state.usable and state.held_for is None:
+            self.loads.put(state, state.load)
+            self.urgent_loads.put(state, state.urgent_load)
         else:
-            self.offerable.pop(state.id, None)
-            self._usable.discard(state.id)
-        self.note_load(state)
+            self.loads.discard(state)
+            self.urgent_loads.discard(state)
+        self._note_surplus(state)
 
-    def note_load(self, state: ExecutorState) -> None:
-        """Its load changed."""
-        idle = max(0, -state.surplus) if state.usable else 0
-        self.idle_slots += idle - state.idle_slots
-        state.idle_slots = idle
-        if state.surplus > 0:
+    def take(self, state: ExecutorState, attempt: Attempt) -> None:
+        """It is sent an attempt."""
+        state.attempts[attempt.id] = attempt
+        state.load += attempt.cpus
+        self.loads.move(state, state.load)
+        if attempt.urgent:
+            state.urgent_load += attempt.cpus
+            self.urgent_loads.move(state, state.urgent_load)
+        self._note_surplus(state)
+
+    def give_back(self, state: ExecutorState, attempt: Attempt) -> None:
+        """An attempt is over, or was never there."""
+        if state.attempts.pop(attempt.id, None) is None:
+            return
+        state.load -= attempt.cpus
+        self.loads.move(state, state.load)
+        if attempt.urgent and not attempt.started_at:
+            state.urgent_load -= attempt.cpus
+            self.urgent_loads.move(state, state.urgent_load)
+        if self._by_id.get(state.id) is state:
+            self._note_surplus(state)
+
+    def note_start(self, state: ExecutorState, attempt: Attempt, at: float) -> None:
+        """An attempt runs since then, on the executor's clock."""
+        if attempt.urgent and attempt.id in state.attempts:
+            state.urgent_load -= attempt.cpus
+            self.urgent_loads.move(state, state.urgent_load)
+        attempt.started_at = at
+
+    def _note_surplus(self, state: ExecutorState) -> None:
+        surplus = state.load - state.slots
+        if surplus > 0:
             self.with_surplus[state.id] = state
         else:
             self.with_surplus.pop(state.id, None)
+        idle = -surplus if surplus < 0 and state.usable else 0
+        self.idle_slots += idle - state.idle_slots
+        state.idle_slots = idle
 
     def addresses(self) -> dict[HostToken, tuple[str, ...]]:
         """Who serves each host's files."""
@@ -166,4 +208,12 @@ class Executors:
             assert (state.surplus > 0) == (state.id in self.with_surplus), state
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
         assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
-        assert self._usable == {state.id for state in self._by_id.values() if state.usable}
+        assert self._usable == {state.id: state.slots for state in self._by_id.values() if state.usable}
+        assert self.usable_slots == sum(self._usable.values())
+        assert self.draining.keys() == {state.id for state in self._by_id.values() if state.draining}
+        for state in self._by_id.values():
+            assert state.load == sum(attempt.cpus for attempt in state.attempts.values()), state
+            assert state.urgent_load == sum(each.cpus for each in state.attempts.values() if each.urgent and not each.started_at)
+        offered = [state for state in self._by_id.values() if state.usable and state.held_for is None]
+        self.loads.check({state.id: state.load for state in offered})
+        self.urgent_loads.check({state.id: state.urgent_load for state in offered})

@@ -30,7 +30,8 @@ def settle(books: Books) -> None:
     if not books.copies_stale:
         return
     books.copies_stale = False
-    leaving = {host for host, states in books.executors.by_host.items() if all(state.draining for state in states.values())}
+    by_host, draining = books.executors.by_host, books.executors.draining
+    leaving = {each.host for each in draining.values() if all(other.draining for other in by_host[each.host].values())}
     for application in books.applications.values():
         lacking, application.blocks.lacking = application.blocks.lacking, {}
         for block in lacking:
@@ -38,8 +39,8 @@ def settle(books: Books) -> None:
         if leaving:
             for stage in application.map_stages.values():
                 _move_outputs(books, application, stage, leaving)
-    for state in books.executors:
-        if state.draining and not state.may_leave and not state.attempts and not _is_needed(books, state):
+    for state in draining.values():
+        if not state.may_leave and not state.attempts and not _is_needed(books, state):
             state.may_leave = True
             books.emit(MayLeave(state.id))
 

@@ -51,9 +51,8 @@ def launch(
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
     attempt.urgent = urgent
-    executor.attempts[attempt_id] = attempt
+    books.executors.take(executor, attempt)
     task_set.running[attempt_id] = attempt
-    books.executors.note_load(executor)
     books.queue_launch(
         executor.id,
         TaskLaunch(

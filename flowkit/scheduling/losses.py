@@ -111,8 +111,8 @@ def executor_lost(
     for attempt in at_hand:
         endings.note_start(books, attempt, attempt.launched_at)
     blamed = {attempt.id for attempt in attempts if attempt.started_at and (running is None or attempt.id in running)}
-    state.attempts.clear()
     for attempt in attempts:
+        books.executors.give_back(state, attempt)
         attempt.task_set.running.pop(attempt.id, None)
     for attempt in attempts:
         failure = ExecutorLostFailure(reason, counts=task_caused and attempt.id in blamed)
@@ -181,10 +181,9 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
         books.emit(Kill(state.id, unknown, "it was launched again elsewhere"))
     before = books.now - _LOST_AFTER_HEARTBEATS * books.config.heartbeat_s
     for attempt in [each for each in state.attempts.values() if each.id not in known and each.launched_at < before]:
-        del state.attempts[attempt.id]
+        books.executors.give_back(state, attempt)
         books.copies_stale = True
         attempt.task_set.running.pop(attempt.id, None)
-        books.executors.refresh(state)
         stage = books.stage_of(attempt.task_set)
         if not attempt.is_void and stage is not None and stage.task_set is attempt.task_set:
             failure = ExecutorLostFailure(f"the launch never reached {state.id}", counts=False)

@@ -7,18 +7,21 @@ Runs in the scheduler process inside ``SchedulerCore``, once per batch of stimul
 from __future__ import annotations
 
 from functools import partial
-from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
 from flowkit.scheduling import alone
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.containment import Fault, PolicyError, asked
-from flowkit.scheduling.launches import contents_are_there, launch
+from flowkit.scheduling.launches import contents_are_there
 from flowkit.scheduling.task_sets import TaskSet
+from flowkit.scheduling.turns import Turn
 
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
 _LEAST_PATIENCE_S = 0.005
+#: How many executors are searched for stuck tasks at a time.
+_MOST_SEARCHED = 256
 
 
 def _listed(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
@@ -45,19 +48,13 @@ class Offers:
         for key in [key for key, stage in books.active.items() if stage.task_set is None or not stage.task_set.pending]:
             del books.active[key]
         alone.place(books)
-        offered = books.executors.offerable
-        if books.active and (offered or self._sharing is not None):
+        if books.active and books.executors.usable_count:
             task_sets = [stage.task_set for stage in books.active.values() if not stage.missing_contents and stage.task_set]
             if self._sharing is not None:
                 self._share(books, task_sets, self._sharing)
             else:
                 for task_set in self._ordered(task_sets):
                     self._serve_safely(books, task_set)
-            waiting = [task_set.depth for task_set in task_sets if task_set.pending]
-            if waiting:
-                for executor in [each for each in offered.values() if each.surplus > 0]:
-                    if all(len(executor.attempts) >= depth.of(executor.slots) for depth in waiting):
-                        del offered[executor.id]  # until it reports
         if books.executors.with_surplus:
             self._take_back(books)
 
@@ -73,24 +70,26 @@ class Offers:
     def _share(self, books: Books, waiting: list[TaskSet], policy: SharingPolicy) -> None:
         """Launch by turns: a few tasks of whoever is first, then the order and the shares are asked for again."""
         open_to = {id(task_set) for task_set in waiting}
-        slots = sum(executor.slots for executor in books.executors if executor.usable)
+        slots = books.executors.usable_slots
         live = books.live_task_sets()  # launching makes none, and ends none
         while open_to:
             shares = asked(policy, "shares", partial(_listed, policy, live, slots))
             if len(shares) != len(live) or not all(isinstance(each, Share) for each in shares):
                 raise PolicyError(policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")
+            if len(live) < 2:  # it competes with nobody
+                self._serve_safely(books, live[0], most=shares[0].most)
+                return
             by_id = {id(task_set): share for task_set, share in zip(live, shares, strict=True)}
-            room = sum(executor.slots for executor in books.executors.offerable.values())
-            turn = max(1, room // (4 * len(open_to))) if len(open_to) > 1 else None
+            turn = max(1, books.executors.idle_slots // (4 * len(open_to))) if len(open_to) > 1 else None
             for task_set in self._ordered(live):
                 if id(task_set) not in open_to:
                     continue
                 share = by_id[id(task_set)]
-                if share.claim > 0 and len(live) > 1:
+                if share.claim > 0:
                     launched = self._serve_safely(books, task_set, most=_least(share.claim, share.most), urgent=True)
                     if launched:
                         break
-                launched = self._serve_safely(books, task_set, most=_least(turn, share.most), ahead=len(live) < 2)
+                launched = self._serve_safely(books, task_set, most=_least(turn, share.most), ahead=False)
                 if not task_set.pending or (not launched and share.most != 0):
                     open_to.discard(id(task_set))
                 if launched:
@@ -118,38 +117,7 @@ class Offers:
         application = books.applications[stage.app]
         if most == 0 or not contents_are_there(books, application, stage):
             return 0
-        launched = 0
-        depth = task_set.depth
-        others = books.executors.usable_count - 1
-        random = books.rng.random
-        avoids = books.health.avoids
-        if urgent:
-            # Executors that are full are offered no more: these tasks go past what fills them.
-            room = [
-                (-executor.urgent_room / executor.slots, random(), executor)
-                for executor in books.executors
-                if executor.usable and executor.held_for is None and executor.urgent_room > 0 and not avoids(task_set, executor)
-            ]
-        else:
-            room = [
-                (len(executor.attempts) / executor.slots, random(), executor)
-                for executor in books.executors.offerable.values()
-                if len(executor.attempts) < depth.of(executor.slots, ahead=ahead) and not avoids(task_set, executor)
-            ]
-        heapify(room)
-        while room and task_set.pending and launched != most:
-            _, tie, executor = heappop(room)
-            taken = task_set.next_for(executor, books.now, others, books.config.locality_wait_s)
-            if taken is None:
-                continue
-            partition, locality = taken
-            launch(books, application, stage, task_set, executor, partition, locality, urgent=urgent)
-            launched += 1
-            if urgent:
-                if executor.urgent_room > 0:
-                    heappush(room, (-executor.urgent_room / executor.slots, tie, executor))
-            elif len(executor.attempts) < depth.of(executor.slots, ahead=ahead):
-                heappush(room, (len(executor.attempts) / executor.slots, tie, executor))
+        launched = Turn(books, application, stage, task_set, urgent=urgent, ahead=ahead).take(most)
         until = task_set.settle_wait(books.now)
         if until is not None:
             self._wake(until)
@@ -171,7 +139,12 @@ class Offers:
         patience = books.config.launch_ahead_s
         # Nobody who is not stuck now will be before that: whatever starts from now on is given as much time.
         self._take_back_at = books.now + max(patience, _LEAST_PATIENCE_S)
-        for executor in list(books.executors.with_surplus.values()):
+        with_surplus = books.executors.with_surplus
+        if len(with_surplus) > _MOST_SEARCHED:
+            self._take_back_at = books.now + _LEAST_PATIENCE_S
+            self._wake(self._take_back_at)
+        for executor in list(islice(with_surplus.values(), _MOST_SEARCHED)):
+            with_surplus[executor.id] = with_surplus.pop(executor.id)  # the others first, next time
             running_since = [each.seen_running_at for each in executor.attempts.values() if each.started_at]
             queued = [
                 each for each in executor.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void

@@ -33,6 +33,8 @@ class Preemption:
             return
         surplus: Counter[str] | None = None
         for executor in books.executors:
+            if not executor.urgent_load:
+                continue
             waiting = [each for each in executor.attempts.values() if each.urgent and not each.started_at and not each.is_void]
             if not waiting:
                 continue
@@ -51,7 +53,7 @@ class Preemption:
     def _surplus(self, books: Books, policy: SharingPolicy) -> Counter[str]:
         """Tasks under way beyond each pool's part."""
         live = books.live_task_sets()
-        slots = sum(executor.slots for executor in books.executors if executor.usable)
+        slots = books.executors.usable_slots
         shares = asked(policy, "shares", lambda: list(policy.shares(live, slots)))
         return Counter({pool_of(task_set): share.surplus for task_set, share in zip(live, shares, strict=False)})
 

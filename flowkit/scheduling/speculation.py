@@ -7,7 +7,7 @@ output is committed by one of them alone (``commits``), accumulators count once 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from flowkit.config import Config
 from flowkit.model.events import SpeculativeTaskSubmitted
@@ -18,6 +18,8 @@ from flowkit.scheduling.launches import launch
 from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 _LOOK_S = 0.1
+#: executors with a free slot that are thought of before all are
+_GUESSES = 8
 
 
 class Speculation:
@@ -58,19 +60,34 @@ class Speculation:
         times = sorted(task_set.durations)
         return max(config.speculation_min_s, config.speculation_multiplier * times[len(times) // 2])
 
+    def _place(self, books: Books, task_set: TaskSet, attempt: Attempt) -> ExecutorState | None:
+        """One with a free slot, on another host if there is one: of a few first, for all may be many."""
+        loads = books.executors.loads
+
+        def has_a_slot(slots: int) -> int:
+            return slots - task_set.cpus + 1
+
+        def best(executors: Iterable[ExecutorState | None]) -> ExecutorState | None:
+            return min(
+                (
+                    each
+                    for each in executors
+                    if each is not None and each is not attempt.executor and not books.health.avoids(task_set, each)
+                ),
+                key=lambda each: (each.host == attempt.executor.host, each.load / each.slots, books.rng.random()),
+                default=None,
+            )
+
+        found = best(loads.least(has_a_slot, books.rng) for _ in range(_GUESSES))
+        if found is None or found.host == attempt.executor.host:
+            found = best(loads.below(has_a_slot))
+        return found
+
     def _copy(self, books: Books, task_set: TaskSet, attempt: Attempt) -> None:
         stage = books.stage_of(task_set)
         if stage is None or stage.task_set is not task_set or not stage.is_running or stage.missing_contents:
             return
-        executor = min(
-            (
-                each
-                for each in books.executors
-                if each is not attempt.executor and _is_idle(each) and not books.health.avoids(task_set, each)
-            ),
-            key=_farthest_from(attempt, books),
-            default=None,
-        )
+        executor = self._place(books, task_set, attempt)
         if executor is None:
             return
         task_set.copied.add(attempt.partition)
@@ -96,15 +113,3 @@ class Speculation:
                 run_s=books.now - attempt.seen_running_at,
             ),
         )
-
-
-def _is_idle(executor: ExecutorState) -> bool:
-    return executor.usable and executor.held_for is None and len(executor.attempts) < executor.slots
-
-
-def _farthest_from(attempt: Attempt, books: Books) -> Callable[[ExecutorState], tuple[bool, float, float]]:
-    return lambda executor: (
-        executor.host == attempt.executor.host,
-        len(executor.attempts) / executor.slots,
-        books.rng.random(),
-    )

@@ -34,6 +34,7 @@ class Attempt:
     """One try at one task, from its launch to its report."""
 
     __slots__ = (
+        "cpus",
         "executor",
         "id",
         "is_preempted",
@@ -65,6 +66,8 @@ class Attempt:
         self.stage_attempt = task_set.attempt_number
         self.partition = partition
         self.number = number
+        #: slots it takes
+        self.cpus = task_set.cpus
         self.executor = executor
         self.launched_at = now
         #: on the executor's clock; 0 before it started
@@ -92,6 +95,8 @@ class TaskSet:
         self.order = order
         self.depth = depth
         self.properties: dict[str, str] = {}
+        #: slots each of its tasks takes
+        self.cpus = 1
         self.attempt_number = 0
         #: partitions to launch, in order of arrival
         self.pending: dict[PartitionIndex, None] = {}
@@ -209,12 +214,27 @@ class TaskSet:
             partition = self._take(queue, executor, others, now)
             if partition is not None:
                 return partition, locality
+        self.pass_over(now, others, wait_s)
+        return None
+
+    def pass_over(self, now: float, others: int, wait_s: float) -> None:
+        """A slot goes unused, for what waits is kept for better ones."""
         while self._anywhere and self._anywhere[0] not in self.pending:
             self._anywhere.popleft()
         if self._anywhere and others and now < self._anywhere_at(wait_s):
             neighbours_at = self._waiting_since + wait_s
             self._keep_back(neighbours_at if now < neighbours_at else self._anywhere_at(wait_s))
-        return None
+
+    def wanted(self, now: float, others: int, wait_s: float) -> tuple[Collection[ExecutorId], Collection[HostToken]] | None:
+        """Executors and hosts that its waiting tasks are kept for, all of them; None when there are some that anybody may have."""
+        if not self._anywhere or not others:
+            return None
+        while self._indifferent and self._indifferent[0] not in self.pending:
+            self._indifferent.popleft()
+        if self._indifferent or now >= self._anywhere_at(wait_s):
+            return None
+        hosts = self._by_host.keys()
+        return self._by_executor.keys(), hosts | self._by_neighbour.keys() if now >= self._waiting_since + wait_s else hosts
 
     def _anywhere_at(self, wait_s: float) -> float:
         return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)

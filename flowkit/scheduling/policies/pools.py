@@ -121,6 +121,10 @@ def checked_wait(seconds: float | None) -> float | None:
     return seconds
 
 
+#: what a pool is that is not described
+_ANY_POOL = Pool()
+
+
 def pool_of(task_set: TaskSetView) -> str:
     """The name of its pool."""
     return task_set.properties.get(POOL) or DEFAULT
@@ -149,7 +153,7 @@ class PoolTree:
 
     def __init__(self, pools: Mapping[str, Pool], task_sets: Iterable[TaskSetView]) -> None:
         self._pools = pools
-        self._root = _Node(Pool())
+        self._root = _Node(_ANY_POOL)
         self._by_name: dict[str, _Node] = {}
         for task_set in task_sets:
             name = pool_of(task_set)
@@ -166,7 +170,7 @@ class PoolTree:
     def _node(self, name: str, task_set: TaskSetView | None) -> _Node:
         known = self._by_name.get(name)
         if known is None:
-            pool = self._pools.get(name) or Pool()
+            pool = self._pools.get(name) or _ANY_POOL
             known = self._by_name[name] = _Node(pool)
             above = self._root if not pool.parent else self._node(pool.parent, None)
             above.children[name] = known

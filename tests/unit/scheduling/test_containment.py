@@ -11,7 +11,7 @@ from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
 from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, JobId
-from flowkit.scheduling import drivers, endings, jobs, losses, offers, readiness
+from flowkit.scheduling import drivers, endings, jobs, losses, readiness, turns
 from flowkit.scheduling import stimuli as sti
 from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
 from flowkit.testing.simulation import SimulatedCluster, SimulatedJob
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[Any, str, Breaks]] = {
     "a start": (endings, "note_start", lambda _books, attempt, _at: attempt.task_set.app == "hit"),
     "a submission": (drivers, "_submit", lambda _books, application, _spec: application.id == "hit"),
     "a look at what may run": (readiness, "_submit", lambda _books, application, *_: application.id == "hit"),
-    "a launch": (offers, "launch", lambda _books, application, *_: application.id == "hit"),
+    "a launch": (turns, "launch", lambda _books, application, *_: application.id == "hit"),
 }
 
 

@@ -1,0 +1,137 @@
+"""One task set's turn in a round of offers: its waiting tasks go to the executors with least to do that are near their data.
+
+Runs in the scheduler process inside ``SchedulerCore``. What a turn costs depends on what is launched in it, not on how many executors
+there are: the least loaded is known (``loads``), and while all that waits is kept for certain executors only those are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+
+from flowkit.scheduling.applications import Application, Stage
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.launches import launch
+from flowkit.scheduling.loads import Loads
+from flowkit.scheduling.task_sets import TaskSet
+
+
+class Turn:
+    """Launches tasks of one stage.
+
+    Parameters
+    ----------
+    urgent
+        They may go ahead of what executors have queued.
+    ahead
+        Tasks may be queued behind what runs, whatever they take; otherwise only those so short that slots would wait for messages.
+    """
+
+    def __init__(
+        self, books: Books, application: Application, stage: Stage, task_set: TaskSet, *, urgent: bool = False, ahead: bool = True
+    ) -> None:
+        self._books = books
+        self._application = application
+        self._stage = stage
+        self._task_set = task_set
+        self._urgent = urgent
+        self._ahead = ahead
+        #: executors that could be avoided or waited for
+        self._others = books.executors.usable_count - 1
+
+    def take(self, most: int | None) -> int:
+        """Launch what there is room for, ``most`` tasks at most; returns how many."""
+        executors = self._books.executors
+        if not self._urgent:
+            depth, ahead = self._task_set.depth, self._ahead
+            return self._launch(executors.loads, self._limit(lambda slots: depth.of(slots, ahead=ahead)), most)
+        # Free slots first; then past what fills the others.
+        limit = self._limit(lambda slots: slots)
+        launched = self._launch(executors.loads, limit, most)
+        left = None if most is None else most - launched
+        return launched + self._launch(executors.urgent_loads, limit, left)
+
+    def _limit(self, slots_used: Callable[[int], int]) -> Callable[[int], int]:
+        """What an executor holds less than, by its slots, when one more task may be launched there."""
+        cpus = self._task_set.cpus
+        known: dict[int, int] = {}
+
+        def limit(slots: int) -> int:
+            found = known.get(slots)
+            if found is None:
+                found = known[slots] = slots_used(slots) - cpus + 1 if cpus <= slots else 0
+            return found
+
+        return limit
+
+    def _launch(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
+        if not self._task_set.pending or most == 0:
+            return 0
+        near = self._near(loads, limit)
+        if near is None:
+            return self._by_load(loads, limit, most)
+        launched = self._among(near, loads, limit, most)
+        self._task_set.pass_over(self._books.now, self._others, self._books.config.locality_wait_s)
+        return launched
+
+    def _near(self, loads: Loads, limit: Callable[[int], int]) -> Iterable[ExecutorState] | None:
+        """Those that all that waits is kept for; None when others may have it, or looking at all with room is less work."""
+        books = self._books
+        wanted = self._task_set.wanted(books.now, self._others, books.config.locality_wait_s)
+        if wanted is None or len(wanted[0]) + len(wanted[1]) >= loads.count_below(limit):
+            return None
+        found = [books.executors.get(executor) for executor in wanted[0]]
+        found += (state for host in wanted[1] for state in books.executors.by_host.get(host, {}).values())
+        return {state.id: state for state in found if state is not None}.values()
+
+    def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
+        """Offer to whoever holds least, until nobody has room."""
+        launched = 0
+        declined: list[ExecutorState] = []
+        try:
+            while self._task_set.pending and launched != most:
+                executor = loads.least(limit, self._books.rng)
+                if executor is None:
+                    break
+                if self._offer(executor):
+                    launched += 1
+                else:
+                    declined.append(executor)
+                    loads.discard(executor)
+        finally:
+            for executor in declined:
+                self._books.executors.refresh(executor)
+        return launched
+
+    def _among(self, executors: Iterable[ExecutorState], loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
+        """Offer to these, whoever holds least first."""
+        held = [(loads.of(each), each) for each in executors]
+        room = [
+            (load / each.slots, self._books.rng.random(), each)
+            for load, each in held
+            if load is not None and load < limit(each.slots)
+        ]
+        heapify(room)
+        launched = 0
+        while room and self._task_set.pending and launched != most:
+            _, tie, executor = heappop(room)
+            if not self._offer(executor):
+                continue
+            launched += 1
+            load = loads.of(executor)
+            if load is not None and load < limit(executor.slots):
+                heappush(room, (load / executor.slots, tie, executor))
+        return launched
+
+    def _offer(self, executor: ExecutorState) -> bool:
+        """Launch the task that an executor suits best, if there is one that may run there."""
+        books, task_set = self._books, self._task_set
+        if books.health.avoids(task_set, executor):
+            return False
+        taken = task_set.next_for(executor, books.now, self._others, books.config.locality_wait_s)
+        if taken is None:
+            return False
+        partition, locality = taken
+        launch(books, self._application, self._stage, task_set, executor, partition, locality, urgent=self._urgent)
+        return True
