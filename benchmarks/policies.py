@@ -18,8 +18,8 @@ from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY
 from flowkit.scheduling.policies.priority import Priority
-from flowkit.testing.simulated_jobs import job, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import job, result_stage
 
 POLICIES = {
     "fifo": Fifo(),

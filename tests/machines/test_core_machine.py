@@ -29,9 +29,9 @@ from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY
 from flowkit.scheduling.policies.priority import Priority
+from flowkit.simulation.cluster import Network, SimulatedCluster, SimulatedJob
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import Network, SimulatedCluster, SimulatedJob
 
 HOSTS = ("north", "south", "west")
 APPS = ("red", "blue")

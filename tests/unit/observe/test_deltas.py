@@ -8,8 +8,8 @@ import pytest
 
 from flowkit.observe.deltas import applied, difference, full
 from flowkit.observe.progress import ProgressModel
-from flowkit.testing.simulated_jobs import job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import job, map_stage, result_stage
 
 
 def events_of_a_rough_day(seed: int):

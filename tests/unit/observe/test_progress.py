@@ -10,8 +10,8 @@ from flowkit.model.events import TaskEnd
 from flowkit.model.task import ExceptionFailure
 from flowkit.observe.progress import ProgressModel
 from flowkit.observe.snapshot import Snapshot
-from flowkit.testing.simulated_jobs import job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import job, map_stage, result_stage
 
 
 def of(events, **options) -> ProgressModel:

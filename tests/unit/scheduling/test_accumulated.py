@@ -9,8 +9,8 @@ import pytest
 
 from flowkit.model.events import TaskEnd
 from flowkit.model.ids import AppId
-from flowkit.testing.simulated_jobs import job, map_stage, result_stage
-from flowkit.testing.simulation import Network, SimulatedCluster
+from flowkit.simulation.cluster import Network, SimulatedCluster
+from flowkit.simulation.jobs import job, map_stage, result_stage
 
 MAPS, RESULTS = 6, 3
 ONCE = {**{(0, p): 1 for p in range(MAPS)}, **{(1, p): 1 for p in range(RESULTS)}}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flowkit.config import Config
 from flowkit.model.events import JobStart
-from flowkit.testing.simulated_jobs import expected, job, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, result_stage
 
 
 def test_a_job_beyond_the_limit_is_refused_and_the_others_run() -> None:

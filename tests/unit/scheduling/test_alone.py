@@ -8,8 +8,8 @@ from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.task import MemoryFailure
 from flowkit.scheduling import stimuli as sti
-from flowkit.testing.simulated_jobs import expected, job, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, result_stage
 
 TOO_MUCH = MemoryFailure("too much")
 

@@ -13,8 +13,8 @@ from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, JobId
 from flowkit.scheduling import drivers, endings, jobs, losses, readiness, turns
 from flowkit.scheduling import stimuli as sti
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster, SimulatedJob
+from flowkit.simulation.cluster import SimulatedCluster, SimulatedJob
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 Breaks = Callable[..., bool]
 

@@ -23,9 +23,9 @@ from flowkit.model.task import ContentMissing, ExceptionFailure, InlineResult, L
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, large_content, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
-from flowkit.testing.simulated_jobs import expected, job, large_content, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
 
 
 def starts(cluster: SimulatedCluster) -> list[TaskStart]:

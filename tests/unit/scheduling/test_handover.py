@@ -13,8 +13,8 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 RDD = 7
 TWICE = replace(StorageLevel.MEMORY_ONLY, replication=2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.task import ExceptionFailure
-from flowkit.testing.simulated_jobs import expected, job, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, result_stage
 
 OOPS = ExceptionFailure("OSError", "the disk is read-only", "", None)
 

@@ -9,8 +9,8 @@ from flowkit.model.task import Locality
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 
 def starts(cluster: SimulatedCluster) -> list[TaskStart]:

@@ -7,9 +7,9 @@ from flowkit.model.events import ExecutorRemoved, ShuffleOutputsLost, StageSubmi
 from flowkit.model.ids import HostToken, PartitionIndex, ShuffleId
 from flowkit.model.job_spec import Determinism
 from flowkit.model.task import ExceptionFailure, FetchFailure
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
 
 SLOW_RESULT = 5.0
 

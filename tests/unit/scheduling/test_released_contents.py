@@ -5,8 +5,8 @@ from __future__ import annotations
 from flowkit.model.ids import ContentId
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
-from flowkit.testing.simulated_jobs import job, large_content, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import job, large_content, result_stage
 
 
 def test_released_contents_are_deleted_by_one_executor_of_each_host() -> None:

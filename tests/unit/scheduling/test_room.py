@@ -8,8 +8,8 @@ from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.job_spec import Determinism
 from flowkit.model.task import ExceptionFailure
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 FULL = ExceptionFailure("flowkit.errors.DiskQuotaExceeded", "max_disk_bytes = 5", "", None)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flowkit.config import Config
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.task import ExceptionFailure, KilledFailure
 from flowkit.scheduling import actions as act
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
 
 SLOW_S = 60.0
 

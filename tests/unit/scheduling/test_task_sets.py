@@ -7,9 +7,9 @@ import pytest
 from flowkit.config import Config
 from flowkit.model.events import TaskEnd, TaskStart
 from flowkit.model.task import CommitDeniedFailure, ExceptionFailure, KilledFailure, MemoryFailure
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
-from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
-from flowkit.testing.simulation import SimulatedCluster
 
 OOPS = ExceptionFailure("ValueError", "no", "traceback", b"pickled")
 

@@ -14,8 +14,8 @@ from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY, WEIGHT, Pool, PoolTree, pools_of
 from flowkit.scheduling.policies.priority import Priority
-from flowkit.testing.simulated_jobs import expected, job, result_stage
-from flowkit.testing.simulation import SimulatedCluster
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import expected, job, result_stage
 
 TASK_S = 1.0
 

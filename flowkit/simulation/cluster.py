@@ -38,8 +38,8 @@ from flowkit.model.task import InlineResult, StoredResult, TaskFailure, TaskLaun
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
-from flowkit.testing.simulated_executor import FileName, SimulatedExecutor, SimulatedHost
-from flowkit.testing.simulated_jobs import Value
+from flowkit.simulation.executor import FileName, SimulatedExecutor, SimulatedHost
+from flowkit.simulation.jobs import Value
 
 Partition = tuple[AppId, StageId, PartitionIndex]
 
@@ -79,7 +79,7 @@ class SimulatedJob:
 
     @property
     def numbers(self) -> dict[PartitionIndex, int]:
-        """The results, to be compared with ``simulated_jobs.expected``."""
+        """The results, to be compared with ``jobs.expected``."""
         return {partition: value.number for partition, value in self.values.items()}
 
 
@@ -100,10 +100,14 @@ class SimulatedCluster:
         How long executors gather reports before they send them.
     policy
         Who is served first; first come, first served, if it is not given.
+    news_batch_s
+        How long news gathers before the core is asked, as it does on the loop of a busy scheduler.
+    keep_records
+        Keep all events, and count what was computed and lost; millions of tasks do better without.
 
     Examples
     --------
-    >>> from flowkit.testing.simulated_jobs import expected, job, map_stage, result_stage
+    >>> from flowkit.simulation.jobs import expected, job, map_stage, result_stage
     >>> cluster = SimulatedCluster()
     >>> for number in range(3):
     ...     _ = cluster.add_executor()
@@ -124,6 +128,8 @@ class SimulatedCluster:
         network: Network | None = None,
         report_batch_s: float = 0.0,
         policy: SchedulingPolicy | None = None,
+        news_batch_s: float = 0.0,
+        keep_records: bool = True,
     ) -> None:
         self.config = config or Config(validate=True)
         self.seed = seed
@@ -154,6 +160,12 @@ class SimulatedCluster:
         #: contents drivers put again when asked
         self.puts_content_again = True
         self._task_s = task_s
+        self._keep_records = keep_records
+        self._news_batch_s = news_batch_s
+        #: when the news at hand is given to the core
+        self._ripe_at: float | None = None
+        self._wakeup: float | None = None
+        self._by_address: dict[str, SimulatedExecutor] = {}
         self._report_batch_s = report_batch_s
         self._rng = Random(seed)
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
@@ -174,6 +186,7 @@ class SimulatedCluster:
             ExecutorId(f"tcp://{host}:{self._made}#1"), self.host(HostToken(host)), slots, self, self._report_batch_s
         )
         self.executors[executor.id] = executor
+        self._by_address[executor_address(executor.id)] = executor
         executor.host.executors[executor.id] = executor
         self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names))
         self._beat(executor)
@@ -276,22 +289,32 @@ class SimulatedCluster:
 
     def _step(self, until: float) -> bool:
         """Go to the next thing that happens, unless that is later; what happens at one time is one batch for the core."""
-        wakeup = self.core.next_wakeup()
-        due = min(self._calls[0][0] if self._calls else until + 1.0, until + 1.0 if wakeup is None else wakeup)
+        due = min(
+            self._calls[0][0] if self._calls else until + 1.0,
+            until + 1.0 if self._wakeup is None else self._wakeup,
+            until + 1.0 if self._ripe_at is None else self._ripe_at,
+        )
         if due > until:
             return False
         self.now = max(self.now, due)
         while self._calls and self._calls[0][0] <= self.now:
             heappop(self._calls)[2]()
-        if wakeup is not None and wakeup <= self.now:
+        if self._wakeup is not None and self._wakeup <= self.now:
             self._inbox.append(sti.Tick())
-        if self._inbox:
-            batch, self._inbox = self._inbox, []
+            self._ripe_at = self.now
+        if self._ripe_at is not None and self._ripe_at <= self.now:
+            batch, self._inbox, self._ripe_at = self._inbox, [], None
             if self.config.validate:
                 self.batches.append((self.now, batch))
-            for action in self.core.handle_all(batch, self.now):
+            for action in self.ask(batch):
                 self._perform(action)
         return True
+
+    def ask(self, batch: list[sti.Stimulus]) -> list[act.Action]:
+        """Give the core what happened; what it wants done, and from then on when it wants to be woken."""
+        actions = self.core.handle_all(batch, self.now)
+        self._wakeup = self.core.next_wakeup()  # asked only here: nothing else changes it
+        return actions
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call it then."""
@@ -306,7 +329,7 @@ class SimulatedCluster:
 
     def executor_at(self, address: str) -> SimulatedExecutor | None:
         """Who answers there."""
-        return next((each for each in self.executors.values() if executor_address(each.id) == address), None)
+        return self._by_address.get(address)
 
     def send(self, executor: SimulatedExecutor, stimulus: sti.Stimulus) -> None:
         """An executor's message sets out."""
@@ -323,7 +346,7 @@ class SimulatedCluster:
 
     def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None:
         """Count it."""
-        if shuffle is not None:
+        if shuffle is not None and self._keep_records:
             self.computed[launch.app, launch.stage, launch.partition] += 1
             # One whose launch was taken for lost while its executor was silent is made again, and may have run after all.
             unwanted = launch.attempt in self._unwanted or (self.config.validate and not self.core.knows(launch.attempt))
@@ -339,6 +362,8 @@ class SimulatedCluster:
 
     def _arrive(self, stimulus: sti.Stimulus) -> None:
         self._inbox.append(stimulus)
+        if self._ripe_at is None:
+            self._ripe_at = self.now + self._news_batch_s
 
     def _deliver(self, channel: tuple[str, ...], call: Callable[[], None], *, reliable: bool) -> None:
         network = self.network
@@ -357,7 +382,8 @@ class SimulatedCluster:
             self.actions.append(action)
         match action:
             case act.Publish(event=event):
-                self.events.append(event)
+                if self._keep_records:
+                    self.events.append(event)
             case (
                 act.DeliverResult()
                 | act.DeliverAccumulated()
@@ -369,8 +395,9 @@ class SimulatedCluster:
                 self._deliver(("out", "driver", action.app), partial(self._driver_hears, action), reliable=True)
             case act.Kill(executor=executor, attempts=attempts):
                 # Whatever they did or still do is not wanted any more, and may be computed again for another job.
-                self._unwanted.update(attempts)
-                self._count_lost([name for host in self.hosts.values() for name in host.files if name[3] in attempts])
+                if self._keep_records:
+                    self._unwanted.update(attempts)
+                    self._count_lost([name for host in self.hosts.values() for name in host.files if name[3] in attempts])
                 self._deliver(("out", "executor", executor), partial(self._executor_hears, action), reliable=False)
             case act.FaultFound():
                 self.faults.append(action)
@@ -472,6 +499,7 @@ class SimulatedCluster:
     def _end(self, executor: SimulatedExecutor) -> None:
         executor.alive = False
         self.executors.pop(executor.id, None)
+        self._by_address.pop(executor_address(executor.id), None)
         executor.host.executors.pop(executor.id, None)
         gone = list(executor.host.files) if not executor.host.executors else executor.unreported()
         self._count_lost(gone)

@@ -42,7 +42,7 @@ from flowkit.model.task import (
 )
 from flowkit.scheduling import actions as act
 from flowkit.scheduling.stimuli import BlockCopied, CommitRequested, Heartbeat, OutputsCopied, Stimulus, TasksReported
-from flowkit.testing.simulated_jobs import SimulatedProgram, Value, computed
+from flowkit.simulation.jobs import SimulatedProgram, Value, computed
 
 STORED_RESULT_BYTES = 100_000
 _OUTPUT_BYTES = 1_000
