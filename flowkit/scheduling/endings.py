@@ -140,8 +140,7 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         return
     task_set.depth.observe(report.ended_at - report.started_at)
     if books.config.speculation:
-        task_set.done_count += 1
-        task_set.durations.append(report.ended_at - report.started_at)
+        task_set.note_duration(report.ended_at - report.started_at, books.rng)
         _end_copies(books, attempt)
     if report.accumulated is not None and attempt.partition not in stage.accumulated:
         stage.accumulated.add(attempt.partition)
@@ -289,14 +288,14 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
 
 
 def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
-    """Where a task that was given back would best run, of the executors that it might run on soon."""
+    """Where a task that was given back would best run, of the executors that have a slot for it now."""
     task_set, partition = attempt.task_set, attempt.partition
     wish = task_set.preference(partition)
     if wish is None:
         return None
 
     def may_run_on(executor: ExecutorState | None) -> bool:
-        return executor is not None and executor.usable and not task_set.avoids(partition, executor.id, books.now)
+        return executor is not None and executor.usable and executor.surplus < 0 and not task_set.avoids(partition, executor.id, books.now)
 
     by_host = books.executors.by_host
     return (

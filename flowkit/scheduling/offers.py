@@ -20,6 +20,9 @@ from flowkit.scheduling.turns import Turn
 
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
 _LEAST_PATIENCE_S = 0.005
+#: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve.
+_MOST_LAUNCHED = 512
+_BREATH_S = 0.001
 #: How many executors are searched for stuck tasks at a time.
 _MOST_SEARCHED = 256
 
@@ -41,10 +44,13 @@ class Offers:
         #: executors need not be searched for stuck tasks before
         self._take_back_at = 0.0
         self.wake_at: float | None = None
+        #: tasks that may be launched in this round yet
+        self._left = 0
 
     def make(self, books: Books) -> None:
-        """Launch what can be launched, take back what would run sooner elsewhere."""
+        """Launch what can be launched, take back what would run sooner elsewhere; a part of it, if that is a lot."""
         self.wake_at = None
+        self._left = _MOST_LAUNCHED
         for key in [key for key, stage in books.active.items() if stage.task_set is None or not stage.task_set.pending]:
             del books.active[key]
         alone.place(books)
@@ -115,9 +121,13 @@ class Offers:
         stage = books.stage_of(task_set)
         assert stage is not None
         application = books.applications[stage.app]
-        if most == 0 or not contents_are_there(books, application, stage):
+        if most == 0 or not self._left or not contents_are_there(books, application, stage):
             return 0
-        launched = Turn(books, application, stage, task_set, urgent=urgent, ahead=ahead).take(most)
+        turn = Turn(books, application, stage, task_set, urgent=urgent, ahead=ahead)
+        launched = turn.take(self._left if most is None else min(most, self._left))
+        self._left -= launched
+        if turn.unfinished or not self._left:
+            self._wake(books.now + _BREATH_S)
         until = task_set.settle_wait(books.now)
         if until is not None:
             self._wake(until)

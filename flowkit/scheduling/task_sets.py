@@ -7,7 +7,10 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
+from itertools import islice
+from random import Random
+from typing import TypeVar
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.task import ExceptionFailure, Locality
@@ -26,8 +29,23 @@ _MOST_KINDS = 16
 #: Where a partition would best run: executors that cache it, hosts that hold its input.
 Preference = tuple[Collection[ExecutorId], Collection[HostToken]]
 
+_K = TypeVar("_K", bound=Hashable)
+
 
 _NOBODY: deque[PartitionIndex] = deque()
+
+
+def _in_turn(queues: dict[_K, deque[PartitionIndex]], pending: Collection[PartitionIndex], most: int) -> list[_K]:
+    """The first of those whose queues hold tasks that wait; they go to the end, and those with nothing left go."""
+    found: list[_K] = []
+    for key in list(islice(queues, most)):
+        queue = queues.pop(key)
+        while queue and queue[0] not in pending:
+            queue.popleft()
+        if queue:
+            queues[key] = queue
+            found.append(key)
+    return found
 
 
 class Attempt:
@@ -116,9 +134,9 @@ class TaskSet:
         self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
         #: partitions of which a second attempt was made beside the first, for that took long
         self.copied: set[PartitionIndex] = set()
-        #: tasks that ended well, and how long the last of them took
+        #: tasks that ended well, and how long some of them took, a fair sample: the last to end are the slowest
         self.done_count = 0
-        self.durations: deque[float] = deque(maxlen=_MOST_DURATIONS)
+        self.durations: list[float] = []
         #: partitions that took too much memory: tried again with nobody beside them
         self.alone: set[PartitionIndex] = set()
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
@@ -225,16 +243,25 @@ class TaskSet:
             neighbours_at = self._waiting_since + wait_s
             self._keep_back(neighbours_at if now < neighbours_at else self._anywhere_at(wait_s))
 
-    def wanted(self, now: float, others: int, wait_s: float) -> tuple[Collection[ExecutorId], Collection[HostToken]] | None:
-        """Executors and hosts that its waiting tasks are kept for, all of them; None when there are some that anybody may have."""
+    def is_choosy(self, now: float, others: int, wait_s: float) -> bool:
+        """Whether all that waits is kept for certain executors and hosts, still."""
         if not self._anywhere or not others:
-            return None
+            return False
         while self._indifferent and self._indifferent[0] not in self.pending:
             self._indifferent.popleft()
-        if self._indifferent or now >= self._anywhere_at(wait_s):
-            return None
-        hosts = self._by_host.keys()
-        return self._by_executor.keys(), hosts | self._by_neighbour.keys() if now >= self._waiting_since + wait_s else hosts
+        return not self._indifferent and now < self._anywhere_at(wait_s)
+
+    @property
+    def choice_count(self) -> int:
+        """Executors and hosts that tasks were kept for, at most so many."""
+        return len(self._by_executor) + len(self._by_host) + len(self._by_neighbour)
+
+    def choices(self, now: float, wait_s: float, most: int) -> tuple[list[ExecutorId], list[HostToken]]:
+        """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""
+        hosts = _in_turn(self._by_host, self.pending, most)
+        if now >= self._waiting_since + wait_s:
+            hosts += _in_turn(self._by_neighbour, self.pending, most)
+        return _in_turn(self._by_executor, self.pending, most), hosts
 
     def _anywhere_at(self, wait_s: float) -> float:
         return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)
@@ -294,6 +321,14 @@ class TaskSet:
         """An attempt ended through no fault of its own; return how many did by now."""
         self.uncounted[partition] = times = self.uncounted.get(partition, 0) + 1
         return times
+
+    def note_duration(self, seconds: float, chance: Random) -> None:
+        """A task ended well. Keeps a sample (algorithm R of Vitter's "Random Sampling with a Reservoir", 1985)."""
+        self.done_count += 1
+        if len(self.durations) < _MOST_DURATIONS:
+            self.durations.append(seconds)
+        elif (at := int(chance.random() * self.done_count)) < _MOST_DURATIONS:
+            self.durations[at] = seconds
 
     def check(self) -> None:
         """Invariants."""

@@ -16,6 +16,9 @@ from flowkit.scheduling.launches import launch
 from flowkit.scheduling.loads import Loads
 from flowkit.scheduling.task_sets import TaskSet
 
+#: Executors and hosts that tasks are kept for, of which a turn looks at so many, and at others the next time.
+_MOST_CHOICES = 256
+
 
 class Turn:
     """Launches tasks of one stage.
@@ -37,6 +40,8 @@ class Turn:
         self._task_set = task_set
         self._urgent = urgent
         self._ahead = ahead
+        #: there was more to look at than one turn may take
+        self.unfinished = False
         #: executors that could be avoided or waited for
         self._others = books.executors.usable_count - 1
 
@@ -68,21 +73,21 @@ class Turn:
     def _launch(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         if not self._task_set.pending or most == 0:
             return 0
-        near = self._near(loads, limit)
-        if near is None:
+        now, wait_s = self._books.now, self._books.config.locality_wait_s
+        if not self._task_set.is_choosy(now, self._others, wait_s) or loads.count_below(limit) <= self._task_set.choice_count:
             return self._by_load(loads, limit, most)
-        launched = self._among(near, loads, limit, most)
-        self._task_set.pass_over(self._books.now, self._others, self._books.config.locality_wait_s)
+        if self._task_set.choice_count > _MOST_CHOICES:
+            self.unfinished = True
+        launched = self._among(self._near(), loads, limit, most)
+        self._task_set.pass_over(now, self._others, wait_s)
         return launched
 
-    def _near(self, loads: Loads, limit: Callable[[int], int]) -> Iterable[ExecutorState] | None:
-        """Those that all that waits is kept for; None when others may have it, or looking at all with room is less work."""
-        books = self._books
-        wanted = self._task_set.wanted(books.now, self._others, books.config.locality_wait_s)
-        if wanted is None or len(wanted[0]) + len(wanted[1]) >= loads.count_below(limit):
-            return None
-        found = [books.executors.get(executor) for executor in wanted[0]]
-        found += (state for host in wanted[1] for state in books.executors.by_host.get(host, {}).values())
+    def _near(self) -> Iterable[ExecutorState]:
+        """Those that what waits is kept for."""
+        executors = self._books.executors
+        wanted, hosts = self._task_set.choices(self._books.now, self._books.config.locality_wait_s, _MOST_CHOICES)
+        found = [executors.get(executor) for executor in wanted]
+        found += (state for host in hosts for state in executors.by_host.get(host, {}).values())
         return {state.id: state for state in found if state is not None}.values()
 
     def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
