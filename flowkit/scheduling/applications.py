@@ -41,6 +41,8 @@ class Stage:
         self.lost_inputs: Counter[tuple[ShuffleId, PartitionIndex]] = Counter()
         #: submitted and not held up by its parents
         self.is_running = False
+        #: ``definition_version`` when its input was seen to be all there
+        self.ready_version = -1
         #: RESULT only: partitions the driver was given
         self.delivered: set[PartitionIndex] = set()
         #: MAP only: no RDD refers to its shuffle any more, so it goes with its last job
@@ -140,4 +142,7 @@ class Application:
                 stage.task_set.check()
             if stage.outputs is not None:
                 stage.outputs.check()
+            elif stage.task_set is not None:
+                at_hand = stage.task_set.pending.keys() | {attempt.partition for attempt in stage.task_set.running.values()}
+                assert not stage.delivered & at_hand, f"{stage} computes again what was delivered"
         self.blocks.check()

@@ -290,7 +290,7 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
 def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
     """Where a task that was given back would best run, of the executors that have a slot for it now."""
     task_set, partition = attempt.task_set, attempt.partition
-    wish = task_set.preference(partition)
+    wish = None if task_set.preference is None else task_set.preference(partition)
     if wish is None:
         return None
 
@@ -315,8 +315,9 @@ def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> N
         books.applications[stage.app].is_stale = True
         return
     books.active[stage.app, stage.id] = stage
-    if stage.spec.parents:
-        books.applications[stage.app].is_stale = True  # its input may be gone; until now nothing waited for it
+    application = books.applications[stage.app]
+    if stage.spec.parents and stage.ready_version != stage.definition_version(application, books.address_epoch):
+        application.is_stale = True  # its input may be gone; until now nothing waited for it
 
 
 def _fetch_failed(books: Books, application: Application, stage: Stage, attempt: Attempt, failure: FetchFailure) -> None:

@@ -43,12 +43,15 @@ def _walk(books: Books, application: Application, job: Job) -> None:
         stage = waiting.pop()
         if stage.is_running and stage.task_set is not None:
             _withdraw_available(books, stage)
-        todo = to_compute(books, stage)
-        if not todo:
+        at_hand = _is_at_hand(stage)
+        todo = [] if at_hand else to_compute(books, stage)
+        if not todo and not at_hand:
             continue
         missing = missing_parents(books, application, stage)
         if not missing:
-            _submit(books, application, stage, todo)
+            stage.ready_version = stage.definition_version(application, books.address_epoch)
+            if not at_hand:
+                _submit(books, application, stage, todo)
         else:
             _hold_up(books, stage)
             for parent in missing:
@@ -69,6 +72,14 @@ def needed_stages(books: Books, application: Application, job: Job) -> set[Stage
                 needed.add(parent.id)
                 waiting.append(parent)
     return needed
+
+
+def _is_at_hand(stage: Stage) -> bool:
+    """Whether all that is left of a stage waits or runs already: told from counts, for a look at each of a million tasks takes long."""
+    task_set = stage.task_set
+    if stage.outputs is not None or task_set is None or not stage.is_running or task_set.copied:
+        return False
+    return len(stage.delivered) + len(task_set.pending) + len(task_set.running) == len(stage.spec.partitions)
 
 
 def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
@@ -194,14 +205,14 @@ def _hold_up(books: Books, stage: Stage) -> None:
         books.emit(Recall(executor, tuple(attempts)))
 
 
-def _preference(books: Books, application: Application, stage: Stage) -> Callable[[PartitionIndex], Preference | None]:
+def _preference(books: Books, application: Application, stage: Stage) -> Callable[[PartitionIndex], Preference | None] | None:
     """Where partitions of a stage would best run: by cached blocks, then input files, then map outputs."""
     one_host = len(books.executors.by_host) < 2
     near = {} if one_host else _near_hosts(books, application, stage)
     cached = [each for each in stage.spec.cached if each.rdd in application.blocks]
     files = {} if one_host else stage.spec.preferred_hosts
     if not near and not cached and not files:
-        return lambda partition: None
+        return None
     names: dict[str, set[HostToken]] = {}
     for executor in books.executors:
         for name in executor.host_names:

@@ -7,7 +7,7 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable
 from itertools import islice
 from random import Random
 from typing import TypeVar
@@ -142,7 +142,9 @@ class TaskSet:
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
         self.kept_back_until: float | None = None
         #: where partitions would best run, as it was known when some were added last
-        self.preference: Callable[[PartitionIndex], Preference | None] = lambda partition: None
+        self.preference: Callable[[PartitionIndex], Preference | None] | None = None
+        #: tasks that wait, of which nobody worked out yet where they would best run
+        self._unfiled: deque[PartitionIndex] = deque()
         #: since when slots near the data were all there was to take
         self._waiting_since = 0.0
         self._by_executor: dict[ExecutorId, deque[PartitionIndex]] = {}
@@ -170,19 +172,41 @@ class TaskSet:
         """Attempts under way."""
         return len(self.running)
 
-    def add(self, partitions: Iterable[PartitionIndex], preference: Callable[[PartitionIndex], Preference | None]) -> None:
-        """More to compute; ``preference`` says where each would best run."""
+    def add(
+        self, partitions: Collection[PartitionIndex], preference: Callable[[PartitionIndex], Preference | None] | None = None
+    ) -> None:
+        """More to compute; ``preference`` says where each would best run, None: anywhere."""
         self.preference = preference
-        for partition in partitions:
-            self.add_again(partition, preference(partition))
+        for partition in self._unfiled:  # by what is known now
+            self._file(partition, preference and preference(partition))
+        self._unfiled.clear()
+        fresh = [partition for partition in partitions if partition not in self.pending]
+        self.pending.update(dict.fromkeys(fresh))
+        if self.alone:
+            fresh = [partition for partition in fresh if partition not in self.alone]
+        if preference is None:
+            self._indifferent.extend(fresh)
+        else:
+            self._unfiled.extend(fresh)
+
+    def file(self, most: int) -> bool:
+        """Work out where some of those that were added would best run; whether more are left, which nobody is given yet."""
+        preference = self.preference
+        for _ in range(min(most, len(self._unfiled))):
+            partition = self._unfiled.popleft()
+            if partition in self.pending:
+                self._file(partition, preference and preference(partition))
+        return bool(self._unfiled)
 
     def add_again(self, partition: PartitionIndex, wish: Preference | None) -> None:
         """One to compute, which would best run as ``wish`` says; None: anywhere."""
         if partition in self.pending:
             return
         self.pending[partition] = None
-        if partition in self.alone:
-            return  # ``alone.place`` finds it a place
+        if partition not in self.alone:  # else ``alone.place`` finds it a place
+            self._file(partition, wish)
+
+    def _file(self, partition: PartitionIndex, wish: Preference | None) -> None:
         if wish is None or not (wish[0] or wish[1]):
             self._indifferent.append(partition)
             return
@@ -336,5 +360,5 @@ class TaskSet:
         assert not set(running) & set(self.pending), "a task both waits and runs"
         for attempt in self.running.values():
             assert attempt.executor.attempts.get(attempt.id) is attempt
-        queued = {*self._anywhere, *self._indifferent, *self.alone}
+        queued = {*self._anywhere, *self._indifferent, *self.alone, *self._unfiled}
         assert all(partition in queued for partition in self.pending), "a waiting task stands in no queue"

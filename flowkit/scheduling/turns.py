@@ -18,6 +18,8 @@ from flowkit.scheduling.task_sets import TaskSet
 
 #: Executors and hosts that tasks are kept for, of which a turn looks at so many, and at others the next time.
 _MOST_CHOICES = 256
+#: Tasks of which a turn works out where they would best run.
+_MOST_FILED = 1_000
 
 
 class Turn:
@@ -73,6 +75,8 @@ class Turn:
     def _launch(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         if not self._task_set.pending or most == 0:
             return 0
+        if self._task_set.file(_MOST_FILED):
+            self.unfinished = True
         now, wait_s = self._books.now, self._books.config.locality_wait_s
         if not self._task_set.is_choosy(now, self._others, wait_s) or loads.count_below(limit) <= self._task_set.choice_count:
             return self._by_load(loads, limit, most)

@@ -29,7 +29,7 @@ from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY
 from flowkit.scheduling.policies.priority import Priority
 from flowkit.simulation.cluster import SimulatedCluster
-from flowkit.simulation.jobs import job, result_stage
+from flowkit.simulation.jobs import job, map_stage, result_stage
 
 #: jobs that share the cluster, each in a pool of its own
 _JOBS = 4
@@ -38,6 +38,8 @@ _MEDIAN_S, _SIGMA = 1.0, 0.5
 _STRAGGLERS, _SLOWNESS = 0.005, 10.0
 #: of tasks fail once
 _FAILURES = 0.001
+#: partitions of the shuffle that all tasks of a job read
+_MAPS, _MAP_S = 4, 0.1
 #: executors that are lost on the way, of all
 _LOSSES = 0.001
 
@@ -129,12 +131,11 @@ def measure(workload: Workload) -> Measured:
         cluster.later(ideal_s * chance.random(), partial(_lose, cluster, workload, victim))
     collects = gc.isenabled()
     gc.collect()
-    gc.freeze()  # the simulated cluster's own objects are many, and not the core's to look through
+    gc.disable()  # it would look through the simulated executors' objects, which are many, in the core's time
     try:
         while not all(each.ended for each in jobs):
             cluster.advance(0.05)
     finally:
-        gc.unfreeze()
         if collects:
             gc.enable()
     failed = [each.failed for each in jobs if each.failed is not None]
@@ -196,18 +197,21 @@ def _host(number: int) -> str:
 
 
 def _job(cluster: SimulatedCluster, workload: Workload, number: int) -> JobSpec:
-    """A job whose input lies on two hosts a task."""
+    """A small shuffle, and tasks that read it and a file each that lies on two hosts."""
     chance = Random(f"{workload.seed} {number}")
     tasks = workload.tasks // _JOBS + (number < workload.tasks % _JOBS)
     hosts = [_host(at) for at in range(workload.hosts)]
     preferred = {at: (hosts[chance.randrange(len(hosts))], hosts[chance.randrange(len(hosts))]) for at in range(tasks)}
     (app,) = cluster.core.cached_blocks()
-    spec = job(app, number, result_stage(number, tasks, preferred_hosts=preferred))
+    read = map_stage(2 * number, _MAPS)
+    spec = job(app, number, read, result_stage(2 * number + 1, tasks, [read], preferred_hosts=preferred))
     return msgspec.structs.replace(spec, properties={POOL: f"pool {number % 2}", PRIORITY: str(number)})
 
 
 def _duration(workload: Workload, launch: TaskLaunch) -> float:
     """The same for a task whatever runs it, save that a straggler is slow the first time only."""
+    if not launch.stage % 2:
+        return _MAP_S
     chance = Random(workload.seed * 1_000_003 + launch.stage * 100_000_007 + launch.partition)
     seconds = chance.lognormvariate(0.0, _SIGMA) * _MEDIAN_S
     return seconds * _SLOWNESS if chance.random() < _STRAGGLERS and not launch.attempt_number else seconds
@@ -220,7 +224,7 @@ def _ideal(workload: Workload, specs: list[JobSpec]) -> float:
         for spec in specs
         for partition in spec.result_stage.partitions
     ]
-    return max(*times, sum(times) / (workload.executors * workload.slots))
+    return _MAP_S + max(*times, sum(times) / (workload.executors * workload.slots))
 
 
 def _lose(cluster: SimulatedCluster, workload: Workload, victim: ExecutorId) -> None:
