@@ -213,10 +213,10 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
     files = {} if one_host else stage.spec.preferred_hosts
     if not near and not cached and not files:
         return None
-    names: dict[str, set[HostToken]] = {}
+    names: dict[str, dict[HostToken, None]] = {}  # as a set, in an order that is the same in every process
     for executor in books.executors:
         for name in executor.host_names:
-            names.setdefault(name, set()).add(executor.host)
+            names.setdefault(name, {})[executor.host] = None
 
     def preference(partition: PartitionIndex) -> Preference | None:
         executors: list[ExecutorId] = []
@@ -226,10 +226,10 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
                 executors += application.blocks.holders(each.rdd, PartitionIndex(at))
         hosts: Collection[HostToken] = near.get(partition, ())
         if not hosts and files:
-            hosts = {host for name in files.get(partition, ()) for host in names.get(name, ())}
+            hosts = dict.fromkeys(host for name in files.get(partition, ()) for host in names.get(name, ()))
         if executors and not hosts and not one_host:
             known = [books.executors.get(executor) for executor in executors]
-            hosts = {executor.host for executor in known if executor is not None}
+            hosts = dict.fromkeys(executor.host for executor in known if executor is not None)
         return executors, hosts
 
     return preference

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import statistics
+import subprocess
+import sys
+from random import Random
+
 import pytest
 
 from flowkit.config import Config
+from flowkit.model.ids import AppId, StageId
+from flowkit.scheduling import actions as act
+from flowkit.scheduling.launch_depth import LaunchDepth
+from flowkit.scheduling.task_sets import TaskSet
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
@@ -24,3 +34,83 @@ def test_ten_thousand_executors_run_thirty_thousand_tasks() -> None:
     assert done.numbers == expected(done.spec)
     # 20,000 slots, two waves of a second after the maps' second: nobody idles while there is work.
     assert cluster.now - 5 * cluster.config.heartbeat_s < 6.0
+
+
+def test_the_same_actions_come_of_the_same_stimuli_whatever_the_process_hashes_text_to() -> None:
+    digests = {
+        subprocess.run(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _STORY], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
+
+
+_STORY = """
+import zlib
+from flowkit.config import Config
+from flowkit.simulation.cluster import SimulatedCluster
+from flowkit.simulation.jobs import job, map_stage, result_stage
+cluster = SimulatedCluster(Config(validate=True, speculation=True, locality_wait_s=0.5), task_s=lambda launch: 0.1 + launch.partition % 7)
+cluster.keep_actions = True
+hosts = [f"host-{number}" for number in range(9)]
+for number in range(18):
+    cluster.add_executor(hosts[number % 9], slots=2, names=(hosts[number % 9],))
+app = cluster.open_application("app")
+cluster.advance(0.1)
+near = {each: (hosts[each % 3], hosts[each % 5]) for each in range(200)}
+pairs = map_stage(0, 40, cached=1)
+cluster.submit(job(app, 0, pairs, result_stage(1, 200, [pairs], preferred_hosts=near)))
+cluster.advance(3.0)
+cluster.kill_executor(next(iter(cluster.executors)))
+cluster.run()
+print(zlib.crc32(repr(cluster.actions).encode()))
+"""
+
+
+def test_no_round_of_offers_launches_more_than_the_loop_has_time_for() -> None:
+    cluster = SimulatedCluster(Config(validate=False), task_s=5.0)
+    cluster.keep_actions = True
+    for number in range(2_000):
+        cluster.add_executor(f"host-{number % 100}", slots=2)
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    rounds: list[int] = []
+    ask = cluster.ask
+    cluster.ask = lambda batch: rounds_of(rounds, ask(batch))
+    cluster.submit(job(app, 0, result_stage(0, 4_000)))
+    cluster.advance(0.5)
+    assert sum(rounds) == 4_000
+    assert max(rounds) <= 512
+
+
+def rounds_of(rounds: list[int], actions: list[act.Action]) -> list[act.Action]:
+    rounds.append(sum(len(action.tasks) for action in actions if isinstance(action, act.Launch)))
+    return actions
+
+
+def test_the_median_of_a_stage_is_that_of_all_its_tasks_not_of_the_last_to_end() -> None:
+    tasks = TaskSet(AppId("app"), StageId(0), (0, 0), LaunchDepth(0.02, 128))
+    chance = Random(0)
+    for seconds in sorted(chance.lognormvariate(0.0, 0.5) for _ in range(50_000)):
+        tasks.note_duration(seconds, chance)
+    assert len(tasks.durations) == 512
+    assert statistics.median(tasks.durations) == pytest.approx(1.0, rel=0.15)
+
+
+def test_a_task_that_was_taken_back_does_not_queue_up_near_its_data_again() -> None:
+    cluster = SimulatedCluster(Config(validate=True, locality_wait_s=0.1), task_s=10.0)
+    for _ in range(4):
+        cluster.add_executor("near", slots=1, names=("near",))
+    for _ in range(8):
+        cluster.add_executor("far", slots=1, names=("far",))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    cluster.keep_actions = True
+    done = cluster.submit(job(app, 0, result_stage(0, 8, preferred_hosts={each: ("near",) for each in range(8)})))
+    cluster.advance(5.0)
+    assert sum(len(each.running) for each in cluster.executors.values()) == 8
+    launched = sum(len(action.tasks) for action in cluster.actions if isinstance(action, act.Launch))
+    assert launched <= 8 + 4  # each that stood behind another moved once
+    cluster.run()
+    assert done.succeeded
