@@ -124,6 +124,10 @@ fmt: $(VENV)/.installed-test ## format, and mend what ruff can mend
 bench: $(VENV)/.installed ## flowkit beside its peers, same data, same run; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 
+.PHONY: simulate
+simulate: $(VENV)/.installed ## the scheduler core on 10,000 simulated executors; writes benchmarks/SIMULATION.md (10 minutes)
+	@$(BIN)/python benchmarks/simulate.py --write $(SIMULATE)
+
 .PHONY: docs
 docs: $(VENV)/.installed-dev ## build the documentation into build/docs
 	@$(BIN)/python docs/generate.py

@@ -295,7 +295,12 @@ def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
         return None
 
     def may_run_on(executor: ExecutorState | None) -> bool:
-        return executor is not None and executor.usable and executor.surplus < 0 and not task_set.avoids(partition, executor.id, books.now)
+        return (
+            executor is not None
+            and executor.usable
+            and executor.surplus < 0
+            and not task_set.avoids(partition, executor.id, books.now)
+        )
 
     by_host = books.executors.by_host
     return (
@@ -307,10 +312,15 @@ def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
 def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> None:
     """Its task waits again."""
     stage = books.stage_of(attempt.task_set)
-    if stage is None or stage.task_set is not attempt.task_set or attempt.task_set.has_another(attempt):
+    if stage is None or stage.task_set is not attempt.task_set:
         return
-    attempt.task_set.copied.discard(attempt.partition)
-    attempt.task_set.add_again(attempt.partition, wish)
+    task_set, partition = attempt.task_set, attempt.partition
+    goes_on = task_set.has_another(attempt)
+    if not goes_on or task_set.failures.get(partition, 0) < books.config.max_task_failures - 1:
+        task_set.copied.discard(partition)  # what goes on may be copied again, unless one more failure would end the job
+    if goes_on:
+        return
+    task_set.add_again(partition, wish)
     if not stage.is_running:
         books.applications[stage.app].is_stale = True
         return

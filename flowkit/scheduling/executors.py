@@ -96,6 +96,10 @@ class Executors:
         #: slots of usable executors, and those with nothing to run
         self.usable_slots = 0
         self.idle_slots = 0
+        #: hosts by the names that a file system may use for them, in order of arrival
+        self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
+        self._names: dict[HostToken, dict[str, None]] = {}
+        self._addresses: dict[HostToken, tuple[str, ...]] | None = None
         #: slots of those that may be sent launches
         self._usable: dict[ExecutorId, int] = {}
         #: last reasons of losses, newest last, for messages
@@ -116,10 +120,19 @@ class Executors:
         """The executor, or None when it is lost or was never ready."""
         return self._by_id.get(executor)
 
+    def at(self, place: ExecutorId | HostToken) -> list[ExecutorState]:
+        """The executor of this name, or those of the host of this name."""
+        state = self._by_id.get(ExecutorId(place))
+        return [state] if state is not None else list(self.by_host.get(HostToken(place), {}).values())
+
     def add(self, state: ExecutorState) -> None:
         """A new executor."""
         self._by_id[state.id] = state
         self.by_host.setdefault(state.host, {})[state.id] = state
+        self._addresses = None
+        for name in state.host_names:
+            self.hosts_by_name.setdefault(name, {})[state.host] = None
+            self._names.setdefault(state.host, {})[name] = None
         self.refresh(state)
 
     def remove(self, state: ExecutorState, reason: str) -> None:
@@ -127,8 +140,11 @@ class Executors:
         del self._by_id[state.id]
         neighbours = self.by_host[state.host]
         del neighbours[state.id]
+        self._addresses = None
         if not neighbours:
             del self.by_host[state.host]
+            for name in self._names.pop(state.host, ()):
+                del self.hosts_by_name[name][state.host]
         self.with_surplus.pop(state.id, None)
         self.loads.discard(state)
         self.urgent_loads.discard(state)
@@ -198,8 +214,10 @@ class Executors:
         state.idle_slots = idle
 
     def addresses(self) -> dict[HostToken, tuple[str, ...]]:
-        """Who serves each host's files."""
-        return {host: tuple(state.address for state in states.values()) for host, states in self.by_host.items()}
+        """Who serves each host's files: to be read, not changed."""
+        if self._addresses is None:
+            self._addresses = {host: tuple(state.address for state in states.values()) for host, states in self.by_host.items()}
+        return self._addresses
 
     def check(self) -> None:
         """Invariants."""
@@ -209,6 +227,7 @@ class Executors:
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
         assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
         assert self._usable == {state.id: state.slots for state in self._by_id.values() if state.usable}
+        assert {host for hosts in self.hosts_by_name.values() for host in hosts} <= self.by_host.keys()
         assert self.usable_slots == sum(self._usable.values())
         assert self.draining.keys() == {state.id for state in self._by_id.values() if state.draining}
         for state in self._by_id.values():

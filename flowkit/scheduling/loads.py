@@ -119,11 +119,13 @@ class Loads:
             group.add(state, load)
             self._places[state.id] = group, load
 
-    def discard(self, state: ExecutorState) -> None:
-        """It is not to be offered anything."""
+    def discard(self, state: ExecutorState) -> int:
+        """It is not to be offered anything; what it held here, 0 when it was not there."""
         place = self._places.pop(state.id, None)
-        if place is not None:
-            self._remove(state, *place)
+        if place is None:
+            return 0
+        self._remove(state, *place)
+        return place[1]
 
     def _remove(self, state: ExecutorState, group: _Group, load: int) -> None:
         group.remove(state.id, load)

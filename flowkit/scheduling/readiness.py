@@ -213,10 +213,7 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
     files = {} if one_host else stage.spec.preferred_hosts
     if not near and not cached and not files:
         return None
-    names: dict[str, dict[HostToken, None]] = {}  # as a set, in an order that is the same in every process
-    for executor in books.executors:
-        for name in executor.host_names:
-            names.setdefault(name, {})[executor.host] = None
+    names = books.executors.hosts_by_name
 
     def preference(partition: PartitionIndex) -> Preference | None:
         executors: list[ExecutorId] = []

@@ -54,7 +54,7 @@ class Speculation:
     def _slow_after(self, task_set: TaskSet) -> float | None:
         """How long a task of it may run; None while too few are over to tell."""
         config, done = self._config, task_set.done_count
-        total = done + len(task_set.pending) + len({attempt.partition for attempt in task_set.running.values()})
+        total = done + len(task_set.pending) + len(task_set.running) - len(task_set.copied)
         if not done or done < config.speculation_quantile * total:
             return None
         times = sorted(task_set.durations)

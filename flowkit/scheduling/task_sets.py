@@ -7,7 +7,7 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterator
 from itertools import islice
 from random import Random
 from typing import TypeVar
@@ -35,17 +35,15 @@ _K = TypeVar("_K", bound=Hashable)
 _NOBODY: deque[PartitionIndex] = deque()
 
 
-def _in_turn(queues: dict[_K, deque[PartitionIndex]], pending: Collection[PartitionIndex], most: int) -> list[_K]:
+def _in_turn(queues: dict[_K, deque[PartitionIndex]], pending: Collection[PartitionIndex], most: int) -> Iterator[_K]:
     """The first of those whose queues hold tasks that wait; they go to the end, and those with nothing left go."""
-    found: list[_K] = []
     for key in list(islice(queues, most)):
         queue = queues.pop(key)
         while queue and queue[0] not in pending:
             queue.popleft()
         if queue:
             queues[key] = queue
-            found.append(key)
-    return found
+            yield key
 
 
 class Attempt:
@@ -280,12 +278,12 @@ class TaskSet:
         """Executors and hosts that tasks were kept for, at most so many."""
         return len(self._by_executor) + len(self._by_host) + len(self._by_neighbour)
 
-    def choices(self, now: float, wait_s: float, most: int) -> tuple[list[ExecutorId], list[HostToken]]:
+    def choices(self, now: float, wait_s: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""
-        hosts = _in_turn(self._by_host, self.pending, most)
+        yield from _in_turn(self._by_executor, self.pending, most)
+        yield from _in_turn(self._by_host, self.pending, most)
         if now >= self._waiting_since + wait_s:
-            hosts += _in_turn(self._by_neighbour, self.pending, most)
-        return _in_turn(self._by_executor, self.pending, most), hosts
+            yield from _in_turn(self._by_neighbour, self.pending, most)
 
     def _anywhere_at(self, wait_s: float) -> float:
         return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)

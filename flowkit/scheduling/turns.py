@@ -6,8 +6,9 @@ there are: the least loaded is known (``loads``), and while all that waits is ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from bisect import insort
+from collections.abc import Callable
+from operator import itemgetter
 
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -17,7 +18,7 @@ from flowkit.scheduling.loads import Loads
 from flowkit.scheduling.task_sets import TaskSet
 
 #: Executors and hosts that tasks are kept for, of which a turn looks at so many, and at others the next time.
-_MOST_CHOICES = 256
+_MOST_CHOICES = 64
 #: Tasks of which a turn works out where they would best run.
 _MOST_FILED = 1_000
 
@@ -78,26 +79,18 @@ class Turn:
         if self._task_set.file(_MOST_FILED):
             self.unfinished = True
         now, wait_s = self._books.now, self._books.config.locality_wait_s
-        if not self._task_set.is_choosy(now, self._others, wait_s) or loads.count_below(limit) <= self._task_set.choice_count:
+        if not self._task_set.is_choosy(now, self._others, wait_s) or loads.count_below(limit) <= _MOST_CHOICES:
             return self._by_load(loads, limit, most)
         if self._task_set.choice_count > _MOST_CHOICES:
             self.unfinished = True
-        launched = self._among(self._near(), loads, limit, most)
+        launched = self._near(loads, limit, most)
         self._task_set.pass_over(now, self._others, wait_s)
         return launched
-
-    def _near(self) -> Iterable[ExecutorState]:
-        """Those that what waits is kept for."""
-        executors = self._books.executors
-        wanted, hosts = self._task_set.choices(self._books.now, self._books.config.locality_wait_s, _MOST_CHOICES)
-        found = [executors.get(executor) for executor in wanted]
-        found += (state for host in hosts for state in executors.by_host.get(host, {}).values())
-        return {state.id: state for state in found if state is not None}.values()
 
     def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         """Offer to whoever holds least, until nobody has room."""
         launched = 0
-        declined: list[ExecutorState] = []
+        declined: list[tuple[ExecutorState, int]] = []
         try:
             while self._task_set.pending and launched != most:
                 executor = loads.least(limit, self._books.rng)
@@ -106,31 +99,32 @@ class Turn:
                 if self._offer(executor):
                     launched += 1
                 else:
-                    declined.append(executor)
-                    loads.discard(executor)
+                    declined.append((executor, loads.discard(executor)))
         finally:
-            for executor in declined:
-                self._books.executors.refresh(executor)
+            for executor, load in declined:
+                loads.put(executor, load)
         return launched
 
-    def _among(self, executors: Iterable[ExecutorState], loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
-        """Offer to these, whoever holds least first."""
-        held = [(loads.of(each), each) for each in executors]
-        room = [
-            (load / each.slots, self._books.rng.random(), each)
-            for load, each in held
-            if load is not None and load < limit(each.slots)
-        ]
-        heapify(room)
+    def _near(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
+        """Offer to those alone that what waits is kept for, some of them: of a host to whoever holds least first."""
+        executors, task_set = self._books.executors, self._task_set
         launched = 0
-        while room and self._task_set.pending and launched != most:
-            _, tie, executor = heappop(room)
-            if not self._offer(executor):
-                continue
-            launched += 1
-            load = loads.of(executor)
-            if load is not None and load < limit(executor.slots):
-                heappush(room, (load / executor.slots, tie, executor))
+        for wanted in task_set.choices(self._books.now, self._books.config.locality_wait_s, _MOST_CHOICES):
+            held = ((loads.of(executor), executor) for executor in executors.at(wanted))
+            room = [
+                (load / executor.slots, executor) for load, executor in held if load is not None and load < limit(executor.slots)
+            ]
+            room.sort(key=itemgetter(0))
+            while room and task_set.pending and launched != most:
+                _, executor = room.pop(0)
+                if not self._offer(executor):
+                    continue
+                launched += 1
+                load = loads.of(executor)
+                if load is not None and load < limit(executor.slots):
+                    insort(room, (load / executor.slots, executor), key=itemgetter(0))
+            if launched == most or not task_set.pending:
+                break
         return launched
 
     def _offer(self, executor: ExecutorState) -> bool:

@@ -117,10 +117,27 @@ def test_a_copy_that_fails_leaves_the_first_attempt_running():
     while not copies(cluster):
         cluster.advance(0.05)
     cluster.fail(app, 0, 7, ExceptionFailure("ValueError", "no", "", None))
+    while not done.ended:
+        cluster.advance(0.1)
+    assert cluster.now < SLOW_S / 10  # and is made again
+    assert done.numbers == expected(done.spec)
+    cluster.core.assert_empty()
+
+
+def test_copies_that_fail_never_end_a_job_that_would_go_well_without_them():
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not copies(cluster):
+        cluster.advance(0.05)
+    cluster.fail(app, 0, 7, *[ExceptionFailure("ValueError", "no", "", None)] * 10)
+    while len(cluster.failures[app, 0, 7]) > 7:
+        cluster.advance(0.1)
+    cluster.failures.clear()
     cluster.run()
     assert done.numbers == expected(done.spec)
+    assert len(copies(cluster)) == 3  # with max_task_failures = 4
     assert cluster.now > SLOW_S
-    cluster.core.assert_empty()
 
 
 @pytest.mark.parametrize("which", ["first", "copy"])
@@ -148,3 +165,17 @@ def test_a_cancelled_job_ends_both():
     cluster.advance(SLOW_S)
     assert done.failed is not None
     cluster.core.assert_empty()
+
+
+def test_a_copy_that_is_lost_is_made_again():
+    cluster = cluster_of(4, hosts=4)
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not copies(cluster):
+        cluster.advance(0.05)
+    cluster.kill_executor(copies(cluster)[0].executor)
+    while not done.ended:
+        cluster.advance(0.1)
+    assert len(copies(cluster)) == 2
+    assert cluster.now < SLOW_S / 10
+    assert done.numbers == expected(done.spec)
