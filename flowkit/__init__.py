@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from flowkit.model.storage_level import StorageLevel
     from flowkit.rdd.capsules import open_capsule
     from flowkit.rdd.rdd import RDD
+    from flowkit.scheduling.policies.backlog import Backlog
     from flowkit.scheduling.policies.capacity import Capacity
     from flowkit.scheduling.policies.fair import Fair
     from flowkit.scheduling.policies.pools import Pool
     from flowkit.scheduling.policies.priority import Priority
+    from flowkit.scheduling.policies.stable import Stable
     from flowkit.storage.memory.on_demand import OnDemandMemory
     from flowkit.storage.memory.quota import QuotaMemory
     from flowkit.storage.memory.unified import UnifiedMemory
 
 __all__ = [  # noqa: RUF022 (as sorted() does)
+    "Backlog",
     "Capacity",
     "Config",
     "Context",
@@ -37,6 +40,7 @@ __all__ = [  # noqa: RUF022 (as sorted() does)
     "Priority",
     "QuotaMemory",
     "RDD",
+    "Stable",
     "StorageLevel",
     "TaskContext",
     "UnifiedMemory",
@@ -48,6 +52,8 @@ __all__ = [  # noqa: RUF022 (as sorted() does)
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     _HOMES = {
         "RDD": "flowkit.rdd.rdd",
+        "Backlog": "flowkit.scheduling.policies.backlog",
+        "Stable": "flowkit.scheduling.policies.stable",
         "Capacity": "flowkit.scheduling.policies.capacity",
         "Config": "flowkit.config",
         "Fair": "flowkit.scheduling.policies.fair",

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ContentId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import Content, JobSpec
 from flowkit.model.memory import StorageGrant
 
@@ -191,6 +191,65 @@ class SharingPolicy(Protocol):
 
     def shares(self, candidates: Sequence[TaskSetView], slots: int) -> Sequence[Share]:
         """One for each candidate, in their order; ``slots`` are those of all usable executors. Pure."""
+        ...
+
+
+class IdleExecutor(NamedTuple):
+    """One that has nothing to do."""
+
+    executor: ExecutorId
+    #: for how long
+    idle_s: float
+    #: it holds cached partitions
+    caches: bool
+
+
+class Demand(NamedTuple):
+    """What an allocation policy may know."""
+
+    #: seconds, on the scheduler's clock
+    now: float
+    #: executors asked for last
+    target: int
+    #: executors that are there, without those that are about to leave
+    present: int
+    #: slots that tasks wait for, and slots that tasks use
+    waiting: int
+    running: int
+    #: of one executor
+    slots: int
+    minimum: int
+    maximum: float
+    idle: Sequence[IdleExecutor]
+
+    @property
+    def needed(self) -> int:
+        """Executors on which all tasks that wait or run would find room, within the limits."""
+        return int(min(self.maximum, max(self.minimum, -(-(self.waiting + self.running) // self.slots))))
+
+
+class Allocation(NamedTuple):
+    """How many executors there should be."""
+
+    target: int
+    #: of the idle ones, those that may go: they hand over what only they have, then they are closed
+    leave: Sequence[ExecutorId] = ()
+    #: for people
+    reason: str = ""
+    #: when to ask again, should nothing happen before
+    look_at: float | None = None
+
+
+@runtime_checkable
+class AllocationPolicy(Protocol):
+    """Decides how many executors a cluster has. One object serves one scheduler, for as long as that lives.
+
+    ``look`` is called whenever something happened, ten times a second at most, and at ``look_at``. What it wants beyond the limits of
+    ``demand`` is cut; executors that are not idle do not go.
+    """
+
+    def look(self, demand: Demand) -> Allocation:
+        """What there should be now. May keep state of its own; must not wait."""
         ...
 
 

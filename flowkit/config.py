@@ -7,6 +7,7 @@ Dask's configuration, a TOML file, the environment, arguments.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
@@ -109,6 +110,22 @@ class Config:
         "`guarantee` and `maximum`; see `fc.pool`.",
         mapping=True,
         plain=True,
+    )
+
+    allocation: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "off",
+        "How many executors there are: `off`: as many as the cluster has; `backlog`: more while tasks wait, fewer when some are idle for "
+        "`executor_idle_s`; `stable`: for streams, what the last ten minutes needed, changed once a minute at most; other names: entry points "
+        "of the group `flowkit.allocation_policies` where the scheduler runs; or an object with `look(demand)`, which is pickled and runs there.",
+        method="look",
+    )
+    min_executors: int = _setting(1, "Executors there are at least, with an `allocation`.", _positive)
+    max_executors: int = _setting(
+        0, "Executors there are at most, with an `allocation`; 0: no limit, on an embedded cluster one per core.", _not_negative
+    )
+    initial_executors: int = _setting(0, "Executors to begin with, with an `allocation`; 0: `min_executors`.", _not_negative)
+    executor_idle_s: float = _setting(
+        60.0, "How long an executor without tasks and cached partitions stays, with `allocation = backlog`.", _positive, unit="s"
     )
 
     speculation: bool = _setting(
@@ -259,6 +276,16 @@ class Config:
                     setting=longer,
                     value=getattr(self, longer),
                 )
+
+        most = self.max_executors or math.inf
+        first = self.initial_executors or self.min_executors
+        if not self.min_executors <= first <= most:
+            raise ConfigError(
+                f"min_executors = {self.min_executors}, initial_executors = {self.initial_executors}, max_executors = {self.max_executors}: "
+                "must rise in this order",
+                setting="initial_executors",
+                value=self.initial_executors,
+            )
 
     # -- making one
 
@@ -475,6 +502,10 @@ class ConfigBuilder:
     def with_scheduling_policy(self, policy: Any) -> ConfigBuilder:
         """The order in which jobs get slots: a name, or an object as ``abc.SchedulingPolicy`` has it."""
         return self.with_settings(scheduling_policy=policy)
+
+    def with_allocation(self, policy: Any) -> ConfigBuilder:
+        """How many executors there are: a name, or an object as ``abc.AllocationPolicy`` has it."""
+        return self.with_settings(allocation=policy)
 
     def with_serializer(self, name: str, serializer: Any = None) -> ConfigBuilder:
         """One more way in which rows of some types become bytes: an object as ``abc.Serializer`` has it; None: the one of this name."""

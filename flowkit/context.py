@@ -206,8 +206,14 @@ class Context(Submission, FileShipping, Sources):
         from flowkit.cluster.client_link import ClientLink
 
         if cluster is None:
-            from flowkit.cluster.embedded import EmbeddedCluster
+            from flowkit.cluster.embedded import EmbeddedCluster, usable_cores
 
+            if self._config.allocation != "off":
+                most = self._config.max_executors or max(
+                    usable_cores(), self._config.initial_executors, self._config.min_executors
+                )
+                self._config = self._config.with_settings(max_executors=most)
+                workers = workers or self._config.initial_executors or self._config.min_executors
             self._embedded = EmbeddedCluster(
                 workers,
                 threads_per_worker=threads_per_worker,

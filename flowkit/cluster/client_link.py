@@ -28,6 +28,7 @@ from flowkit.cluster.executor_calls import ExecutorCalls
 from flowkit.cluster.installation import describe_problems, install
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
+from flowkit.cluster.scaling import Scaling
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
     DriverHello,
@@ -51,6 +52,7 @@ from flowkit.model.ids import (
     JobId,
     RddId,
     ShuffleId,
+    executor_address,
 )
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
 from flowkit.model.task import InlineResult
@@ -98,6 +100,7 @@ class ClientLink:
         self._outbox: deque[bytes] = deque()
         self._calls = ExecutorCalls(client, self._app)
         self._deliveries = Deliveries(self._app, self._calls, lambda message: self._link.send(encode([message])), self._loop)
+        self._scaling: Scaling | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = threading.Lock()
         self._closed = False
@@ -132,6 +135,7 @@ class ClientLink:
                 client.close()
             raise
         link._deliveries.start()
+        link._offer_scaling(target if isinstance(target, Cluster) else client.cluster)
         return link
 
     # -- abc.ClusterLink -------------------------------------------------------------------------------------------
@@ -235,6 +239,8 @@ class ClientLink:
             if self._loop.is_running():
                 self._run(self._farewell())
         finally:
+            if self._scaling is not None:
+                self._scaling.close()
             self._deliveries.close(errors.JobCancelled("the session was closed", reason="the session was closed"))
             self._contents.close()
             if self._host_directory is not None:
@@ -270,6 +276,23 @@ class ClientLink:
         self._executors = {executor.executor: executor for executor in answer.executors}
         self._link.attach(comm)
         self._start_task(self._renew_lease())
+
+    def _offer_scaling(self, cluster: Any) -> None:
+        """Let the scheduler have workers made and closed, if that was asked for and there is a cluster object that does it."""
+        if self._config.allocation == "off":
+            return
+        if cluster is None or not dask_internals.can_scale(cluster):
+            logger.warning(
+                "allocation = %r changes nothing: %s",
+                self._config.allocation,
+                "this Context was given no Dask cluster object, only its address"
+                if cluster is None
+                else f"{cluster!r} scales itself",
+            )
+            return
+        self._scaling = Scaling(cluster, self._client)
+        self._scaling.start()
+        self._say(sti.ScalingOffered(self._app, self._scaling.count))
 
     async def _greet(self) -> tuple[Comm, Welcome | Refused]:
         hello = DriverHello(own_versions(), self._app, self._name, self._config.lease_s, self._calls.secret)
@@ -396,6 +419,12 @@ class ClientLink:
                     self._deliveries.succeeded(message)
                 case act.JobFailed():
                     self._deliveries.failed(message)
+                case act.ScaleTo(count=count):
+                    if self._scaling is not None:
+                        self._scaling.to(count)
+                case act.CloseExecutors(executors=executors):
+                    if self._scaling is not None:
+                        self._scaling.end([executor_address(executor) for executor in executors])
                 case act.RequestContent():
                     self._loop.run_in_executor(None, self._put_again, message.content)
                 case act.ApplicationExpired():

@@ -6,7 +6,7 @@ Runs in whichever process owns the object handed in, on its event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distributed import Nanny, Scheduler, Worker
@@ -171,6 +171,33 @@ def prepare_shutdown(cluster: Any, topic: str) -> None:
         cluster.shutdown_scheduler = False
     else:
         cluster.loop.add_callback(cluster.scheduler.log_event, topic, {"action": "shutdown"})
+
+
+def can_scale(cluster: Any) -> bool:
+    """Whether a cluster object can be told how many workers to have, and nobody else tells it (``cluster.adapt``)."""
+    adaptive = getattr(cluster, "_adaptive", None)
+    adapts = adaptive is not None and getattr(adaptive, "state", "stopped") != "stopped"
+    return callable(getattr(cluster, "scale", None)) and not adapts
+
+
+def worker_names(cluster: Any, addresses: Sequence[str]) -> list[Any] | None:
+    """By what names a cluster that closes chosen workers (``scale_down``) knows these; None when it is not such a one."""
+    specified = getattr(cluster, "worker_spec", None)
+    if specified is None or not hasattr(cluster, "scale_down"):
+        return None
+    known = cluster.scheduler_info["workers"]
+    names = [known[address]["name"] for address in addresses if address in known]
+    return names if all(name in specified for name in names) else None
+
+
+def extend_adaptive_target(scheduler: Scheduler, more: Callable[[], int]) -> None:
+    """Have Dask's adaptive scaling, which sees Dask's tasks alone, make at least ``more()`` workers."""
+    handler = scheduler.handlers["adaptive_target"]
+
+    def target(**arguments: Any) -> int:
+        return max(int(handler(**arguments)), more())
+
+    scheduler.handlers["adaptive_target"] = target
 
 
 def kill_processes(cluster: Any) -> None:

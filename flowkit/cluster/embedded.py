@@ -48,6 +48,11 @@ _SETTINGS = {
 }
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 class EmbeddedCluster:
     """A cluster that lives as long as this object; a context manager.
 
@@ -85,7 +90,7 @@ class EmbeddedCluster:
         # What nobody offers here nobody will offer in the workers.
         memory_manager(self.config.memory_manager)
         serializers(self.config.serializers)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        cores = usable_cores()
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker
         self.workers: int = workers or cores

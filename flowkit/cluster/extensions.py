@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowkit.abc import MemoryManager, SchedulingPolicy, Serializer
+from flowkit.abc import AllocationPolicy, MemoryManager, SchedulingPolicy, Serializer
 from flowkit.errors import ConfigError
+from flowkit.scheduling.policies.backlog import Backlog
 from flowkit.scheduling.policies.capacity import Capacity
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.priority import Priority
+from flowkit.scheduling.policies.stable import Stable
 from flowkit.storage.memory.on_demand import OnDemandMemory
 from flowkit.storage.memory.unified import UnifiedMemory
 from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSerializer, MsgpackSerializer, PickleSerializer
@@ -30,9 +32,11 @@ MANAGERS = "flowkit.memory_managers"
 """Entry points: a class, or a function, that makes one when called without arguments."""
 
 SERIALIZERS = "flowkit.serializers"
+ALLOCATIONS = "flowkit.allocation_policies"
 
 _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     POLICIES: {"fifo": Fifo, "fair": Fair, "capacity": Capacity, "priority": Priority},
+    ALLOCATIONS: {"backlog": Backlog, "stable": Stable},
     MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
     SERIALIZERS: {
         "msgpack": MsgpackSerializer,
@@ -56,6 +60,14 @@ def scheduling_policy(chosen: str | SchedulingPolicy, pools: Mapping[str, Any] |
     if pools and chosen in {"fair", "capacity"}:
         return (Fair if chosen == "fair" else Capacity)(pools)
     found: SchedulingPolicy = _made("scheduling_policy", chosen, POLICIES, "order(candidates)", "where the scheduler runs")
+    return found
+
+
+def allocation_policy(chosen: str | AllocationPolicy, *, idle_s: float) -> AllocationPolicy | None:
+    """The allocation policy of this name, None for ``off``; see ``scheduling_policy``. ``idle_s`` is what ``backlog`` waits."""
+    if chosen in {"off", "backlog"}:
+        return Backlog(idle_s=idle_s) if chosen == "backlog" else None
+    found: AllocationPolicy = _made("allocation", chosen, ALLOCATIONS, "look(demand)", "where the scheduler runs")
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 import random
 import secrets
 from collections.abc import Coroutine
@@ -81,7 +82,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         if dask_internals.has_scheduler_handler(scheduler, OPEN_DRIVER):
             return
         # From here to the end without an await: two drivers may register at once.
-        from flowkit.cluster.extensions import scheduling_policy
+        from flowkit.cluster.extensions import allocation_policy, scheduling_policy
         from flowkit.scheduling.core import SchedulerCore
 
         policy = scheduling_policy(self._config.scheduling_policy, self._config.pools)
@@ -90,7 +91,8 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         self._id = f"scheduler-{secrets.token_hex(8)}"
         self._loop = asyncio.get_running_loop()
         seed = random.SystemRandom().getrandbits(32) if self._seed is None else self._seed
-        self._core = SchedulerCore(self._config, seed=seed, policy=policy)
+        allocation = allocation_policy(self._config.allocation, idle_s=self._config.executor_idle_s)
+        self._core = SchedulerCore(self._config, seed=seed, policy=policy, allocation=allocation)
         self._core_loop = CoreLoop(
             self._core,
             perform=self._perform,
@@ -114,6 +116,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         dask_internals.add_scheduler_handler(scheduler, OPEN_DRIVER, self.open_driver)
         dask_internals.add_scheduler_handler(scheduler, OPEN_EXECUTOR, self.open_executor)
         dask_internals.add_scheduler_handler(scheduler, RELAY, self.relay)
+        dask_internals.extend_adaptive_target(scheduler, self._needed_workers)
 
     async def before_close(self) -> None:
         """Tell drivers, so that they need not wait for a scheduler that does not come back."""
@@ -340,11 +343,21 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 logger.exception("an event of Dask's could not be understood: %r", msg)
 
     def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[Any]) -> list[Any]:
-        """Workers that run nothing of ours may go."""
+        """Workers that run nothing of ours, and cache nothing, may go."""
         if not self._active:
             return workers
-        busy = {executor.address for executor in self._executors if executor.in_flight}
-        return [worker for worker in workers if worker.address not in busy]
+        needed = {
+            executor.address for executor in self._executors if executor.in_flight or self._core.is_needed(executor.executor)
+        }
+        return [worker for worker in workers if worker.address not in needed]
+
+    def _needed_workers(self) -> int:
+        """For Dask's adaptive scaling, which does not see our tasks."""
+        if not self._active:
+            return 0
+        slots = [executor.slots for executor in self._executors if executor.ready]
+        each = sum(slots) / len(slots) if slots and sum(slots) else 1
+        return math.ceil(self._core.needed_slots() / each)
 
     # -- what the core wants ---------------------------------------------------------------------------------------
 
@@ -354,7 +367,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 self._publish(action)
             case act.DeliverResult() | act.DeliverAccumulated():
                 self._tell(action, urgent=False)
-            case act.JobSucceeded() | act.JobFailed() | act.RequestContent():
+            case act.JobSucceeded() | act.JobFailed() | act.RequestContent() | act.ScaleTo() | act.CloseExecutors():
                 self._tell(action, urgent=True)
             case act.ApplicationExpired():
                 self._tell(action, urgent=True)

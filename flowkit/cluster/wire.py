@@ -18,6 +18,7 @@ from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken
 from flowkit.scheduling.actions import (
     AnswerCommit,
     ApplicationExpired,
+    CloseExecutors,
     CopyBlock,
     CopyOutputs,
     DefineStage,
@@ -36,6 +37,7 @@ from flowkit.scheduling.actions import (
     Recall,
     ReleaseResults,
     RequestContent,
+    ScaleTo,
 )
 from flowkit.scheduling.stimuli import (
     ApplicationClosed,
@@ -55,12 +57,13 @@ from flowkit.scheduling.stimuli import (
     RddUnpersistRequested,
     ResultLost,
     ResultsFetched,
+    ScalingOffered,
     ShuffleReleased,
     SlotsChanged,
     TasksReported,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"
@@ -245,6 +248,7 @@ DriverStimulus = (
     | RddUnpersistRequested
     | ShuffleReleased
     | ContentsReleased
+    | ScalingOffered
 )
 ExecutorStimulus = (
     ExecutorReady
@@ -259,7 +263,17 @@ ExecutorStimulus = (
     | CommitRequested
 )
 
-ToDriver = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | EventsPublished
+ToDriver = (
+    DeliverResult
+    | DeliverAccumulated
+    | JobSucceeded
+    | JobFailed
+    | RequestContent
+    | ApplicationExpired
+    | ScaleTo
+    | CloseExecutors
+    | EventsPublished
+)
 ToExecutor = (
     DefineStage
     | ForgetStage

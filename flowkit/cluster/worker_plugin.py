@@ -411,6 +411,7 @@ class ExecutorRuntime:
                 self._admissions.admit(message.app, message.secret)
             case Drain():
                 self._draining = True
+                self._may_leave.clear()  # it is told once more, now that it closes
             case _:
                 assert_never(message)
 

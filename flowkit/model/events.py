@@ -181,6 +181,22 @@ class ExecutorUnexcluded(_Event, frozen=True):
     executor: ExecutorId
 
 
+class AllocationChanged(_Event, frozen=True):
+    """There are to be more executors, or fewer; ``present`` are there now."""
+
+    target: int
+    before: int
+    present: int
+    reason: str
+
+
+class ExecutorsReleased(_Event, frozen=True):
+    """Executors without work are to leave, as soon as what only they have is handed over."""
+
+    executors: tuple[ExecutorId, ...]
+    reason: str
+
+
 class ShuffleOutputsLost(_Event, frozen=True):
     """Map outputs became unreadable and will be made again if needed: exactly these partitions."""
 
@@ -247,6 +263,8 @@ Event = (
     | ExecutorRemoved
     | ExecutorExcluded
     | ExecutorUnexcluded
+    | AllocationChanged
+    | ExecutorsReleased
     | ShuffleOutputsLost
     | BlocksCached
     | BlocksLost

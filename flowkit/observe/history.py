@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from flowkit.model.events import (
+    AllocationChanged,
     ApplicationEnd,
     BlocksLost,
     BlocksUpdated,
@@ -20,6 +21,7 @@ from flowkit.model.events import (
     ExecutorAdded,
     ExecutorExcluded,
     ExecutorRemoved,
+    ExecutorsReleased,
     ExecutorUnexcluded,
     JobEnd,
     JobStart,
@@ -117,6 +119,8 @@ _TOLD: Final = frozenset(
         SpeculativeTaskSubmitted,
         ExecutorExcluded,
         ExecutorUnexcluded,
+        AllocationChanged,
+        ExecutorsReleased,
         RddUnpersisted,
         ApplicationEnd,
     }
@@ -200,6 +204,11 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
             return f"executor {executor_label(event.executor)} gets no tasks of {what} any more: {event.reason}", True
         case ExecutorUnexcluded():
             return f"executor {executor_label(event.executor)} gets tasks again", False
+        case AllocationChanged():
+            return f"executors wanted: {event.target}, before {event.before}, {event.present} are there: {event.reason}", False
+        case ExecutorsReleased():
+            names = ", ".join(map(executor_label, event.executors))
+            return f"executor{'s' if len(event.executors) > 1 else ''} {names} may leave: {event.reason}", False
         case RddUnpersisted():
             return f"RDD {event.rdd} is unpersisted", False
         case ApplicationEnd():

@@ -188,6 +188,20 @@ class ApplicationExpired(_Action, frozen=True):
     reason: str
 
 
+class ScaleTo(_Action, frozen=True):
+    """Have the cluster make workers until it has ``count``, those it is asked to close included; never fewer than it has."""
+
+    app: AppId
+    count: int
+
+
+class CloseExecutors(_Action, frozen=True):
+    """Close these workers: nobody needs them any more, and what only they had is elsewhere."""
+
+    app: AppId
+    executors: tuple[ExecutorId, ...]
+
+
 class Publish(_Action, frozen=True):
     """An event for listeners. ``app`` None: it concerns all applications."""
 
@@ -225,6 +239,8 @@ Action = (
     | JobFailed
     | RequestContent
     | ApplicationExpired
+    | ScaleTo
+    | CloseExecutors
     | Publish
     | FaultFound
 )
@@ -247,5 +263,7 @@ ExecutorAction = (
 )
 """Those that become a message to one executor, unchanged."""
 
-DriverAction = DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired
+DriverAction = (
+    DeliverResult | DeliverAccumulated | JobSucceeded | JobFailed | RequestContent | ApplicationExpired | ScaleTo | CloseExecutors
+)
 """Those that become a message to one driver, unchanged."""

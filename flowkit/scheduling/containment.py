@@ -49,6 +49,7 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.RddUnpersistRequested()
             | sti.ShuffleReleased()
             | sti.ContentsReleased()
+            | sti.ScalingOffered()
             | sti.BlocksEvicted()
             | sti.BlocksMoved()
             | sti.BlockCopied()

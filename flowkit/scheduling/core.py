@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowkit.abc import SchedulingPolicy
+from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
@@ -29,6 +29,7 @@ from flowkit.scheduling.actions import (
     AnswerCommit,
     ApplicationExpired,
 )
+from flowkit.scheduling.allocation import Allocator
 from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.health import Health
@@ -67,9 +68,19 @@ class SchedulerCore:
         The first attempt id; ids rise from there and are never used twice.
     policy
         The order of task sets; first in, first out by default. Who names another in ``config`` hands it in here.
+    allocation
+        How many executors there are; None: that is nobody's business here.
     """
 
-    def __init__(self, config: Config, *, seed: int, first_attempt: int = 1, policy: SchedulingPolicy | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seed: int,
+        first_attempt: int = 1,
+        policy: SchedulingPolicy | None = None,
+        allocation: AllocationPolicy | None = None,
+    ) -> None:
         if policy is None and config.scheduling_policy != "fifo":
             raise ConfigError(
                 f"scheduling_policy = {config.scheduling_policy!r}: known without looking for it: fifo",
@@ -81,6 +92,7 @@ class SchedulerCore:
         self._preemption = Preemption(policy or Fifo())
         self._watch = losses.Watch(config)
         self._speculation = Speculation(config)
+        self._allocator = Allocator(config, allocation)
         self._books.health = self._health = Health(config)
         #: the last stimuli with their times: enough to replay what led to a bug
         self.ring: deque[tuple[float, sti.Stimulus]] = deque(maxlen=100_000 if config.validate else _RING_LENGTH)
@@ -125,6 +137,7 @@ class SchedulerCore:
             self._speculation.wake_at,
             self._health.wake_at,
             self._preemption.wake_at,
+            self._allocator.wake_at,
             self._watch.next_look(self._books),
         ]
         return min((at for at in candidates if at is not None), default=None)
@@ -143,6 +156,7 @@ class SchedulerCore:
         self._health.look(books)
         handover.settle(books)
         self._speculation.look(books)
+        self._allocator.look(books)
         self._watch.settle(books)
 
     def _make_offers(self) -> None:
@@ -195,6 +209,8 @@ class SchedulerCore:
                 handover.outputs_copied(books, stimulus)
             case sti.ContentFetched():
                 self._content_fetched(stimulus)
+            case sti.ScalingOffered():
+                self._allocator.offered(stimulus.app, stimulus.count)
             case sti.Tick():
                 for app, reason in self._watch.look(books):
                     books.emit(ApplicationExpired(app, reason))
@@ -279,6 +295,20 @@ class SchedulerCore:
         """Whether an executor may be sent launches."""
         state = self._books.executors.get(executor)
         return state is not None and state.usable
+
+    def needed_slots(self) -> int:
+        """Slots that tasks wait for or use."""
+        books = self._books
+        pending = sum(len(stage.task_set.pending) * stage.task_set.cpus for stage in books.active.values() if stage.task_set)
+        return pending + sum(state.load for state in books.executors)
+
+    def is_needed(self, executor: ExecutorId) -> bool:
+        """Whether an executor runs something, or holds cached partitions."""
+        state = self._books.executors.get(executor)
+        if state is None:
+            return False
+        applications = self._books.applications.values()
+        return bool(state.attempts) or any(each.blocks.count_by_executor[executor] > 0 for each in applications)
 
     def draining(self) -> dict[ExecutorId, bool]:
         """Executors that were asked to leave, and whether they may."""

@@ -108,7 +108,7 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
 def _leave(books: Books, attempt: Attempt) -> None:
     """Its slot is free."""
     executor = attempt.executor
-    books.executors.give_back(executor, attempt)
+    books.executors.give_back(executor, attempt, books.now)
     attempt.task_set.running.pop(attempt.id, None)
     if executor.held_for == (attempt.task_set.app, attempt.task_set.stage, attempt.partition):
         executor.held_for = None

@@ -27,6 +27,7 @@ class ExecutorState:
         "host",
         "host_names",
         "id",
+        "idle_since",
         "idle_slots",
         "last_heard",
         "load",
@@ -51,6 +52,8 @@ class ExecutorState:
         self.urgent_load = 0
         #: version of each stage attempt's definition it was sent last
         self.defined: dict[tuple[AppId, StageId, int], int] = {}
+        #: when it had nothing to do any more; what it says while it has is of before
+        self.idle_since = now
         #: slots with nothing to run, as ``Executors`` counted it last
         self.idle_slots = 0
         self.last_heard = now
@@ -162,6 +165,8 @@ class Executors:
             self.held[state.id] = state
         if state.draining:
             self.draining[state.id] = state
+        else:
+            self.draining.pop(state.id, None)
         self.usable_slots -= self._usable.pop(state.id, 0)
         if state.usable:
             self._usable[state.id] = state.slots
@@ -184,10 +189,11 @@ class Executors:
             self.urgent_loads.move(state, state.urgent_load)
         self._note_surplus(state)
 
-    def give_back(self, state: ExecutorState, attempt: Attempt) -> None:
+    def give_back(self, state: ExecutorState, attempt: Attempt, now: float) -> None:
         """An attempt is over, or was never there."""
         if state.attempts.pop(attempt.id, None) is None:
             return
+        state.idle_since = now
         state.load -= attempt.cpus
         self.loads.move(state, state.load)
         if attempt.urgent and not attempt.started_at:

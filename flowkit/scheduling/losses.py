@@ -61,7 +61,7 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
         case ExecutorResumed():
             state.paused = False
         case ExecutorDraining():
-            state.draining = True
+            state.draining, state.may_leave = True, False  # it waits to be told, though it was before
             handover.begin_to_leave(books, state)
         case SlotsChanged(slots=slots):
             state.slots = slots
@@ -112,7 +112,7 @@ def executor_lost(
         endings.note_start(books, attempt, attempt.launched_at)
     blamed = {attempt.id for attempt in attempts if attempt.started_at and (running is None or attempt.id in running)}
     for attempt in attempts:
-        books.executors.give_back(state, attempt)
+        books.executors.give_back(state, attempt, books.now)
         attempt.task_set.running.pop(attempt.id, None)
     for attempt in attempts:
         failure = ExecutorLostFailure(reason, counts=task_caused and attempt.id in blamed)
@@ -181,7 +181,7 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
         books.emit(Kill(state.id, unknown, "it was launched again elsewhere"))
     before = books.now - _LOST_AFTER_HEARTBEATS * books.config.heartbeat_s
     for attempt in [each for each in state.attempts.values() if each.id not in known and each.launched_at < before]:
-        books.executors.give_back(state, attempt)
+        books.executors.give_back(state, attempt, books.now)
         books.copies_stale = True
         attempt.task_set.running.pop(attempt.id, None)
         stage = books.stage_of(attempt.task_set)

@@ -100,6 +100,13 @@ class ContentsReleased(_Stimulus, frozen=True):
     contents: tuple[ContentId, ...]
 
 
+class ScalingOffered(_Stimulus, frozen=True):
+    """The driver holds the cluster's object: it can add workers and close them. ``count`` were asked for so far."""
+
+    app: AppId
+    count: int = 0
+
+
 # -- from executors ------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +242,7 @@ Stimulus = (
     | RddUnpersistRequested
     | ShuffleReleased
     | ContentsReleased
+    | ScalingOffered
     | ExecutorReady
     | ExecutorLost
     | ExecutorPaused

@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import assert_never
 
-from flowkit.abc import SchedulingPolicy
+from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
 from flowkit.model.events import Event
 from flowkit.model.ids import (
@@ -100,6 +100,8 @@ class SimulatedCluster:
         How long executors gather reports before they send them.
     policy
         Who is served first; first come, first served, if it is not given.
+    allocation
+        How many executors there are, once ``offer_scaling`` was called; nobody's business otherwise.
     news_batch_s
         How long news gathers before the core is asked, as it does on the loop of a busy scheduler.
     keep_records
@@ -128,12 +130,13 @@ class SimulatedCluster:
         network: Network | None = None,
         report_batch_s: float = 0.0,
         policy: SchedulingPolicy | None = None,
+        allocation: AllocationPolicy | None = None,
         news_batch_s: float = 0.0,
         keep_records: bool = True,
     ) -> None:
         self.config = config or Config(validate=True)
         self.seed = seed
-        self.core = SchedulerCore(self.config, seed=seed, policy=policy)
+        self.core = SchedulerCore(self.config, seed=seed, policy=policy, allocation=allocation)
         #: what the core was given and when, batch by batch, when it validates
         self.batches: list[tuple[float, list[sti.Stimulus]]] = []
         self.now = 0.0
@@ -157,6 +160,14 @@ class SimulatedCluster:
         self.lost: Counter[Partition] = Counter()
         #: failures that the next attempts at a task will report
         self.failures: dict[Partition, deque[TaskFailure]] = defaultdict(deque)
+        #: when it was asked for how many executors, and when for whose end; a new one takes ``start_s``
+        self.asked: list[tuple[float, int]] = []
+        self.closed: list[tuple[float, ExecutorId]] = []
+        self.start_s = 2.0
+        #: of executors that are made as it was asked for, and whether those are ended whose end was asked for
+        self.slots = 2
+        self.closes = True
+        self._starting = 0
         #: contents drivers put again when asked
         self.puts_content_again = True
         self._task_s = task_s
@@ -264,6 +275,10 @@ class SimulatedCluster:
     def cancel(self, job: SimulatedJob) -> None:
         """Ask for a job's end."""
         self._from_driver(job.spec.app, sti.JobCancelRequested(job.spec.app, job.spec.job, "cancelled by a test"))
+
+    def offer_scaling(self, app: AppId, count: int) -> None:
+        """The driver can add executors, and close them; ``count`` were asked for so far."""
+        self._from_driver(app, sti.ScalingOffered(app, count))
 
     def driver_says(self, stimulus: sti.RddUnpersistRequested | sti.ShuffleReleased | sti.ResultLost) -> None:
         """Something else a driver asks for."""
@@ -391,6 +406,8 @@ class SimulatedCluster:
                 | act.JobFailed()
                 | act.RequestContent()
                 | act.ApplicationExpired()
+                | act.ScaleTo()
+                | act.CloseExecutors()
             ):
                 self._deliver(("out", "driver", action.app), partial(self._driver_hears, action), reliable=True)
             case act.Kill(executor=executor, attempts=attempts):
@@ -454,11 +471,25 @@ class SimulatedCluster:
             case act.RequestContent(app=app, content=content):
                 if self.puts_content_again:
                     self._put_content(app, content)
+            case act.ScaleTo(count=count):
+                self.asked.append((self.now, count))
+                for _ in range(count - len(self.executors) - self._starting):
+                    self._starting += 1
+                    self.later(self.start_s, self._start)
+            case act.CloseExecutors(executors=executors):
+                for executor in executors:
+                    self.closed.append((self.now, executor))
+                    if self.closes and executor in self.executors:
+                        self.kill_executor(executor, reason="closed, as it was asked for")
             case act.ApplicationExpired(app=app, reason=reason):
                 self._drivers.discard(app)
                 self._end_jobs(app, reason)
             case _:
                 assert_never(action)
+
+    def _start(self) -> None:
+        self._starting -= 1
+        self.add_executor(f"made-{self._made}", self.slots)
 
     def _end_jobs(self, app: AppId, reason: str) -> None:
         for (owner, number), found in self.jobs.items():

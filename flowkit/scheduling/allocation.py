@@ -1,0 +1,167 @@
+"""How many executors there are: asks an allocation policy, and a driver that holds the cluster's object to do it.
+
+Runs in the scheduler process inside ``SchedulerCore``; idle unless ``allocation`` is set and a driver offered to scale. An executor that
+is to go first hands over what only it has, as one does that leaves by itself (``handover``); when nobody needs it any more its driver is
+told to close it. So nothing is ever computed again for a cluster that shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from flowkit.abc import Allocation, AllocationPolicy, Demand, IdleExecutor
+from flowkit.config import Config
+from flowkit.model.events import AllocationChanged, ExecutorsReleased
+from flowkit.model.ids import AppId, ExecutorId
+from flowkit.scheduling import handover
+from flowkit.scheduling.actions import CloseExecutors, FaultFound, ScaleTo
+from flowkit.scheduling.books import Books
+from flowkit.scheduling.executors import ExecutorState
+
+_LOOK_S = 0.1
+
+
+class Allocator:
+    """Watches demand. ``wake_at`` is when to look again."""
+
+    def __init__(self, config: Config, policy: AllocationPolicy | None) -> None:
+        self._policy = policy
+        self._minimum = config.min_executors
+        self._maximum = config.max_executors or inf
+        #: applications whose drivers can scale, the one that does first
+        self._scalers: dict[AppId, None] = {}
+        self.target = config.initial_executors or config.min_executors
+        #: what the cluster was asked for last
+        self._asked = 0
+        #: on their way out at our wish, and whether their driver was told to close them
+        self._leaving: dict[ExecutorId, bool] = {}
+        self._slots = 1
+        self._next_look = 0.0
+        self.wake_at: float | None = None
+
+    def offered(self, app: AppId, count: int) -> None:
+        """A driver can scale; its cluster was asked for ``count`` before, some of which may still be on their way."""
+        if not self._scalers and not self._asked:
+            self._asked = count
+            self.target = int(max(self.target, min(self._maximum, count)))
+        self._scalers[app] = None
+
+    def look(self, books: Books) -> None:
+        """Ask for more, let some go."""
+        if self._policy is None or not self._scalers:
+            return
+        scaler = self._scaler(books)
+        if scaler is None:
+            return
+        self._close_who_may_leave(books, scaler)
+        if books.now < self._next_look:
+            self.wake_at = self._next_look if self.wake_at is None else min(self.wake_at, self._next_look)
+            return
+        self._next_look = books.now + _LOOK_S
+        self.wake_at = None
+        demand = self._demand(books)
+        found = self._ask(books, self._policy, demand)
+        if found is None:
+            return
+        self.wake_at = None if found.look_at is None else max(found.look_at, self._next_look)
+        self._let_go(books, demand, found)
+        target = int(max(self._minimum, min(self._maximum, found.target)))
+        if target != self.target:
+            before, self.target = self.target, target
+            books.publish(
+                None,
+                AllocationChanged(time=books.now, target=target, before=before, present=demand.present, reason=found.reason),
+            )
+        asked = max(self.target, demand.present - len(self._leaving_now(demand, found))) + len(self._leaving)
+        if asked != self._asked:
+            self._asked = asked
+            books.emit(ScaleTo(scaler, asked))
+
+    def _scaler(self, books: Books) -> AppId | None:
+        """Who scales now. When nobody does any more, those who were to leave stay."""
+        for app in [each for each in self._scalers if each not in books.applications]:
+            del self._scalers[app]
+            self._asked = 0
+            self._leaving = dict.fromkeys(self._leaving, False)  # whoever follows is told again
+        if not self._scalers:
+            for state in filter(None, map(books.executors.get, self._leaving)):
+                state.draining = state.may_leave = False
+                books.executors.refresh(state)
+            self._leaving.clear()
+        return next(iter(self._scalers), None)
+
+    def _demand(self, books: Books) -> Demand:
+        staying = [state for state in books.executors if not state.draining and state.slots > 0]
+        if staying:
+            self._slots = max(1, round(sum(state.slots for state in staying) / len(staying)))
+        queued = sum(max(0, state.surplus) for state in books.executors)
+        held = sum(state.load for state in books.executors)
+        pending = sum(len(stage.task_set.pending) * stage.task_set.cpus for stage in books.active.values() if stage.task_set)
+        return Demand(
+            now=books.now,
+            target=self.target,
+            present=len(staying),
+            waiting=pending + queued,
+            running=held - queued,
+            slots=self._slots,
+            minimum=self._minimum,
+            maximum=self._maximum,
+            idle=[
+                IdleExecutor(state.id, books.now - state.idle_since, _caches(books, state))
+                for state in staying
+                if not state.attempts and state.held_for is None
+            ],
+        )
+
+    def _ask(self, books: Books, policy: AllocationPolicy, demand: Demand) -> Allocation | None:
+        """A policy that raises, or answers what makes no sense, changes nothing; it is written down."""
+        try:
+            found = policy.look(demand)
+            if not _makes_sense(found):
+                raise TypeError(f"look gave {found!r}, not an Allocation")
+        except Exception as error:
+            told = f"the allocation policy {policy!r} raised {type(error).__name__}: {error}"
+            books.emit(FaultFound(told, f"{demand!r}"))
+            return None
+        return found
+
+    def _leaving_now(self, demand: Demand, found: Allocation) -> Sequence[ExecutorId]:
+        idle = {each.executor for each in demand.idle}
+        return [each for each in dict.fromkeys(found.leave) if each in idle][: max(0, demand.present - self._minimum)]
+
+    def _let_go(self, books: Books, demand: Demand, found: Allocation) -> None:
+        going = self._leaving_now(demand, found)
+        for executor in going:
+            state = books.executors.get(executor)
+            assert state is not None
+            state.draining = True
+            self._leaving[executor] = False
+            books.executors.refresh(state)
+            handover.begin_to_leave(books, state)
+        if going:
+            books.publish(None, ExecutorsReleased(time=books.now, executors=tuple(going), reason=found.reason))
+            handover.settle(books)
+            self._close_who_may_leave(books, next(iter(self._scalers)))
+
+    def _close_who_may_leave(self, books: Books, scaler: AppId) -> None:
+        if not self._leaving:
+            return
+        done = []
+        for executor, told in list(self._leaving.items()):
+            state = books.executors.get(executor)
+            if state is None:
+                del self._leaving[executor]
+            elif state.may_leave and not told:
+                self._leaving[executor] = True
+                done.append(executor)
+        if done:
+            books.emit(CloseExecutors(scaler, tuple(done)))
+
+
+def _makes_sense(found: object) -> bool:
+    return isinstance(found, Allocation) and type(found.target) is int and found.target >= 0
+
+
+def _caches(books: Books, state: ExecutorState) -> bool:
+    return any(application.blocks.count_by_executor[state.id] > 0 for application in books.applications.values())
