@@ -92,6 +92,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "inside-a-task": (flowkit.TaskContext,),
     "storage-level": (flowkit.StorageLevel,),
     "scheduling-policies": (flowkit.Fair, flowkit.Capacity, flowkit.Priority, flowkit.Pool),
+    "allocation-policies": (flowkit.Backlog, flowkit.Stable),
     "memory-managers": (flowkit.UnifiedMemory, flowkit.QuotaMemory, flowkit.OnDemandMemory),
     "config": (Config, ConfigBuilder),
     "looking-on": (Profile, History, Capsule),

@@ -102,7 +102,7 @@ class Backlog:
         self._step = self._step * 2 if target == base + self._step else 1
         if target <= base:
             return base, ""
-        return target, f"{demand.waiting:,} tasks wait, some for {demand.now - self._waiting_since:.0f} s"
+        return target, f"{demand.waiting:,} tasks wait, some for {demand.now - self._waiting_since:.1f} s"
 
     def _done_waiting(self, demand: Demand) -> tuple[list[ExecutorId], float | None]:
         """Those that have been idle for long enough, the longest first, and when the next will have been."""
