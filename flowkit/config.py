@@ -112,6 +112,13 @@ class Config:
         plain=True,
     )
 
+    resources: Any = _setting(  # noqa: RUF009 - as the others: a field
+        {},
+        "Named resources of each executor, beside those its Dask worker was started with: how many, a list of addresses, a function that "
+        'returns it, or a script that prints `{"name": ..., "addresses": [...]}`; see `rdd.with_resources`.',
+        mapping=True,
+        plain=True,
+    )
     allocation: Any = _setting(  # noqa: RUF009 - as the others: a field
         "off",
         "How many executors there are: `off`: as many as the cluster has; `backlog`: more while tasks wait, fewer when some are idle for "

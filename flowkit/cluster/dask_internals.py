@@ -68,6 +68,11 @@ def worker_slots(worker: Worker) -> int:
     return int(worker.state.nthreads)
 
 
+def worker_resources(worker: Worker) -> dict[str, float]:
+    """What a worker was started with (``--resources``)."""
+    return dict(worker.state.total_resources)
+
+
 def running_dask_tasks(worker: Worker) -> int:
     """Dask's own tasks on the worker's threads now."""
     return int(worker.state.executing_count)

@@ -34,7 +34,7 @@ def install(client: Any, config: Config) -> None:
         "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin",
         PROTOCOL,
         # What runs in executors is not unpickled in the scheduler.
-        config.with_settings(memory_manager="unified", serializers={}),
+        config.with_settings(memory_manager="unified", serializers={}, resources={}),
         worker_plugin,
         nanny_plugin,
     )

@@ -311,6 +311,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     | sti.OutputsCopied()
                     | sti.ContentFetched()
                     | sti.CommitRequested()
+                    | sti.BarrierReached()
                 ):
                     pass
                 case _:
@@ -385,6 +386,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 | act.Recall()
                 | act.Kill()
                 | act.AnswerCommit()
+                | act.AnswerBarrier()
                 | act.ReleaseResults()
                 | act.DropRdd()
                 | act.CopyBlock()

@@ -16,6 +16,7 @@ from flowkit.errors import VersionMismatch
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken
 from flowkit.scheduling.actions import (
+    AnswerBarrier,
     AnswerCommit,
     ApplicationExpired,
     CloseExecutors,
@@ -41,6 +42,7 @@ from flowkit.scheduling.actions import (
 )
 from flowkit.scheduling.stimuli import (
     ApplicationClosed,
+    BarrierReached,
     BlockCopied,
     BlocksEvicted,
     BlocksMoved,
@@ -261,6 +263,7 @@ ExecutorStimulus = (
     | OutputsCopied
     | ContentFetched
     | CommitRequested
+    | BarrierReached
 )
 
 ToDriver = (
@@ -281,6 +284,7 @@ ToExecutor = (
     | Recall
     | Kill
     | AnswerCommit
+    | AnswerBarrier
     | ReleaseResults
     | DropRdd
     | CopyBlock

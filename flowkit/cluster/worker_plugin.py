@@ -25,6 +25,7 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 
 from flowkit.cluster import dask_internals, slot_record
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
+from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.links import Link
 from flowkit.cluster.wire import (
@@ -177,6 +178,7 @@ class ExecutorRuntime:
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions, self._read_cached)
         self._slots = dask_internals.worker_slots(worker)
+        self._resources: dict[str, tuple[str, ...]] = {}
         self._current: _Incarnation | None = None
         self._life: asyncio.Task[None] | None = None
         self._first_connection = asyncio.Event()
@@ -211,6 +213,9 @@ class ExecutorRuntime:
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._sweep()
+        self._resources = await self._loop.run_in_executor(
+            None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
+        )
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(
             [asyncio.create_task(self._first_connection.wait()), self._life],
@@ -286,6 +291,7 @@ class ExecutorRuntime:
             transport=self._transport,
             report=self._report,
             request_commit=lambda attempt: self._post(sti.CommitRequested(executor_id, attempt)),
+            reach_barrier=lambda *arrival: self._post(sti.BarrierReached(executor_id, *arrival)),
             blocks_evicted=lambda app, blocks: self._post_evicted(executor_id, app, blocks),
             blocks_moved=lambda app, blocks: self._post(sti.BlocksMoved(executor_id, app, tuple(blocks))),
             block_copied=lambda *copy: self._post(sti.BlockCopied(executor_id, *copy)),
@@ -301,7 +307,7 @@ class ExecutorRuntime:
         self._news.clear()
         executor.start()
         names = tuple(dict.fromkeys((socket.gethostname(), self._worker.address.rpartition("/")[2].rpartition(":")[0])))
-        link.send(encode([sti.ExecutorReady(executor_id, self._host_directory.token, self._slots, names)]))
+        link.send(encode([sti.ExecutorReady(executor_id, self._host_directory.token, self._slots, names, self._resources)]))
         self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
         return incarnation
 
@@ -388,6 +394,8 @@ class ExecutorRuntime:
                 executor.kill(message.attempts, message.reason)
             case act.AnswerCommit():
                 executor.answer_commit(message.attempt, message.granted)
+            case act.AnswerBarrier():
+                executor.answer_barrier(message.attempt, message.round, message.data)
             case act.ReleaseResults():
                 executor.release_results(message.attempts)
             case act.DropRdd():

@@ -20,7 +20,20 @@ from flowkit.model.task import TaskLaunch
 class Attempt:
     """One attempt at one task."""
 
-    __slots__ = ("answers", "arrived", "id", "launch", "metrics", "out_of_memory", "stage", "started", "started_at", "switch")
+    __slots__ = (
+        "answers",
+        "arrived",
+        "gathered",
+        "id",
+        "launch",
+        "meetings",
+        "metrics",
+        "out_of_memory",
+        "stage",
+        "started",
+        "started_at",
+        "switch",
+    )
 
     def __init__(self, launch: TaskLaunch, stage: Stage) -> None:
         self.id: AttemptId = launch.attempt
@@ -37,12 +50,17 @@ class Attempt:
         self.out_of_memory: str | None = None
         #: answers to commit requests; None wakes a task that waits for one, to look whether it was killed
         self.answers: SimpleQueue[bool | None] = SimpleQueue()
+        #: answers at barriers: which meeting it was, and what all sent; None as above
+        self.gathered: SimpleQueue[tuple[int, tuple[bytes, ...]] | None] = SimpleQueue()
+        #: meetings it was at
+        self.meetings = 0
 
     def kill(self, reason: str) -> bool:
         """Stop it, wherever it is; False when that was asked before."""
         if not self.switch.kill(reason):
             return False
         self.answers.put(None)
+        self.gathered.put(None)
         return True
 
     def acquire_commit(self, request: Callable[[AttemptId], None], resend_s: float) -> None:
@@ -62,6 +80,24 @@ class Attempt:
             if not granted:
                 raise CommitDenied(f"another attempt at partition {self.launch.partition} committed first")
             return
+
+    def meet(
+        self, arrive: Callable[[AttemptId, int, str, bytes], None], call: str, data: bytes, resend_s: float
+    ) -> tuple[bytes, ...]:
+        """Wait until all tasks of the stage are at the same point; what each sent, in the order of partitions.
+
+        Raises ``TaskKilled`` when this one is to stop, as it is when another fails.
+        """
+        while True:
+            self.switch.check()
+            arrive(self.id, self.meetings, call, data)
+            try:
+                answer = self.gathered.get(timeout=resend_s)
+            except Empty:
+                continue  # the question, or its answer, may have got lost
+            if answer is not None and answer[0] == self.meetings:
+                self.meetings += 1
+                return answer[1]
 
     def __repr__(self) -> str:
         return f"<Attempt {self.id} partition {self.launch.partition} of stage {self.launch.stage}, {self.switch!r}>"

@@ -114,6 +114,9 @@ class Executor:
         attempts that never ran. Whoever sends them on in batches may leave a start out whose ending is in the same batch.
     request_commit
         Asks the scheduler whether an attempt may commit; answered by ``answer_commit``. May be repeated.
+    reach_barrier
+        Tells it that an attempt waits for the others of its stage, how many meetings it was at, by which call, and what it sends; answered by
+        ``answer_barrier``. May be repeated.
     blocks_evicted
         Hears which cached partitions left this executor's memory without having been asked to.
     blocks_moved
@@ -145,6 +148,7 @@ class Executor:
         transport: BlockTransport,
         report: Callable[[Sequence[TaskReport]], None],
         request_commit: Callable[[AttemptId], None],
+        reach_barrier: Callable[[AttemptId, int, str, bytes], None],
         blocks_evicted: Callable[[AppId, Sequence[tuple[RddId, PartitionIndex]]], None],
         replace_process: Callable[[str, tuple[AttemptId, ...]], None],
         blocks_moved: Callable[[AppId, Sequence[BlockInfo]], None] = lambda _app, _blocks: None,
@@ -198,6 +202,8 @@ class Executor:
             cache=self._cache,
             results=self._results,
             request_commit=request_commit,
+            reach_barrier=reach_barrier,
+            slots=lambda: self._slots,
             clock=clock,
             serializers=serializers or {},
         )
@@ -208,6 +214,8 @@ class Executor:
         self._mutex = threading.Lock()
         #: attempts that wait for a slot
         self._queued: dict[AttemptId, Attempt] = {}
+        #: attempts that take several slots, queued or running; while there are any, slots are counted
+        self._wide: set[AttemptId] = set()
         #: attempts a slot has taken, until their ending was reported
         self._running: dict[AttemptId, Attempt] = {}
         #: attempts that are over (None) or were killed before their launch arrived (why); oldest first
@@ -305,6 +313,8 @@ class Executor:
             if stage is None:
                 refused.append(self._never_ran(task.attempt, f"stage {task.stage}.{task.stage_attempt} is unknown on {self.id}"))
                 continue
+            if task.cpus > 1:
+                self._wide.add(task.attempt)
             attempt = self._queued[task.attempt] = Attempt(task, stage)
             (self._urgent if task.urgent else self._queue).append(attempt)
         while len(self._past) > _REMEMBERED:
@@ -339,6 +349,12 @@ class Executor:
                 self._past[each] = reason
         if never_ran:
             self._report(never_ran)
+
+    def answer_barrier(self, attempt: AttemptId, meeting: int, data: tuple[bytes, ...]) -> None:
+        """All tasks have met; nobody waiting for it is no error."""
+        known = self._running.get(attempt)
+        if known is not None:
+            known.gathered.put((meeting, data))
 
     def answer_commit(self, attempt: AttemptId, granted: bool) -> None:
         """The scheduler's answer to ``request_commit``; nobody waiting for it is no error."""
@@ -429,6 +445,7 @@ class Executor:
         if self._queued.pop(attempt, None) is None:
             return False
         self._past[attempt] = None
+        self._wide.discard(attempt)
         return True
 
     def _is_known(self, attempt: AttemptId) -> bool:
@@ -541,7 +558,7 @@ class Executor:
     def _park(self, parking: threading.Lock) -> None:
         with self._mutex:
             self._parked.append(parking)
-            if self._queue or self._urgent or self._closed or len(self._threads) > self._slots:
+            if self._may_start() or self._closed or len(self._threads) > self._slots:
                 # Something came between looking and parking.
                 self._parked.remove(parking)
                 return
@@ -556,6 +573,8 @@ class Executor:
     def _next_attempt(self) -> Attempt | None:
         if self._halted and self._running:
             return None
+        if self._wide:
+            return self._next_that_fits()
         while True:
             try:
                 attempt = self._urgent.popleft() if self._urgent else self._queue.popleft()
@@ -570,6 +589,34 @@ class Executor:
             # Withdrawn.
             del self._running[attempt.id]
 
+    def _may_start(self) -> bool:
+        """With the mutex held: whether a slot that is free finds something to do."""
+        if not (self._urgent or self._queue) or (self._halted and self._running):
+            return False
+        return not self._wide or self._head_that_fits() is not None
+
+    def _head_that_fits(self) -> Attempt | None:
+        """With the mutex held: what is next, if there are as many free slots as it takes."""
+        for queue in (self._urgent, self._queue):
+            while queue and queue[0].id not in self._queued:
+                queue.popleft()  # withdrawn
+            if queue:
+                head = queue[0]
+                busy = sum(each.launch.cpus for each in list(self._running.values()))
+                return head if not busy or busy + head.launch.cpus <= self._slots else None
+        return None
+
+    def _next_that_fits(self) -> Attempt | None:
+        with self._mutex:
+            head = self._head_that_fits()
+            if head is None:
+                return None
+            (self._urgent if self._urgent and self._urgent[0] is head else self._queue).popleft()
+            head.started = time.perf_counter()
+            self._running[head.id] = head
+            del self._queued[head.id]
+            return head
+
     def _run_attempt(self, attempt: Attempt, slot: int = 0) -> None:
         self._note_slot(slot, attempt.id)
         if self._memory_watch.idle:
@@ -582,6 +629,10 @@ class Executor:
         # Only now: what a heartbeat no longer names has had its ending reported.
         self._past[attempt.id] = None
         del self._running[attempt.id]
+        if self._wide:
+            self._wide.discard(attempt.id)
+            with self._mutex:  # what did not fit may now
+                self._unpark(len(self._parked))
 
     def _tell(self, report: TaskReport) -> None:
         if self._closed:

@@ -5,6 +5,7 @@ Made by the task runner and set for the slot thread while the task runs there; `
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -12,12 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from flowkit.errors import InternalError, TaskListenersFailed
+from flowkit.errors import InternalError, InvalidArgument, TaskListenersFailed
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 
 CompletionListener = Callable[["TaskContext"], object]
 FailureListener = Callable[["TaskContext", BaseException], object]
+
+MOST_GATHERED_BYTES: Final = 64 << 10
+"""Of one message of ``all_gather``: all of them are in the scheduler's memory at once, and go to every task."""
 
 _current: ContextVar[TaskContext | None] = ContextVar("flowkit_task_context", default=None)
 
@@ -67,6 +71,7 @@ class TaskContext:
         "_is_completed",
         "_is_interrupted",
         "_lock",
+        "_meet",
         "added",
         "app_id",
         "attempt_number",
@@ -96,6 +101,9 @@ class TaskContext:
         is_interrupted: Callable[[], bool] = lambda: False,
         acquire_commit: Callable[[], None] | None = None,
         content_path: Callable[[ContentId], Path] | None = None,
+        meet: Callable[[str, bytes], tuple[bytes, ...]] | None = None,
+        cpus: int = 1,
+        resources: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.app_id = app_id
         self.stage_id = stage_id
@@ -106,8 +114,9 @@ class TaskContext:
         self.task_attempt_id = task_attempt_id
         self.local_properties: Mapping[str, str] = MappingProxyType(dict(local_properties))
         self.metrics = metrics
-        self.cpus = 1
-        self.resources: Mapping[str, tuple[str, ...]] = {}
+        self.cpus = cpus
+        self.resources: Mapping[str, tuple[str, ...]] = MappingProxyType(dict(resources or {}))
+        self._meet = meet
         self._is_interrupted = is_interrupted
         self._acquire_commit = acquire_commit
         self._content_path = content_path
@@ -154,6 +163,50 @@ class TaskContext:
         if self._acquire_commit is None:
             raise InternalError("a task context that travelled cannot commit")
         self._acquire_commit()
+
+    def barrier(self) -> None:
+        """Wait until all tasks of the stage are here. In stages made with ``rdd.barrier()`` alone.
+
+        All tasks must call it, and ``all_gather``, equally often and in the same order; otherwise the job fails. When one of them fails,
+        all run again.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            The stage's tasks do not run at once, so this would wait for ever.
+        """
+        self._met("barrier", b"")
+
+    def all_gather(self, message: Any = None) -> list[Any]:
+        """Send something small to all tasks of the stage and wait for what they send: a list in the order of partitions.
+
+        See ``barrier``. Messages go through the scheduler, which does not look into them: addresses and counts, not data.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            As with ``barrier``, or the message is larger than 64 kB when it is pickled.
+        """
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        if len(data) > MOST_GATHERED_BYTES:
+            raise InvalidArgument(
+                f"all_gather: a message of {len(data):,} bytes: must be {MOST_GATHERED_BYTES:,} at most; broadcast or shuffle what is larger",
+                name="message",
+                value=len(data),
+                allowed=f"up to {MOST_GATHERED_BYTES:,} bytes",
+            )
+        return [pickle.loads(each) for each in self._met("all_gather", data)]
+
+    def _met(self, call: str, data: bytes) -> tuple[bytes, ...]:
+        if self._meet is None:
+            raise InvalidArgument(
+                f"{call}() waits for the other tasks of the stage, and these need not run at the same time; use "
+                "rdd.barrier().map_partitions(...)",
+                name=call,
+                value=None,
+                allowed="in tasks of a barrier stage",
+            )
+        return self._meet(call, data)
 
     def content_path(self, content: ContentId) -> Path:
         """The file that holds some content of the application on this host, fetched if need be."""
@@ -226,6 +279,8 @@ class TaskContext:
             "task_attempt_id": self.task_attempt_id,
             "local_properties": dict(self.local_properties),
             "metrics": self.metrics,
+            "cpus": self.cpus,
+            "resources": dict(self.resources),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:

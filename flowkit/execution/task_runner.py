@@ -6,6 +6,7 @@ Runs on a slot thread; whatever user code does ends in a report, never in a dead
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -78,6 +79,9 @@ class TaskServices:
     results: ResultStore
     request_commit: Callable[[AttemptId], None]
     clock: Callable[[], float]
+    reach_barrier: Callable[[AttemptId, int, str, bytes], None]
+    #: how many tasks run at a time
+    slots: Callable[[], int]
     serializers: Mapping[str, Serializer] = field(default_factory=dict)
 
 
@@ -174,6 +178,9 @@ class _Task:
         def acquire_commit() -> None:
             attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)
 
+        def meet(call: str, data: bytes) -> tuple[bytes, ...]:
+            return attempt.meet(services.reach_barrier, call, data, services.config.executor_timeout_s)
+
         self.environment = _Environment(
             app=launch.app,
             stage=launch.stage,
@@ -211,8 +218,14 @@ class _Task:
             is_interrupted=lambda: attempt.switch.reason is not None,
             acquire_commit=acquire_commit,
             content_path=content.path,
+            meet=meet if definition.barrier else None,
+            cpus=launch.cpus,
+            resources=launch.resources,
         )
         set_current(self.context)
+        if "gpu" in launch.resources and services.slots() == 1:
+            # For libraries that look there; with several slots they would overwrite one another's.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(launch.resources["gpu"])
 
     def _remote_blocks(self, environment: _Environment) -> RemoteBlocks:
         return RemoteBlocks(

@@ -116,6 +116,10 @@ def _step(node: Node, number: dict[ShuffleId, int]) -> str:
         notes.append("[runs a job of its own before the first action]")
     if node.cached:
         notes.append(node.level_in_words)
+    if node.barrier:
+        notes.append("[all partitions at once]")
+    if node.profile is not None:
+        notes.append(f"[{node.profile} a task]")
     name = f"{node.name!r} " if node.name else ""
     return "   ".join([name + node.label, *notes])
 

@@ -1,7 +1,7 @@
 """A lineage node: one RDD's recipe. What it computes, from which others, in how many partitions.
 
-Runs on the driver; never shipped. Nodes don't change but for three things that say nothing about their rows: whether they are
-cached, their name, and what had to be found out before they could run (``preparation``). Nothing here recurses: chains of
+Runs on the driver; never shipped. Nodes don't change but for what says nothing about their rows: whether they are cached, their name,
+what tasks need that compute them, and what had to be found out before they could run (``preparation``). Nothing here recurses: chains of
 ten thousand nodes are ordinary.
 """
 
@@ -16,6 +16,7 @@ from flowkit.lineage.kernels import Aggregator, Kernel, PartitionMapping, Window
 from flowkit.lineage.partitioners import Partitioner
 from flowkit.model.ids import RddId, ShuffleId
 from flowkit.model.job_spec import Content, Determinism
+from flowkit.model.resources import ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Node:
     __slots__ = (
         "__weakref__",
         "attachments",
+        "barrier",
         "call_site",
         "dependencies",
         "determinism",
@@ -122,6 +124,7 @@ class Node:
         "partitioner",
         "pending",
         "preparation",
+        "profile",
         "source_identity",
         "tolerance",
     )
@@ -163,6 +166,10 @@ class Node:
         self.name: str | None = None
         #: what errors its function may raise, for the driver to look at after a job; None: none
         self.tolerance: Any = None
+        #: what tasks that compute it need; None: nothing was said
+        self.profile: ResourceProfile | None = None
+        #: tasks that compute it run all at once
+        self.barrier = False
         #: see ``lineage.fingerprint``; None until asked for
         self.fingerprint: str | None = None
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from flowkit.errors import ClosureTooLarge
+from flowkit.errors import ClosureTooLarge, InvalidArgument
 from flowkit.lineage.closures import carrying, describe_largest
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
+from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 
 
@@ -136,6 +137,50 @@ def parent_shuffles(stage: StageCut) -> tuple[ParentShuffle, ...]:
     return tuple(ParentShuffle(shuffle.id, tuple(sorted(guards[shuffle.id]))) for shuffle in stage.reads)
 
 
+def profile_of(stage: StageCut) -> ResourceProfile:
+    """What each task of a stage needs; raises ``errors.InvalidArgument`` when two of its RDDs say different things."""
+    told = [node for node in stage.nodes if node.profile is not None]
+    found: ResourceProfile = DEFAULT_PROFILE
+    for node in told:
+        assert node.profile is not None
+        if node is not told[0] and node.profile != found:
+            raise InvalidArgument(
+                f"{told[0].label} needs {found} and {node.label} needs {node.profile}, and one stage computes both; say the same of both, or "
+                "put a shuffle between them",
+                name="cpus",
+                value=str(node.profile),
+                allowed=str(found),
+            )
+        found = node.profile
+    return found
+
+
+def _is_barrier(stage: StageCut, wanted: Sequence[int] | None) -> bool:
+    """Whether the tasks of a stage run all at once; raises ``errors.InvalidArgument`` where they cannot. ``wanted``: of a result."""
+    node = next((node for node in stage.nodes if node.barrier), None)
+    if node is None:
+        return False
+    total = stage.root.num_partitions
+    other = next((each for each in stage.nodes if each.num_partitions != total), None)
+    if other is not None:
+        raise InvalidArgument(
+            f"{node.label} runs in all partitions at once, but {other.label}, in the same stage, has {other.num_partitions} and not {total}; "
+            "put a shuffle between them (repartition)",
+            name="barrier",
+            value=other.num_partitions,
+            allowed=str(total),
+        )
+    if wanted is not None and len(wanted) < total:
+        raise InvalidArgument(
+            f"{node.label} runs in all {total} partitions at once, and this action wants {len(wanted)}; collect, or cache it by an action "
+            "that uses all, first",
+            name="barrier",
+            value=len(wanted),
+            allowed=str(total),
+        )
+    return True
+
+
 class Planner:
     """Makes job specs for one application.
 
@@ -227,6 +272,8 @@ class Planner:
             preferred_hosts=hosts,
             attachments=tuple({each.id: each for node in stage.nodes for each in (*node.attachments, *carried)}.values()),
             operations=tuple(node.operation for node in stage.nodes[-50:]),
+            profile=profile_of(stage),
+            barrier=_is_barrier(stage, None if shuffle is not None else partitions),
         )
 
     def _stage_id(self, shuffle: ShuffleId) -> StageId:

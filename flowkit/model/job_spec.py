@@ -7,6 +7,7 @@ from enum import IntEnum
 import msgspec
 
 from flowkit.model.ids import AppId, ContentId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 
 INLINE_LIMIT_BYTES = 32 * 1024
@@ -81,6 +82,10 @@ class StageSpec(msgspec.Struct, frozen=True):
     attachments: tuple[Content, ...] = ()
     #: operations pipelined in it, first to last, for people
     operations: tuple[str, ...] = ()
+    #: what each of its tasks needs
+    profile: ResourceProfile = DEFAULT_PROFILE
+    #: its tasks run all at once, and may wait for one another
+    barrier: bool = False
 
 
 class JobSpec(msgspec.Struct, frozen=True):

@@ -41,6 +41,8 @@ class StageDefinition(msgspec.Struct, frozen=True):
     properties: dict[str, str]
     #: who can serve content which is not inline, per content id: hosts, and the addresses of their executors
     content_holders: dict[ContentId, tuple[tuple[HostToken, str], ...]] = {}
+    #: its tasks run all at once, and may wait for one another
+    barrier: bool = False
 
 
 class BlockHolders(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +68,10 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     blocks: tuple[BlockHolders, ...] = ()
     #: goes ahead of those queued there that are not
     urgent: bool = False
+    #: slots it takes
+    cpus: int = 1
+    #: addresses of named resources that are its own
+    resources: dict[str, tuple[str, ...]] = {}
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):

@@ -7,6 +7,7 @@ from typing import TypeVar
 from flowkit.rdd.approximate import Approximate
 from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
+from flowkit.rdd.needs import Needs
 from flowkit.rdd.numeric import Numeric
 from flowkit.rdd.pairs import Pairs
 from flowkit.rdd.persistence import Persistence
@@ -19,7 +20,17 @@ T = TypeVar("T")
 
 
 class RDD(
-    Narrow[T], Wide[T], Shapes[T], Sampling[T], Pairs[T], Asynchronous[T], Approximate[T], Numeric[T], Sinks[T], Persistence[T]
+    Narrow[T],
+    Wide[T],
+    Shapes[T],
+    Sampling[T],
+    Pairs[T],
+    Asynchronous[T],
+    Approximate[T],
+    Numeric[T],
+    Sinks[T],
+    Persistence[T],
+    Needs[T],
 ):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 

@@ -62,6 +62,15 @@ class AnswerCommit(_Action, frozen=True):
     granted: bool
 
 
+class AnswerBarrier(_Action, frozen=True):
+    """All tasks of the stage are where this one waits, with what each sent, in the order of partitions."""
+
+    executor: ExecutorId
+    attempt: AttemptId
+    round: int
+    data: tuple[bytes, ...]
+
+
 class ReleaseResults(_Action, frozen=True):
     """Stored results nobody will fetch any more."""
 
@@ -224,6 +233,7 @@ Action = (
     | Recall
     | Kill
     | AnswerCommit
+    | AnswerBarrier
     | ReleaseResults
     | DropRdd
     | CopyBlock
@@ -252,6 +262,7 @@ ExecutorAction = (
     | Recall
     | Kill
     | AnswerCommit
+    | AnswerBarrier
     | ReleaseResults
     | DropRdd
     | CopyBlock

@@ -22,7 +22,7 @@ from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
 from flowkit.errors import ConfigError, InternalError
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
-from flowkit.scheduling import containment, drivers, endings, handover, losses, readiness
+from flowkit.scheduling import barriers, containment, drivers, endings, handover, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
     Action,
@@ -36,6 +36,7 @@ from flowkit.scheduling.health import Health
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.preemption import Preemption
+from flowkit.scheduling.requests import Unmet
 from flowkit.scheduling.speculation import Speculation
 
 _RING_LENGTH = 1_000
@@ -93,6 +94,7 @@ class SchedulerCore:
         self._watch = losses.Watch(config)
         self._speculation = Speculation(config)
         self._allocator = Allocator(config, allocation)
+        self._unmet = Unmet(config)
         self._books.health = self._health = Health(config)
         #: the last stimuli with their times: enough to replay what led to a bug
         self.ring: deque[tuple[float, sti.Stimulus]] = deque(maxlen=100_000 if config.validate else _RING_LENGTH)
@@ -138,6 +140,7 @@ class SchedulerCore:
             self._health.wake_at,
             self._preemption.wake_at,
             self._allocator.wake_at,
+            self._unmet.wake_at,
             self._watch.next_look(self._books),
         ]
         return min((at for at in candidates if at is not None), default=None)
@@ -157,6 +160,7 @@ class SchedulerCore:
         handover.settle(books)
         self._speculation.look(books)
         self._allocator.look(books)
+        self._unmet.look(books)
         self._watch.settle(books)
 
     def _make_offers(self) -> None:
@@ -209,6 +213,9 @@ class SchedulerCore:
                 handover.outputs_copied(books, stimulus)
             case sti.ContentFetched():
                 self._content_fetched(stimulus)
+            case sti.BarrierReached():
+                holder = books.executors.get(stimulus.executor)
+                barriers.reached(books, None if holder is None else holder.attempts.get(stimulus.attempt), stimulus)
             case sti.ScalingOffered():
                 self._allocator.offered(stimulus.app, stimulus.count)
             case sti.Tick():

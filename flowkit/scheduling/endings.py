@@ -34,7 +34,7 @@ from flowkit.model.task import (
     TaskSucceeded,
     counts_against_task,
 )
-from flowkit.scheduling import handover, jobs, room
+from flowkit.scheduling import barriers, handover, jobs, room
 from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -142,6 +142,29 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     if books.config.speculation:
         task_set.note_duration(report.ended_at - report.started_at, books.rng)
         _end_copies(books, attempt)
+    if task_set.barrier is None:
+        _publish_success(books, attempt, report)
+        _accept(books, application, stage, attempt, report)
+    else:
+        _publish_success(books, attempt, report)
+        for each, earlier in barriers.ended(books, attempt, report):
+            if stage.task_set is task_set:  # else a result of these was too much
+                _accept(books, application, stage, each, earlier)
+
+
+def _publish_success(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
+    app, stage, result = attempt.task_set.app, attempt.task_set.stage, report.result
+    if isinstance(result, StoredResult):
+        books.publish(
+            app, TaskGettingResult(time=books.now, app=app, stage=stage, attempt=attempt.id, size_bytes=result.size_bytes)
+        )
+    named = None if report.accumulated is None else report.accumulated.named
+    jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics, accumulated=named)
+
+
+def _accept(books: Books, application: Application, stage: Stage, attempt: Attempt, report: TaskSucceeded) -> None:
+    """What a task made counts."""
+    result = report.result
     if report.accumulated is not None and attempt.partition not in stage.accumulated:
         stage.accumulated.add(attempt.partition)
         books.emit(DeliverAccumulated(application.id, report.accumulated.data))
@@ -149,17 +172,10 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         case MapOutput(status=status):
             assert stage.outputs is not None
             stage.outputs.register(status)
-        case StoredResult(size_bytes=size):
-            books.publish(
-                application.id,
-                TaskGettingResult(time=books.now, app=application.id, stage=stage.id, attempt=attempt.id, size_bytes=size),
-            )
-        case InlineResult():
+        case StoredResult() | InlineResult():
             pass
         case _:
             assert_never(result)
-    named = None if report.accumulated is None else report.accumulated.named
-    jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics, accumulated=named)
     if stage.outputs is None and not jobs.deliver(books, application, stage, attempt, result):
         return
     jobs.finish_if_done(books, stage)
@@ -315,12 +331,21 @@ def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> N
     if stage is None or stage.task_set is not attempt.task_set:
         return
     task_set, partition = attempt.task_set, attempt.partition
+    if task_set.barrier is not None:
+        barriers.start_over(books, stage, f"task {partition} of the same barrier stage has to run again, so all of them do")
+        _resume(books, stage)
+        return
     goes_on = task_set.has_another(attempt)
     if not goes_on or task_set.failures.get(partition, 0) < books.config.max_task_failures - 1:
         task_set.copied.discard(partition)  # what goes on may be copied again, unless one more failure would end the job
     if goes_on:
         return
     task_set.add_again(partition, wish)
+    _resume(books, stage)
+
+
+def _resume(books: Books, stage: Stage) -> None:
+    """Tasks of a stage wait again: they are offered, unless its input is gone."""
     if not stage.is_running:
         books.applications[stage.app].is_stale = True
         return

@@ -5,11 +5,13 @@ Runs in the scheduler process inside ``SchedulerCore``; no thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId, executor_address
+from flowkit.scheduling import resources
 from flowkit.scheduling.loads import Loads
+from flowkit.scheduling.resources import Addresses
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import Attempt
@@ -33,15 +35,26 @@ class ExecutorState:
         "load",
         "may_leave",
         "paused",
+        "resources",
         "slots",
         "urgent_load",
     )
 
-    def __init__(self, executor: ExecutorId, host: HostToken, slots: int, host_names: tuple[str, ...], now: float) -> None:
+    def __init__(
+        self,
+        executor: ExecutorId,
+        host: HostToken,
+        slots: int,
+        host_names: tuple[str, ...],
+        now: float,
+        resources: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.id = executor
         self.address = executor_address(executor)
         self.host = host
         self.slots = slots
+        #: named resources it has
+        self.resources = {name: Addresses(addresses) for name, addresses in (resources or {}).items()}
         #: names a file system may use for this host
         self.host_names = host_names
         #: every attempt it was sent and has not ended, in order of launch: queued ones behind running ones
@@ -101,6 +114,8 @@ class Executors:
         self.idle_slots = 0
         #: hosts by the names that a file system may use for them, in order of arrival
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
+        #: executors that have a named resource
+        self.owners: dict[str, dict[ExecutorId, ExecutorState]] = {}
         self._names: dict[HostToken, dict[str, None]] = {}
         self._addresses: dict[HostToken, tuple[str, ...]] | None = None
         #: slots of those that may be sent launches
@@ -133,6 +148,8 @@ class Executors:
         self._by_id[state.id] = state
         self.by_host.setdefault(state.host, {})[state.id] = state
         self._addresses = None
+        for name in state.resources:
+            self.owners.setdefault(name, {})[state.id] = state
         for name in state.host_names:
             self.hosts_by_name.setdefault(name, {})[state.host] = None
             self._names.setdefault(state.host, {})[name] = None
@@ -149,6 +166,8 @@ class Executors:
             for name in self._names.pop(state.host, ()):
                 del self.hosts_by_name[name][state.host]
         self.with_surplus.pop(state.id, None)
+        for name in state.resources:
+            del self.owners[name][state.id]
         self.loads.discard(state)
         self.urgent_loads.discard(state)
         self.held.pop(state.id, None)
@@ -194,6 +213,8 @@ class Executors:
         if state.attempts.pop(attempt.id, None) is None:
             return
         state.idle_since = now
+        if attempt.resources:
+            resources.give_back(attempt.task_set.profile, attempt.resources, state.resources)
         state.load -= attempt.cpus
         self.loads.move(state, state.load)
         if attempt.urgent and not attempt.started_at:

@@ -25,7 +25,7 @@ from flowkit.scheduling.actions import (
 )
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.task_sets import Attempt
+from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 
 def publish_end(
@@ -91,6 +91,18 @@ def deliver(
         job.unfetched[attempt.id] = (attempt.executor.id, attempt.partition, size_bytes)
     books.emit(DeliverResult(application.id, job_id, attempt.partition, attempt.id, attempt.executor.id, result))
     return True
+
+
+def void_results(books: Books, application: Application, stage: Stage) -> None:
+    """What was delivered of a stage is made again; the driver drops what it has already."""
+    (job_id,) = stage.jobs
+    job = application.jobs[job_id]
+    stage.delivered.clear()
+    for executor, attempts in _by_executor(job).items():
+        if books.executors.get(executor) is not None:
+            books.emit(ReleaseResults(executor, tuple(attempts)))
+    job.result_bytes -= sum(size for _, _, size in job.unfetched.values())
+    job.unfetched.clear()
 
 
 def finish_if_done(books: Books, stage: Stage) -> None:
@@ -255,6 +267,13 @@ def _by_executor(job: Job) -> dict[ExecutorId, list[AttemptId]]:
     return held
 
 
+def release_held(books: Books, task_set: TaskSet) -> None:
+    """Results that waited for other tasks of a barrier stage are of no use any more."""
+    for attempt, report in task_set.barrier.held if task_set.barrier is not None else ():
+        if isinstance(report.result, StoredResult) and books.executors.get(attempt.executor.id) is not None:
+            books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))
+
+
 def stop_running(books: Books, stage: Stage, reason: str) -> None:
     """Nobody needs what it computes: take back what waits, stop what runs."""
     task_set = stage.task_set
@@ -262,6 +281,7 @@ def stop_running(books: Books, stage: Stage, reason: str) -> None:
     if task_set is None:
         return
     stage.task_set = None
+    release_held(books, task_set)
     kills: dict[ExecutorId, list[AttemptId]] = {}
     for attempt in task_set.running.values():
         publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
 from flowkit.model.job_spec import Content
 from flowkit.model.task import BlockHolders, Locality, StageDefinition, TaskLaunch
+from flowkit.scheduling import resources
 from flowkit.scheduling.actions import DefineStage, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -51,6 +52,8 @@ def launch(
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
     attempt.urgent = urgent
+    if task_set.profile.amounts:
+        attempt.resources = resources.take(task_set.profile, executor.resources)
     books.executors.take(executor, attempt)
     task_set.running[attempt_id] = attempt
     books.queue_launch(
@@ -65,6 +68,8 @@ def launch(
             locality,
             _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),
             urgent,
+            attempt.cpus,
+            attempt.resources,
         ),
     )
 
@@ -128,4 +133,5 @@ def _definition(books: Books, application: Application, stage: Stage, attempt_nu
             content.id: tuple((host, address) for host in _holders(books, application, content) for address in addresses[host])
             for content in large
         },
+        barrier=stage.spec.barrier,
     )

@@ -41,7 +41,7 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
     if books.executors.get(stimulus.executor) is not None:
         books.stale_count += 1
         return
-    state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now)
+    state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now, stimulus.resources)
     books.executors.add(state)
     books.address_epoch += 1
     books.mark_stale()

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
-from flowkit.scheduling import alone
+from flowkit.scheduling import alone, barriers
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.containment import Fault, PolicyError, asked
@@ -56,13 +56,29 @@ class Offers:
         alone.place(books)
         if books.active and books.executors.usable_count:
             task_sets = [stage.task_set for stage in books.active.values() if not stage.missing_contents and stage.task_set]
-            if self._sharing is not None:
+            if any(task_set.barrier is not None for task_set in task_sets):
+                task_sets = self._place_barriers(books, task_sets)
+            if not task_sets:
+                pass
+            elif self._sharing is not None:
                 self._share(books, task_sets, self._sharing)
             else:
                 for task_set in self._ordered(task_sets):
                     self._serve_safely(books, task_set)
         if books.executors.with_surplus:
             self._take_back(books)
+
+    def _place_barriers(self, books: Books, task_sets: list[TaskSet]) -> list[TaskSet]:
+        """Launch stages that run all at once; what others may have: nothing that stands behind one that waits for its room."""
+        others: list[TaskSet] = []
+        for task_set in self._ordered(task_sets):
+            stage = books.stage_of(task_set)
+            assert stage is not None
+            if task_set.barrier is None:
+                others.append(task_set)
+            elif contents_are_there(books, books.applications[stage.app], stage) and barriers.place(books, task_set):
+                break
+        return others
 
     def _ordered(self, task_sets: list[TaskSet]) -> list[TaskSet]:
         if len(task_sets) < 2:

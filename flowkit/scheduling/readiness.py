@@ -16,6 +16,7 @@ from flowkit.model.map_status import decode_size
 from flowkit.scheduling import jobs
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
+from flowkit.scheduling.barriers import Barrier
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.task_sets import Preference, TaskSet
 
@@ -41,7 +42,7 @@ def _walk(books: Books, application: Application, job: Job) -> None:
     seen = {waiting[0].id}
     while waiting:
         stage = waiting.pop()
-        if stage.is_running and stage.task_set is not None:
+        if stage.is_running and stage.task_set is not None and stage.task_set.barrier is None:
             _withdraw_available(books, stage)
         at_hand = _is_at_hand(stage)
         todo = [] if at_hand else to_compute(books, stage)
@@ -77,6 +78,8 @@ def needed_stages(books: Books, application: Application, job: Job) -> set[Stage
 def _is_at_hand(stage: Stage) -> bool:
     """Whether all that is left of a stage waits or runs already: told from counts, for a look at each of a million tasks takes long."""
     task_set = stage.task_set
+    if task_set is not None and task_set.barrier is not None and stage.is_running:
+        return bool(task_set.pending or task_set.running or task_set.barrier.held)
     if stage.outputs is not None or task_set is None or not stage.is_running or task_set.copied:
         return False
     return len(stage.delivered) + len(task_set.pending) + len(task_set.running) == len(stage.spec.partitions)
@@ -131,12 +134,21 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         if not jobs.roll_back(books, application, stage):
             return
         todo = to_compute(books, stage)
+    if stage.spec.barrier and len(todo) < len(stage.spec.partitions):  # all of its tasks run, or none
+        if stage.outputs is not None:
+            stage.outputs.unregister_all()
+        else:
+            jobs.void_results(books, application, stage)
+        todo = list(stage.spec.partitions)
     _note_lost_outputs(books, stage, todo)
     if stage.task_set is None:
         order = (min(stage.jobs.values()), stage.id)
         stage.task_set = TaskSet(stage.app, stage.id, order, stage.depth)
         oldest = min(stage.jobs, key=lambda job: stage.jobs[job])
         stage.task_set.properties = application.jobs[oldest].spec.properties
+        stage.task_set.profile = stage.spec.profile
+        stage.task_set.size = len(stage.spec.partitions)
+        stage.task_set.barrier = Barrier() if stage.spec.barrier else None
     task_set = stage.task_set
     task_set.attempt_number = stage.attempt_count
     stage.attempt_count += 1

@@ -43,7 +43,7 @@ class Speculation:
             if task_set.running:
                 self.wake_at = self._next_look
             slow_after = self._slow_after(task_set)
-            if slow_after is None:
+            if slow_after is None or task_set.barrier is not None or task_set.profile.amounts:
                 continue
             for attempt in list(task_set.running.values()):
                 if not attempt.started_at or attempt.is_void or attempt.partition in task_set.copied:

@@ -118,6 +118,8 @@ class ExecutorReady(_Stimulus, frozen=True):
     slots: int
     #: names a file system may use for this host (host name, addresses), for input locality
     host_names: tuple[str, ...] = ()
+    #: addresses of named resources
+    resources: dict[str, tuple[str, ...]] = {}
 
 
 class ExecutorLost(_Stimulus, frozen=True):
@@ -223,6 +225,18 @@ class CommitRequested(_Stimulus, frozen=True):
     attempt: AttemptId
 
 
+class BarrierReached(_Stimulus, frozen=True):
+    """A task of a barrier stage waits for the others, the ``round``-th time; answered by ``actions.AnswerBarrier``."""
+
+    executor: ExecutorId
+    attempt: AttemptId
+    round: int
+    #: ``barrier`` or ``all_gather``
+    call: str
+    #: pickled, for the others
+    data: bytes = b""
+
+
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
@@ -257,5 +271,6 @@ Stimulus = (
     | OutputsCopied
     | ContentFetched
     | CommitRequested
+    | BarrierReached
     | Tick
 )

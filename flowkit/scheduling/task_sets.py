@@ -10,12 +10,16 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator
 from itertools import islice
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
+from flowkit.model.resources import DEFAULT_PROFILE
 from flowkit.model.task import ExceptionFailure, Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
+
+if TYPE_CHECKING:
+    from flowkit.scheduling.barriers import Barrier
 
 #: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
@@ -60,6 +64,7 @@ class Attempt:
         "locality",
         "number",
         "partition",
+        "resources",
         "seen_running_at",
         "stage_attempt",
         "started_at",
@@ -84,6 +89,8 @@ class Attempt:
         self.number = number
         #: slots it takes
         self.cpus = task_set.cpus
+        #: addresses that are its own
+        self.resources: dict[str, tuple[str, ...]] = {}
         self.executor = executor
         self.launched_at = now
         #: on the executor's clock; 0 before it started
@@ -111,8 +118,12 @@ class TaskSet:
         self.order = order
         self.depth = depth
         self.properties: dict[str, str] = {}
-        #: slots each of its tasks takes
-        self.cpus = 1
+        #: what each of its tasks takes
+        self.profile = DEFAULT_PROFILE
+        #: for a stage whose tasks run all at once; None for others
+        self.barrier: Barrier | None = None
+        #: tasks of its stage, those that are over included
+        self.size = 0
         self.attempt_number = 0
         #: partitions to launch, in order of arrival
         self.pending: dict[PartitionIndex, None] = {}
@@ -152,6 +163,16 @@ class TaskSet:
         #: tasks that would best run somewhere, for when they may run anywhere
         self._anywhere: deque[PartitionIndex] = deque()
         self._indifferent: deque[PartitionIndex] = deque()
+
+    @property
+    def cpus(self) -> int:
+        """Slots each of its tasks takes."""
+        return self.profile.cpus
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its tasks need one slot each, whenever there is one."""
+        return self.barrier is None and self.profile.is_default
 
     # what a scheduling policy may ask
 

@@ -15,6 +15,7 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import launch
 from flowkit.scheduling.loads import Loads
+from flowkit.scheduling.resources import can_now
 from flowkit.scheduling.task_sets import TaskSet
 
 #: Executors and hosts that tasks are kept for, of which a turn looks at so many, and at others the next time.
@@ -51,9 +52,12 @@ class Turn:
     def take(self, most: int | None) -> int:
         """Launch what there is room for, ``most`` tasks at most; returns how many."""
         executors = self._books.executors
+        if self._task_set.profile.amounts:
+            return self._among_owners(most)
         if not self._urgent:
             depth, ahead = self._task_set.depth, self._ahead
-            return self._launch(executors.loads, self._limit(lambda slots: depth.of(slots, ahead=ahead)), most)
+            wide = self._task_set.cpus > 1  # nothing waits behind or before one that takes several slots
+            return self._launch(executors.loads, self._limit(lambda slots: slots if wide else depth.of(slots, ahead=ahead)), most)
         # Free slots first; then past what fills the others.
         limit = self._limit(lambda slots: slots)
         launched = self._launch(executors.loads, limit, most)
@@ -85,6 +89,26 @@ class Turn:
             self.unfinished = True
         launched = self._near(loads, limit, most)
         self._task_set.pass_over(now, self._others, wait_s)
+        return launched
+
+    def _among_owners(self, most: int | None) -> int:
+        """Offer to those that have the named resources free, and a slot: whoever holds least first. Nothing is queued ahead."""
+        task_set, executors = self._task_set, self._books.executors
+        while task_set.file(_MOST_FILED):
+            pass
+        limit = self._limit(lambda slots: slots)
+        owners = executors.owners.get(next(iter(task_set.profile.amounts)), {})
+        room = [(state.load / state.slots, self._books.rng.random(), state) for state in owners.values() if state.usable]
+        room.sort(key=itemgetter(0, 1))
+        launched = 0
+        while room and task_set.pending and launched != most:
+            _, tie, state = room.pop(0)
+            load = executors.loads.of(state)
+            if load is None or load >= limit(state.slots) or not can_now(task_set.profile, state.resources):
+                continue
+            if self._offer(state):
+                launched += 1
+                insort(room, (state.load / state.slots, tie, state), key=itemgetter(0, 1))
         return launched
 
     def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:

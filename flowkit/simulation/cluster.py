@@ -190,7 +190,9 @@ class SimulatedCluster:
 
     # -- what a test does
 
-    def add_executor(self, host: str = "host", slots: int = 2, names: tuple[str, ...] = ()) -> ExecutorId:
+    def add_executor(
+        self, host: str = "host", slots: int = 2, names: tuple[str, ...] = (), resources: dict[str, tuple[str, ...]] | None = None
+    ) -> ExecutorId:
         """A new process on a host, which may have files already."""
         self._made += 1
         executor = SimulatedExecutor(
@@ -199,7 +201,7 @@ class SimulatedCluster:
         self.executors[executor.id] = executor
         self._by_address[executor_address(executor.id)] = executor
         executor.host.executors[executor.id] = executor
-        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names))
+        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}))
         self._beat(executor)
         return executor.id
 
@@ -427,6 +429,7 @@ class SimulatedCluster:
                 | act.ForgetStage()
                 | act.Recall()
                 | act.AnswerCommit()
+                | act.AnswerBarrier()
                 | act.ReleaseResults()
                 | act.DropRdd()
                 | act.CopyBlock()

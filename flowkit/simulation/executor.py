@@ -140,6 +140,8 @@ class SimulatedExecutor:
         self.running: dict[AttemptId, _Task] = {}
         self.cache: dict[tuple[AppId, RddId, PartitionIndex], Value] = {}
         self.results: dict[AttemptId, Value] = {}
+        #: answers to tasks that waited for others
+        self.met: list[act.AnswerBarrier] = []
         #: highest number of tasks that ran at once
         self.most_running = 0
         self._world = world
@@ -180,6 +182,8 @@ class SimulatedExecutor:
                         self._finish(attempt)
                     else:
                         self._end(attempt, CommitDeniedFailure())
+            case act.AnswerBarrier():
+                self.met.append(action)
             case act.ReleaseResults(attempts=attempts):
                 for attempt in attempts:
                     self.results.pop(attempt, None)

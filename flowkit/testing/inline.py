@@ -107,6 +107,7 @@ class InlineLink:
             report=self._take_reports,
             blocks_moved=lambda app, blocks: self._stimuli.append(sti.BlocksMoved(_EXECUTOR, app, tuple(blocks))),
             request_commit=self._request_commit,
+            reach_barrier=lambda *arrival: self._say(sti.BarrierReached(_EXECUTOR, *arrival)),
             blocks_evicted=lambda app, blocks: self._stimuli.append(sti.BlocksEvicted(_EXECUTOR, app, tuple(blocks))),
             replace_process=lambda reason, _others: None,
             memory_manager=manager,
@@ -260,6 +261,8 @@ class InlineLink:
                 executor.kill(attempts, reason)
             case act.AnswerCommit(attempt=attempt, granted=granted):
                 executor.answer_commit(attempt, granted)
+            case act.AnswerBarrier(attempt=attempt, round=meeting, data=data):
+                executor.answer_barrier(attempt, meeting, data)
             case act.ReleaseResults(attempts=attempts):
                 executor.release_results(attempts)
             case act.DropRdd(app=app, rdd=rdd):

@@ -38,6 +38,7 @@ class Bench:
         self.changed = threading.Condition()
         self.reports: list[Any] = []
         self.commit_requests: list[int] = []
+        self.arrivals: list[Any] = []
         self.replaced: list[tuple[str, tuple[int, ...]]] = []
         self.evicted: list[Any] = []
         self.host_directory = HostDirectory.open(directory)
@@ -50,6 +51,7 @@ class Bench:
             transport=transport or NoTransport(),
             report=self._note(self.reports.extend),
             request_commit=self._note(self.commit_requests.append),
+            reach_barrier=self._note(lambda *arrival: self.arrivals.append(arrival)),
             blocks_evicted=self._note(lambda app, blocks: self.evicted.append((app, tuple(blocks)))),
             replace_process=self._note(lambda reason, others: self.replaced.append((reason, others))),
         )

@@ -1,0 +1,77 @@
+"""Which named resources a worker has, with their addresses: from the setting ``resources``, and from what Dask was told.
+
+Runs in workers, once at their start, on a thread of its own: a script may take a while.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowkit.errors import ConfigError
+
+SCRIPT_LIMIT_S = 30.0
+
+
+def discovered(
+    setting: Mapping[str, Any], dask: Mapping[str, float], environment: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Addresses by name.
+
+    ``setting`` names for each resource how many there are, their addresses, a function that returns them, or a script that prints them as
+    Spark's do. What Dask's worker was started with (``--resources gpu=2``) has its addresses counted from 0, save GPUs that the
+    worker was given by ``CUDA_VISIBLE_DEVICES``.
+
+    Raises
+    ------
+    errors.ConfigError
+        A script or function fails, or says something else.
+
+    Examples
+    --------
+    >>> discovered({"fpga": ["a", "b"]}, {"GPU": 2.0}, {"CUDA_VISIBLE_DEVICES": "4,5"})
+    {'gpu': ('4', '5'), 'fpga': ('a', 'b')}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, amount in dask.items():
+        visible = [each.strip() for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+        counted = [str(number) for number in range(int(amount))]
+        found[name.lower()] = tuple(visible if name.lower() == "gpu" and len(visible) == len(counted) else counted)
+    for name, told in setting.items():
+        found[name] = _addresses(name, told)
+    return found
+
+
+def _addresses(name: str, told: Any) -> tuple[str, ...]:
+    try:
+        if callable(told):
+            told = told()
+        elif isinstance(told, str):
+            told = _printed(name, told)
+        if isinstance(told, int) and not isinstance(told, bool) and told >= 0:
+            return tuple(map(str, range(told)))
+        if isinstance(told, str) or not isinstance(told, Sequence):
+            raise TypeError(f"{told!r} is neither a number nor a list of addresses")
+    except Exception as error:
+        raise ConfigError(f"resources[{name!r}]: {type(error).__name__}: {error}", setting="resources", value=name) from error
+    addresses = tuple(map(str, told))
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(f"resources[{name!r}] = {list(addresses)}: addresses must differ", setting="resources", value=name)
+    return addresses
+
+
+def _printed(name: str, script: str) -> Sequence[str]:
+    """What a script prints: ``{"name": "gpu", "addresses": ["0", "1"]}``."""
+    ran = subprocess.run(  # noqa: S603 - whoever sets it runs code here anyway
+        [str(Path(script).expanduser())], capture_output=True, text=True, timeout=SCRIPT_LIMIT_S, check=False
+    )
+    if ran.returncode:
+        raise RuntimeError(f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-500:]}")
+    answer = json.loads(ran.stdout)
+    if answer.get("name") != name:
+        raise ValueError(f"{script} printed addresses of {answer.get('name')!r}")
+    addresses: Sequence[str] = answer["addresses"]
+    return addresses

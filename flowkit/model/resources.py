@@ -1,0 +1,79 @@
+"""What a task needs of an executor beside a slot: more slots, and named resources such as GPUs."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import Final
+
+import msgspec
+
+from flowkit.errors import InvalidArgument
+
+#: parts of one address; a task that needs half of it takes half of these
+WHOLE: Final = 1_000_000
+
+
+class ResourceProfile(msgspec.Struct, frozen=True):
+    """Slots, and an amount of each named resource: whole addresses, or a part of one (0.5 or less).
+
+    >>> ResourceProfile(cpus=2, amounts={"gpu": 0.5}).parts("gpu")
+    500000
+    >>> str(ResourceProfile(cpus=2, amounts={"gpu": 1}))
+    'cpus=2, gpu=1'
+    """
+
+    cpus: int = 1
+    amounts: dict[str, float] = {}
+
+    @property
+    def is_default(self) -> bool:
+        """Whether a slot is all that is needed."""
+        return self.cpus == 1 and not self.amounts
+
+    def parts(self, name: str) -> int:
+        """What a task takes of one address of a resource: all of it, or an equal part as large as what it needs, or larger."""
+        amount = self.amounts[name]
+        return WHOLE if amount >= 1 else WHOLE // floor(1 / amount)
+
+    def count(self, name: str) -> int:
+        """Addresses that a task takes of a resource."""
+        return max(1, int(self.amounts[name]))
+
+    def __str__(self) -> str:
+        return ", ".join([f"cpus={self.cpus}", *(f"{name}={amount:g}" for name, amount in self.amounts.items())])
+
+
+def resource_profile(cpus: object, amounts: dict[str, object]) -> ResourceProfile:
+    """A profile of arguments somebody gave.
+
+    Raises
+    ------
+    errors.InvalidArgument
+        No whole number of slots, or an amount that is neither a whole number nor a part of up to a half.
+
+    Examples
+    --------
+    >>> resource_profile(1, {"gpu": 0.7})
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: gpu = 0.7: must be a whole number of 1 or more, or a part of 0.5 or less
+    """
+    if isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 1:
+        raise InvalidArgument(
+            f"cpus = {cpus!r}: must be a whole number of 1 or more", name="cpus", value=cpus, allowed="1, 2, ..."
+        )
+    checked: dict[str, float] = {}
+    for name, amount in amounts.items():
+        fits = isinstance(amount, int | float) and not isinstance(amount, bool) and 0 < amount < float("inf")
+        if not fits or (amount > 0.5 and amount != int(amount)):  # type: ignore[operator,call-overload]
+            raise InvalidArgument(
+                f"{name} = {amount!r}: must be a whole number of 1 or more, or a part of 0.5 or less",
+                name=name,
+                value=amount,
+                allowed="1, 2, ... or up to 0.5",
+            )
+        checked[name] = float(amount)  # type: ignore[arg-type]
+    return ResourceProfile(cpus, checked)
+
+
+DEFAULT_PROFILE: Final = ResourceProfile()
