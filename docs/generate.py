@@ -117,6 +117,7 @@ SECTIONS = {
     "Approximate": "Estimates",
     "Numeric": "Numbers",
     "Sinks": "Files",
+    "Needs": "Resources and barriers",
     "Persistence": "Caching, naming, explaining",
     "Base": "What it is",
 }

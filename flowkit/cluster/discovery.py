@@ -34,6 +34,8 @@ def discovered(
     --------
     >>> discovered({"fpga": ["a", "b"]}, {"GPU": 2.0}, {"CUDA_VISIBLE_DEVICES": "4,5"})
     {'gpu': ('4', '5'), 'fpga': ('a', 'b')}
+
+    Those of ``setting`` belong to the host, so that all its executors share them; those of Dask are the worker's own.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, amount in dask.items():

@@ -307,7 +307,20 @@ class ExecutorRuntime:
         self._news.clear()
         executor.start()
         names = tuple(dict.fromkeys((socket.gethostname(), self._worker.address.rpartition("/")[2].rpartition(":")[0])))
-        link.send(encode([sti.ExecutorReady(executor_id, self._host_directory.token, self._slots, names, self._resources)]))
+        link.send(
+            encode(
+                [
+                    sti.ExecutorReady(
+                        executor_id,
+                        self._host_directory.token,
+                        self._slots,
+                        names,
+                        self._resources,
+                        tuple(self._config.resources),
+                    )
+                ]
+            )
+        )
         self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
         return incarnation
 

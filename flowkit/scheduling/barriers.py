@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 from flowkit.model.ids import AttemptId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import KilledFailure, TaskSucceeded
-from flowkit.scheduling import jobs
+from flowkit.scheduling import jobs, resources
 from flowkit.scheduling.actions import AnswerBarrier, Kill
 from flowkit.scheduling.applications import Stage
 from flowkit.scheduling.books import Books
@@ -37,18 +37,49 @@ class Barrier:
     last: tuple[bytes, ...] = ()
 
 
-def capacity(books: Books, task_set: TaskSet, executor: ExecutorState, *, ever: bool = False) -> int:
-    """Tasks of a stage that an executor could run at once: with what is free now, or with all it has."""
-    if not executor.usable or executor.held_for is not None or books.health.avoids(task_set, executor):
-        return 0
+def _is_open_to(books: Books, task_set: TaskSet, executor: ExecutorState) -> bool:
+    return executor.usable and executor.held_for is None and not books.health.avoids(task_set, executor)
+
+
+def most_at_once(books: Books, task_set: TaskSet) -> int:
+    """Tasks of a stage that could run at once if nobody else ran any."""
+    profile, total = task_set.profile, 0
+    for states in books.executors.by_host.values():
+        able = [
+            state
+            for state in states.values()
+            if _is_open_to(books, task_set, state) and resources.can_ever(profile, state.slots, state.resources)
+        ]
+        room = sum(state.slots // profile.cpus for state in able)
+        for name in profile.amounts:
+            owned = {id(state.resources[name]): state.resources[name] for state in able}  # executors of a host may share them
+            room = min(room, sum(each.room(profile.count(name), profile.parts(name)) for each in owned.values()))
+        total += room
+    return total
+
+
+def _places(books: Books, task_set: TaskSet) -> list[ExecutorState]:
+    """Where all tasks of a stage could run now, each executor as often as it has room; empty when not all could."""
     profile = task_set.profile
-    count = (executor.slots if ever else executor.slots - executor.load) // profile.cpus
-    for name in profile.amounts:
-        owned = executor.resources.get(name)
-        if owned is None:
-            return 0
-        count = min(count, owned.room(profile.count(name), profile.parts(name), ever=ever))
-    return max(0, count)
+    order = [
+        (state.load / state.slots, books.rng.random(), 0, state)
+        for state in books.executors
+        if _is_open_to(books, task_set, state)
+    ]
+    heapify(order)
+    found: list[ExecutorState] = []
+    taken: list[dict[str, tuple[str, ...]]] = []
+    while order and len(found) < task_set.size:
+        _, tie, planned, state = heappop(order)
+        if state.load + planned + profile.cpus > state.slots or not resources.can_now(profile, state.resources):
+            continue
+        found.append(state)
+        taken.append(resources.take(profile, state.resources))
+        planned += profile.cpus
+        heappush(order, ((state.load + planned) / state.slots, tie, planned, state))
+    for state, each in zip(found, taken, strict=True):
+        resources.give_back(profile, each, state.resources)
+    return found if len(found) == task_set.size else []
 
 
 def place(books: Books, task_set: TaskSet) -> bool:
@@ -56,20 +87,15 @@ def place(books: Books, task_set: TaskSet) -> bool:
     stage = books.stage_of(task_set)
     assert stage is not None
     assert len(task_set.pending) == task_set.size, f"{stage} is launched in part"
-    room = {executor: capacity(books, task_set, executor) for executor in books.executors}
-    if sum(room.values()) < task_set.size:
-        return sum(capacity(books, task_set, executor, ever=True) for executor in books.executors) >= task_set.size
+    places = _places(books, task_set)
+    if not places:
+        return most_at_once(books, task_set) >= task_set.size
     while task_set.file(task_set.size):
         pass
-    order = [(executor.load / executor.slots, books.rng.random(), executor) for executor, count in room.items() if count]
-    heapify(order)
-    while task_set.pending:
-        _, tie, executor = heappop(order)
+    for executor in places:
         found = task_set.next_for(executor, books.now, 0, 0.0)  # 0 others: nobody is waited for, or kept away
         assert found is not None
         launch(books, books.applications[stage.app], stage, task_set, executor, *found)
-        if capacity(books, task_set, executor):
-            heappush(order, (executor.load / executor.slots, tie, executor))
     return False
 
 

@@ -116,6 +116,8 @@ class Executors:
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
         #: executors that have a named resource
         self.owners: dict[str, dict[ExecutorId, ExecutorState]] = {}
+        #: named resources that executors of a host share
+        self._of_hosts: dict[tuple[HostToken, str], Addresses] = {}
         self._names: dict[HostToken, dict[str, None]] = {}
         self._addresses: dict[HostToken, tuple[str, ...]] | None = None
         #: slots of those that may be sent launches
@@ -143,6 +145,13 @@ class Executors:
         state = self._by_id.get(ExecutorId(place))
         return [state] if state is not None else list(self.by_host.get(HostToken(place), {}).values())
 
+    def share(self, state: ExecutorState, names: Sequence[str]) -> None:
+        """Named resources of these names belong to a new executor's host: who else has them there has the same."""
+        for name in names:
+            known = self._of_hosts.setdefault((state.host, name), state.resources[name])
+            known.extend(state.resources[name].names)
+            state.resources[name] = known
+
     def add(self, state: ExecutorState) -> None:
         """A new executor."""
         self._by_id[state.id] = state
@@ -163,6 +172,8 @@ class Executors:
         self._addresses = None
         if not neighbours:
             del self.by_host[state.host]
+            for name in state.resources:
+                self._of_hosts.pop((state.host, name), None)
             for name in self._names.pop(state.host, ()):
                 del self.hosts_by_name[name][state.host]
         self.with_surplus.pop(state.id, None)

@@ -42,6 +42,7 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
         books.stale_count += 1
         return
     state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now, stimulus.resources)
+    books.executors.share(state, stimulus.shared)
     books.executors.add(state)
     books.address_epoch += 1
     books.mark_stale()

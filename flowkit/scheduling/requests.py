@@ -57,7 +57,7 @@ def _complaint(books: Books, stage: Stage) -> str:
         return f"needs {profile} for each task, which no executor has; there are {_offered(books)}"
     if task_set.barrier is None:
         return ""
-    room = sum(barriers.capacity(books, task_set, state, ever=True) for state in able)
+    room = barriers.most_at_once(books, task_set)
     if room >= task_set.size:
         return ""
     return f"needs all of its {task_set.size} tasks to run at once, with {profile} each, and the cluster has room for {room}"
@@ -69,4 +69,4 @@ def _offered(books: Books) -> str:
         ", ".join([f"cpus={state.slots}", *(f"{name}={len(owned)}" for name, owned in sorted(state.resources.items()))])
         for state in books.executors
     )
-    return "; ".join(f"{count} with {kind}" for kind, count in kinds.most_common()) or "none"
+    return "; ".join(f"{count} with {kind}" for kind, count in sorted(kinds.items(), reverse=True)) or "none"

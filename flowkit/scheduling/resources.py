@@ -28,6 +28,11 @@ class Addresses:
         #: parts that nobody has
         self._free = dict.fromkeys(addresses, WHOLE)
 
+    def extend(self, addresses: Sequence[str]) -> None:
+        """There are these too, unless they are there already."""
+        for address in addresses:
+            self._free.setdefault(address, WHOLE)
+
     def __len__(self) -> int:
         return len(self._free)
 
@@ -40,9 +45,9 @@ class Addresses:
         """Whether that many addresses have so much left."""
         return sum(free >= parts for free in self._free.values()) >= count
 
-    def room(self, count: int, parts: int, *, ever: bool) -> int:
-        """How many tasks that need so much of that many addresses could have it at once: now, or if nobody had any."""
-        return sum((WHOLE if ever else free) // parts for free in self._free.values()) // count
+    def room(self, count: int, parts: int) -> int:
+        """How many tasks that need so much of that many addresses could have it at once, if nobody had any."""
+        return len(self._free) * (WHOLE // parts) // count
 
     def take(self, count: int, parts: int) -> tuple[str, ...]:
         """Give so much of that many addresses, of those with least left that suffice."""

@@ -120,6 +120,8 @@ class ExecutorReady(_Stimulus, frozen=True):
     host_names: tuple[str, ...] = ()
     #: addresses of named resources
     resources: dict[str, tuple[str, ...]] = {}
+    #: of these, those that all executors of the host share; others are its own
+    shared: tuple[str, ...] = ()
 
 
 class ExecutorLost(_Stimulus, frozen=True):

@@ -191,7 +191,12 @@ class SimulatedCluster:
     # -- what a test does
 
     def add_executor(
-        self, host: str = "host", slots: int = 2, names: tuple[str, ...] = (), resources: dict[str, tuple[str, ...]] | None = None
+        self,
+        host: str = "host",
+        slots: int = 2,
+        names: tuple[str, ...] = (),
+        resources: dict[str, tuple[str, ...]] | None = None,
+        shared: tuple[str, ...] = (),
     ) -> ExecutorId:
         """A new process on a host, which may have files already."""
         self._made += 1
@@ -201,7 +206,7 @@ class SimulatedCluster:
         self.executors[executor.id] = executor
         self._by_address[executor_address(executor.id)] = executor
         executor.host.executors[executor.id] = executor
-        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}))
+        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}, shared))
         self._beat(executor)
         return executor.id
 

@@ -16,12 +16,13 @@ from itertools import count
 from typing import Any, Final
 
 from flowkit.cluster.contents import ContentUsers
+from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, scheduling_policy, serializers
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
 from flowkit.context import Context
-from flowkit.errors import ApplicationLost, InternalError
+from flowkit.errors import ApplicationLost, InternalError, InvalidArgument
 from flowkit.execution.executor import Executor
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, RddId, ShuffleId
@@ -115,7 +116,8 @@ class InlineLink:
             clock=self._clock,
         )
         self._say(sti.ApplicationOpened(self._app, "inline", "inline", self._config.lease_s))
-        self._say(sti.ExecutorReady(_EXECUTOR, self._host.token, slots))
+        named = discovered(self._config.resources, {}, {})
+        self._say(sti.ExecutorReady(_EXECUTOR, self._host.token, slots, (), named, tuple(named)))
 
     def __repr__(self) -> str:
         return f"<InlineLink {self._app}{': closed' if self._closed else ''}>"
@@ -162,6 +164,15 @@ class InlineLink:
         """Start a job; it runs when it is waited for."""
         if self._closed:
             raise ApplicationLost(f"application {self._app} is closed", app=self._app, reason="closed")
+        alone = next((stage for stage in spec.stages if stage.barrier and stage.num_partitions > 1), None)
+        if alone is not None:
+            raise InvalidArgument(
+                f"{alone.name} runs in {alone.num_partitions} partitions at once, and here one task runs after the other; use "
+                "Context(processes=False), or one partition",
+                name="barrier",
+                value=alone.num_partitions,
+                allowed="1",
+            )
         job = InlineJob(self, spec, on_result)
         self._jobs[spec.job] = job
         self._say(sti.JobSubmitted(spec))

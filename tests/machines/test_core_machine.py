@@ -20,6 +20,7 @@ from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AppId, RddId, ShuffleId
 from flowkit.model.job_spec import Determinism, StageSpec
+from flowkit.model.resources import ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
 from flowkit.scheduling import stimuli as sti
@@ -45,6 +46,21 @@ NETWORKS = (
 FORGIVING = Config(validate=True, max_task_failures=1_000, max_stage_attempts=1_000, no_executor_timeout_s=600.0)
 OOPS = ExceptionFailure("ValueError", "no", "", None)
 
+GPUS = {"gpu": ("0", "1")}
+SHARED: tuple[tuple[str, ...], ...] = ((), ("gpu",))
+
+#: what tasks take, and whether they run all at once
+needs = st.tuples(
+    st.sampled_from(
+        [
+            *[ResourceProfile()] * 5,
+            ResourceProfile(cpus=2),
+            ResourceProfile(amounts={"gpu": 1.0}),
+            ResourceProfile(amounts={"gpu": 0.5}),
+        ]
+    ),
+    st.sampled_from([False, False, True]),
+)
 app_names = st.sampled_from(APPS)
 places = st.integers(0, 30)
 
@@ -72,11 +88,13 @@ class CoreMachine(RuleBasedStateMachine):
         self.job_numbers = 0
         self.submitted: list[SimulatedJob] = []
         self.cancelled: set[int] = set()
+        #: stages whose tasks run all or none
+        self.together: set[tuple[AppId, int]] = set()
         self.indeterminate: set[AppId] = set()
         #: cached RDDs of which something was dropped
         self.disturbed: set[tuple[AppId, int]] = set()
         for number in range(executors):
-            self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3)
+            self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3, resources=GPUS, shared=SHARED[number % 2])
 
     def _executor(self, place: int) -> str | None:
         executors = sorted(self.cluster.executors)
@@ -97,9 +115,17 @@ class CoreMachine(RuleBasedStateMachine):
         kind=st.sampled_from([*[Determinism.DETERMINATE] * 5, Determinism.INDETERMINATE]),
         cached=st.booleans(),
         replication=st.integers(1, 3),
+        needs=needs,
     )
     def make_shuffle(
-        self, name: str, partitions: int, parents: list[int], kind: Determinism, cached: bool, replication: int
+        self,
+        name: str,
+        partitions: int,
+        parents: list[int],
+        kind: Determinism,
+        cached: bool,
+        replication: int,
+        needs: tuple[ResourceProfile, bool],
     ) -> None:
         app = self._app(name)
         read = self._parents(app, parents)
@@ -109,16 +135,22 @@ class CoreMachine(RuleBasedStateMachine):
             self.indeterminate.add(app)
         number = self.stage_numbers
         self.stage_numbers += 1
-        self.stages[app].append(
-            map_stage(
-                number,
-                partitions,
-                read,
-                determinism=kind,
-                cached=100 + number if cached and read else None,
-                level=replace(StorageLevel.MEMORY_ONLY, replication=replication),
-            )
+        stage = map_stage(
+            number,
+            partitions,
+            read,
+            determinism=kind,
+            cached=100 + number if cached and read else None,
+            level=replace(StorageLevel.MEMORY_ONLY, replication=replication),
         )
+        self.stages[app].append(self._with_needs(app, stage, needs))
+
+    def _with_needs(self, app: AppId, stage: StageSpec, needs: tuple[ResourceProfile, bool]) -> StageSpec:
+        profile, barrier = needs
+        barrier = barrier and stage.num_partitions <= 2 and len(stage.partitions) == stage.num_partitions
+        if barrier:
+            self.together.add((app, stage.stage))
+        return msgspec.structs.replace(stage, profile=profile, barrier=barrier)
 
     def _parents(self, app: AppId, places: list[int]) -> list[StageSpec]:
         known = self.stages[app]
@@ -130,13 +162,17 @@ class CoreMachine(RuleBasedStateMachine):
         parents=st.lists(places, max_size=2),
         stores=st.booleans(),
         commits=st.booleans(),
+        needs=needs,
     )
-    def submit(self, name: str, partitions: int, parents: list[int], stores: bool, commits: bool) -> None:
+    def submit(
+        self, name: str, partitions: int, parents: list[int], stores: bool, commits: bool, needs: tuple[ResourceProfile, bool]
+    ) -> None:
         app = self._app(name)
         read = self._parents(app, parents)
         result = result_stage(
             self.stage_numbers, max(1, partitions), read, wanted=range(partitions), stores_result=stores, commits=commits
         )
+        result = self._with_needs(app, result, needs)
         self.stage_numbers += 1
         by_shuffle = {stage.shuffle: stage for stage in self.stages[app]}
         needed: dict[int, StageSpec] = {}
@@ -284,7 +320,7 @@ class CoreMachine(RuleBasedStateMachine):
             cluster.continue_executor(executor)
         cluster.failures.clear()
         for number in range(2):
-            cluster.add_executor(HOSTS[number], slots=2)
+            cluster.add_executor(HOSTS[number], slots=2, resources=GPUS)
         cluster.run(limit_s=1_000.0)
         for each in self.submitted:
             note(f"{each.spec.name}: {each.failed}")
@@ -315,7 +351,7 @@ class CoreMachine(RuleBasedStateMachine):
             (each.app, each.stage, each.partition) for each in cluster.events if isinstance(each, ev.SpeculativeTaskSubmitted)
         )
         for (app, stage, partition), times in cluster.computed.items():
-            if app not in self.indeterminate:
+            if app not in self.indeterminate and (app, stage) not in self.together:
                 lost = cluster.lost[app, stage, partition] + copied[app, stage, partition]
                 assert times <= 1 + lost, f"{app} stage {stage} partition {partition} ran {times} times and was lost {lost} times"
 
