@@ -106,6 +106,15 @@ test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (u
 	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks tests/stores) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
 	$(call timed,faults,$(PYTEST) tests/chaos tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
 
+.PHONY: chaos
+chaos: $(VENV)/.installed-test ## every operation under other faults each time, CHAOS times (20 minutes)
+	$(call timed,chaos,for round in $$(seq $${CHAOS:-10}); do CHAOS_SEED=$$round $(PYTEST) tests/conformance tests/chaos -n $(WORKERS) \
+		--dist loadfile -q -m 'chaos and not soak' || exit 1; done)
+
+.PHONY: soak
+soak: $(VENV)/.installed-test ## random pipelines while workers die, for SOAK_S seconds (half an hour); nothing may grow
+	$(call timed,soak,$(PYTEST) tests/soak -q -m soak)
+
 # As root on Debian the browser is installed too; elsewhere tests say that they were skipped for want of one.
 .PHONY: test-browser
 test-browser: $(VENV)/.installed-browser ## a real JupyterLab in a real browser (under 3 minutes)

@@ -88,6 +88,11 @@ class Link:
             asyncio.create_task(self._write(comm), name=f"{self.name} writes"),
         ]
 
+    def break_connection(self) -> None:
+        """As if the network had: for tests."""
+        if self._comm is not None:
+            self._comm.abort()
+
     def detach(self) -> None:
         """Give up the connection, keep the channel."""
         comm, self._comm = self._comm, None

@@ -298,6 +298,7 @@ class ExecutorRuntime:
             outputs_copied=lambda *copy: self._post(sti.OutputsCopied(executor_id, *copy)),
             replace_process=self._replace_process,
             content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
+            disturb=self._disturb,
             note_slot=_note_nothing if record is None else record.note,
             memory_manager=memory_manager(self._config.memory_manager),
             serializers=serializers(self._config.serializers),
@@ -323,6 +324,13 @@ class ExecutorRuntime:
         )
         self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
         return incarnation
+
+    def _disturb(self, kind: str) -> None:
+        """A fault that a job asked for; called from slot threads."""
+        if kind == "kill_worker" and self._worker.nanny:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif kind == "drop_message" and self._current is not None:
+            self._loop.call_soon_threadsafe(self._current.link.break_connection)
 
     def _end_incarnation(self) -> None:
         incarnation, self._current = self._current, None

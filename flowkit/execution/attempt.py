@@ -33,6 +33,7 @@ class Attempt:
         "started",
         "started_at",
         "switch",
+        "tells_twice",
     )
 
     def __init__(self, launch: TaskLaunch, stage: Stage) -> None:
@@ -54,6 +55,8 @@ class Attempt:
         self.gathered: SimpleQueue[tuple[int, tuple[bytes, ...]] | None] = SimpleQueue()
         #: meetings it was at
         self.meetings = 0
+        #: its ending is reported two times, for tests
+        self.tells_twice = False
 
     def kill(self, reason: str) -> bool:
         """Stop it, wherever it is; False when that was asked before."""

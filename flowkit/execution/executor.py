@@ -129,6 +129,8 @@ class Executor:
     note_slot
         Hears what each slot is about to run, and None when that is over but not reported yet: for a record that outlives the
         process. Called from slot threads, twice a task, so it must cost next to nothing.
+    disturb
+        Has something go wrong, when a job's plan of faults says so: ``kill_worker`` ends this process, ``drop_message`` its connection.
     memory_manager
         Makes the account of its memory; None: the default.
     serializers
@@ -156,6 +158,7 @@ class Executor:
         outputs_copied: Callable[[AppId, ShuffleId, Outputs, Outputs], None] = lambda *_: None,
         content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
+        disturb: Callable[[str], None] = lambda _kind: None,
         memory_manager: MemoryManager | None = None,
         serializers: Mapping[str, Serializer] | None = None,
         clock: Callable[[], float] = time.time,
@@ -203,6 +206,7 @@ class Executor:
             results=self._results,
             request_commit=request_commit,
             reach_barrier=reach_barrier,
+            disturb=disturb,
             slots=lambda: self._slots,
             clock=clock,
             serializers=serializers or {},
@@ -626,6 +630,8 @@ class Executor:
         ending = run_task(attempt, self._services)
         self._note_slot(slot, None)
         self._tell(ending)
+        if attempt.tells_twice:
+            self._tell(ending)
         # Only now: what a heartbeat no longer names has had its ending reported.
         self._past[attempt.id] = None
         del self._running[attempt.id]

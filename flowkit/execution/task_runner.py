@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -34,6 +34,7 @@ from flowkit.execution.results import ResultStore, pickle_result
 from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
 from flowkit.lineage.kernels import StageProgram
+from flowkit.model.faults import FAULTS
 from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus
@@ -59,6 +60,9 @@ from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.serializers import chosen
 
+if TYPE_CHECKING:
+    from flowkit.execution.faults import Faults
+
 logger = logging.getLogger(__name__)
 
 #: stands for a spill directory that nobody has asked for yet
@@ -80,6 +84,8 @@ class TaskServices:
     request_commit: Callable[[AttemptId], None]
     clock: Callable[[], float]
     reach_barrier: Callable[[AttemptId, int, str, bytes], None]
+    #: has something go wrong, for tests: ``kill_worker``, ``drop_message``
+    disturb: Callable[[str], None]
     #: how many tasks run at a time
     slots: Callable[[], int]
     serializers: Mapping[str, Serializer] = field(default_factory=dict)
@@ -113,7 +119,7 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
 class _Task:
     """One run of one attempt."""
 
-    __slots__ = ("accumulated", "attempt", "cached_blocks", "context", "environment", "memory", "program", "services")
+    __slots__ = ("accumulated", "attempt", "cached_blocks", "context", "environment", "faults", "memory", "program", "services")
 
     def __init__(self, attempt: Attempt, services: TaskServices) -> None:
         self.attempt = attempt
@@ -122,6 +128,7 @@ class _Task:
         self.context: TaskContext | None = None
         self.environment: _Environment | None = None
         self.memory: TaskMemory | None = None
+        self.faults: Faults | None = None
         self.cached_blocks: list[BlockInfo] = []
         self.accumulated: Accumulated | None = None
 
@@ -132,6 +139,9 @@ class _Task:
         self._set_up()
         context = self.context
         assert context is not None
+        plan = self.attempt.stage.definition.properties.get(FAULTS)
+        if plan is not None:
+            self.faults = self._faults_of(plan)
         try:
             result = self.attempt.switch.run(self._compute)
             if self.attempt.switch.interrupted:
@@ -213,7 +223,7 @@ class _Task:
             num_partitions=definition.num_partitions,
             attempt_number=launch.attempt_number,
             task_attempt_id=attempt.id,
-            local_properties=definition.properties,
+            local_properties={name: value for name, value in definition.properties.items() if name != FAULTS},
             metrics=attempt.metrics,
             is_interrupted=lambda: attempt.switch.reason is not None,
             acquire_commit=acquire_commit,
@@ -243,6 +253,8 @@ class _Task:
         assert self.environment is not None
         metrics = self.attempt.metrics
         began = time.perf_counter()
+        if self.faults is not None:
+            self.faults.before(self.attempt.stage.definition)
         try:
             if PROFILE in self.attempt.stage.definition.properties:
                 output = self._profiled()
@@ -252,6 +264,10 @@ class _Task:
             metrics.run_s = time.perf_counter() - began
         match output:
             case MapStatus():
+                if self.faults is not None:
+                    shuffle = self.attempt.stage.definition.shuffle
+                    assert shuffle is not None
+                    self.faults.after(output, self.environment.shuffle_files, shuffle)
                 return MapOutput(output)
             case TaskValue(value):
                 began = time.perf_counter()
@@ -261,6 +277,13 @@ class _Task:
                 return data
             case _:
                 assert_never(output)
+
+    def _faults_of(self, plan: str) -> Faults:
+        from flowkit.execution.faults import Faults
+
+        found = Faults(plan, self.attempt.launch, self.services.disturb)
+        self.attempt.tells_twice = found.tells_twice
+        return found
 
     def _profiled(self) -> TaskOutput:
         """As it is, with what it took as an update of the accumulator that asked."""

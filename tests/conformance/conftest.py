@@ -1,14 +1,17 @@
-"""One suite, every way to run it: in this thread, there with next to no memory, on threads, on processes, on processes that die.
+"""One suite, every way to run it: in this thread, there with next to no memory, on threads, on processes, on processes that die, in chaos.
 
 On dying processes each test loses an executor a moment after it submitted its first job, and gets the answers it always gets.
+In chaos tasks fail, files are damaged, connections break, messages come twice: by a plan that depends on the test's name.
 What a test says about how often something was done holds where nothing is lost only: `undisturbed` says so.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
+import zlib
 from collections.abc import Iterator
 
 import psutil
@@ -18,6 +21,7 @@ from distributed.core import Status
 import flowkit as fk
 from flowkit.cluster.client_link import ClientLink
 from flowkit.execution import executor, spill
+from flowkit.testing.chaos import chaos
 from flowkit.testing.inline import inline_context
 
 #: how long after a job was submitted an executor dies: before it hears of its tasks, in the midst of them, after
@@ -32,6 +36,7 @@ _DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.03)
         pytest.param("threads", marks=pytest.mark.cluster),
         pytest.param("processes", marks=pytest.mark.cluster),
         pytest.param("dying", marks=[pytest.mark.cluster, pytest.mark.chaos]),
+        pytest.param("chaos", marks=[pytest.mark.cluster, pytest.mark.chaos]),
     ],
 )
 def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
@@ -46,7 +51,7 @@ def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
                 context = inline_context()
             case "threads":
                 context = fk.Context(workers=2, processes=False, progress="off")
-            case "processes":
+            case "processes" | "chaos":
                 context = fk.Context(workers=2, progress="off")
             case _:
                 # Two more, so that a test need not wait for the one that the test before has killed.
@@ -54,6 +59,28 @@ def fc(request: pytest.FixtureRequest) -> Iterator[fk.Context]:
                 context = fk.Context(workers=4, progress="off")
         with context:
             yield context
+
+
+@pytest.fixture(autouse=True)
+def things_go_wrong(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Faults of all kinds but a lost process; in chaos only."""
+    if "chaos" not in getattr(getattr(request.node, "callspec", None), "params", {}).values():
+        yield
+        return
+    if request.node.get_closest_marker("undisturbed"):
+        pytest.skip("says how often something is done, which a fault changes")
+    with chaos(
+        seed=zlib.crc32(f"{request.node.name} {os.environ.get('CHAOS_SEED', '')}".encode()),
+        context=request.getfixturevalue("fc"),
+        fail_task=0.05,
+        fail_fetch=0.1,
+        slow_task=0.05,
+        slow_s=0.01,
+        corrupt_block=0.1,
+        drop_message=0.05,
+        duplicate_message=0.2,
+    ):
+        yield
 
 
 @pytest.fixture(autouse=True)

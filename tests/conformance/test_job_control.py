@@ -59,6 +59,7 @@ def test_what_is_said_about_jobs_reaches_their_tasks(fc):
     assert properties_seen(fc) == {}
 
 
+@pytest.mark.undisturbed
 def test_it_reaches_listeners_and_the_status(fc):
     started, done = [], threading.Event()
 
