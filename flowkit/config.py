@@ -112,6 +112,12 @@ class Config:
         plain=True,
     )
 
+    topology: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "none",
+        "Which hosts are near one another: `none`, an entry point of the group `flowkit.topologies` where the scheduler runs, or a function that "
+        "takes the names of a host and returns that of its rack, which is pickled and runs there.",
+        method="__call__",
+    )
     resources: Any = _setting(  # noqa: RUF009 - as the others: a field
         {},
         "Named resources of each executor, beside those its Dask worker was started with: how many, a list of addresses, a function that "

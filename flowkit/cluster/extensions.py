@@ -9,7 +9,7 @@ something by an entry point of a group of ours::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flowkit.abc import AllocationPolicy, MemoryManager, SchedulingPolicy, Serializer
@@ -33,10 +33,12 @@ MANAGERS = "flowkit.memory_managers"
 
 SERIALIZERS = "flowkit.serializers"
 ALLOCATIONS = "flowkit.allocation_policies"
+TOPOLOGIES = "flowkit.topologies"
 
 _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     POLICIES: {"fifo": Fifo, "fair": Fair, "capacity": Capacity, "priority": Priority},
     ALLOCATIONS: {"backlog": Backlog, "stable": Stable},
+    TOPOLOGIES: {},
     MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
     SERIALIZERS: {
         "msgpack": MsgpackSerializer,
@@ -68,6 +70,14 @@ def allocation_policy(chosen: str | AllocationPolicy, *, idle_s: float) -> Alloc
     if chosen in {"off", "backlog"}:
         return Backlog(idle_s=idle_s) if chosen == "backlog" else None
     found: AllocationPolicy = _made("allocation", chosen, ALLOCATIONS, "look(demand)", "where the scheduler runs")
+    return found
+
+
+def topology(chosen: str | Callable[[Sequence[str]], str]) -> Callable[[Sequence[str]], str] | None:
+    """The function that tells racks of this name, None for ``none``; see ``scheduling_policy``."""
+    if chosen == "none":
+        return None
+    found: Callable[[Sequence[str]], str] = _made("topology", chosen, TOPOLOGIES, "__call__(names)", "where the scheduler runs")
     return found
 
 

@@ -26,7 +26,7 @@ def install(client: Any, config: Config) -> None:
     # Stores travel in programs that use them, and are nobody else's business.
     config = config.with_settings(object_stores={})
     # Who gets the next slot is the scheduler's business.
-    of_workers = config.with_settings(scheduling_policy="fifo", pools={}, allocation="off")
+    of_workers = config.with_settings(scheduling_policy="fifo", pools={}, allocation="off", topology="none")
     worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, of_workers)
     nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin", config.local_directory)
     plugin = SchedulerPluginElsewhere(

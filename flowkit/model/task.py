@@ -18,7 +18,9 @@ class Locality(IntEnum):
     PROCESS = 0
     NODE = 1
     NO_PREFERENCE = 2
-    ANY = 3
+    #: another host of the same rack, as the setting ``topology`` has it
+    RACK = 3
+    ANY = 4
 
 
 class StageDefinition(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ Runs in the scheduler process inside ``SchedulerCore``; nobody outside ``schedul
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ class Books:
         self.rng = Random(seed)
         self.now = 0.0
         self.executors = Executors()
+        #: tells the rack of a host by the names it has
+        self.topology: Callable[[Sequence[str]], str] | None = None
         #: set by the core: it looks at these books
         self.health: Health
         self.applications: dict[AppId, Application] = {}

@@ -14,7 +14,7 @@ Not in any table: an attempt whose job ended is *void*; it keeps its executor's 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,8 @@ class SchedulerCore:
         The order of task sets; first in, first out by default. Who names another in ``config`` hands it in here.
     allocation
         How many executors there are; None: that is nobody's business here.
+    topology
+        The rack of a host, by its names; None: nobody knows.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SchedulerCore:
         first_attempt: int = 1,
         policy: SchedulingPolicy | None = None,
         allocation: AllocationPolicy | None = None,
+        topology: Callable[[Sequence[str]], str] | None = None,
     ) -> None:
         if policy is None and config.scheduling_policy != "fifo":
             raise ConfigError(
@@ -89,6 +92,7 @@ class SchedulerCore:
                 value=config.scheduling_policy,
             )
         self._books = Books(config, seed, first_attempt)
+        self._books.topology = topology
         self._offers = Offers(policy or Fifo())
         self._preemption = Preemption(policy or Fifo())
         self._watch = losses.Watch(config)

@@ -35,6 +35,7 @@ class ExecutorState:
         "load",
         "may_leave",
         "paused",
+        "rack",
         "resources",
         "slots",
         "urgent_load",
@@ -53,6 +54,8 @@ class ExecutorState:
         self.address = executor_address(executor)
         self.host = host
         self.slots = slots
+        #: where its host stands; empty where no topology says
+        self.rack = ""
         #: named resources it has
         self.resources = {name: Addresses(addresses) for name, addresses in (resources or {}).items()}
         #: names a file system may use for this host
@@ -114,6 +117,8 @@ class Executors:
         self.idle_slots = 0
         #: hosts by the names that a file system may use for them, in order of arrival
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
+        #: racks of hosts, where a topology says so
+        self.racks: dict[HostToken, str] = {}
         #: executors that have a named resource
         self.owners: dict[str, dict[ExecutorId, ExecutorState]] = {}
         #: named resources that executors of a host share
@@ -156,6 +161,8 @@ class Executors:
         """A new executor."""
         self._by_id[state.id] = state
         self.by_host.setdefault(state.host, {})[state.id] = state
+        if state.rack:
+            self.racks[state.host] = state.rack
         self._addresses = None
         for name in state.resources:
             self.owners.setdefault(name, {})[state.id] = state
@@ -172,6 +179,7 @@ class Executors:
         self._addresses = None
         if not neighbours:
             del self.by_host[state.host]
+            self.racks.pop(state.host, None)
             for name in state.resources:
                 self._of_hosts.pop((state.host, name), None)
             for name in self._names.pop(state.host, ()):

@@ -15,7 +15,7 @@ from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings, handover, jobs
-from flowkit.scheduling.actions import ExpireExecutor, Kill, Recall
+from flowkit.scheduling.actions import ExpireExecutor, FaultFound, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -42,12 +42,27 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
         books.stale_count += 1
         return
     state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now, stimulus.resources)
+    state.rack = _rack_of(books, stimulus)
     books.executors.share(state, stimulus.shared)
     books.executors.add(state)
     books.address_epoch += 1
     books.mark_stale()
     handover.executors_changed(books)
     books.publish(None, ExecutorAdded(time=books.now, executor=state.id, host=state.host, slots=state.slots))
+
+
+def _rack_of(books: Books, stimulus: ExecutorReady) -> str:
+    """Where a topology says its host stands. One that raises costs nothing but that; it is written down."""
+    if books.topology is None:
+        return ""
+    try:
+        rack = books.topology(stimulus.host_names)
+        if not isinstance(rack, str):
+            raise TypeError(f"gave {rack!r}, not a rack's name")
+    except Exception as error:
+        books.emit(FaultFound(f"the topology {books.topology!r} raised {type(error).__name__}: {error}", repr(stimulus)))
+        return ""
+    return rack
 
 
 def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | ExecutorDraining | SlotsChanged) -> None:

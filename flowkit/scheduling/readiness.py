@@ -147,6 +147,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         oldest = min(stage.jobs, key=lambda job: stage.jobs[job])
         stage.task_set.properties = application.jobs[oldest].spec.properties
         stage.task_set.profile = stage.spec.profile
+        stage.task_set.racks = books.executors.racks
         stage.task_set.size = len(stage.spec.partitions)
         stage.task_set.barrier = Barrier() if stage.spec.barrier else None
     task_set = stage.task_set

@@ -7,7 +7,7 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
@@ -122,6 +122,8 @@ class TaskSet:
         self.profile = DEFAULT_PROFILE
         #: for a stage whose tasks run all at once; None for others
         self.barrier: Barrier | None = None
+        #: the rack of each host, where a topology says so
+        self.racks: Mapping[HostToken, str] = {}
         #: tasks of its stage, those that are over included
         self.size = 0
         self.attempt_number = 0
@@ -160,6 +162,8 @@ class TaskSet:
         self._by_host: dict[HostToken, deque[PartitionIndex]] = {}
         #: tasks whose input is in the cache of another executor of the host
         self._by_neighbour: dict[HostToken, deque[PartitionIndex]] = {}
+        #: tasks whose input is on some host of a rack
+        self._by_rack: dict[str, deque[PartitionIndex]] = {}
         #: tasks that would best run somewhere, for when they may run anywhere
         self._anywhere: deque[PartitionIndex] = deque()
         self._indifferent: deque[PartitionIndex] = deque()
@@ -234,6 +238,9 @@ class TaskSet:
         by_host = self._by_neighbour if wish[0] else self._by_host
         for host in wish[1]:
             by_host.setdefault(host, deque()).append(partition)
+        for rack in dict.fromkeys(self.racks.get(host, "") for host in wish[1]):
+            if rack:
+                self._by_rack.setdefault(rack, deque()).append(partition)
         self._anywhere.append(partition)
 
     def avoid(self, partition: PartitionIndex, executor: ExecutorId, now: float) -> None:
@@ -269,6 +276,8 @@ class TaskSet:
             choices = [(queue, locality) for queue, locality in near if queue] + choices
             if not others or now >= self._waiting_since + wait_s:
                 choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
+            if self._by_rack and (not others or now >= self._rack_at(wait_s)):
+                choices.append((self._by_rack.get(executor.rack, _NOBODY), Locality.RACK))
             if not others or now >= self._anywhere_at(wait_s):
                 choices.append((self._anywhere, Locality.ANY))
         for queue, locality in choices:
@@ -283,8 +292,8 @@ class TaskSet:
         while self._anywhere and self._anywhere[0] not in self.pending:
             self._anywhere.popleft()
         if self._anywhere and others and now < self._anywhere_at(wait_s):
-            neighbours_at = self._waiting_since + wait_s
-            self._keep_back(neighbours_at if now < neighbours_at else self._anywhere_at(wait_s))
+            levels = (self._waiting_since + wait_s, self._rack_at(wait_s), self._anywhere_at(wait_s))
+            self._keep_back(min(at for at in levels if at > now))
 
     def is_choosy(self, now: float, others: int, wait_s: float) -> bool:
         """Whether all that waits is kept for certain executors and hosts, still."""
@@ -292,7 +301,7 @@ class TaskSet:
             return False
         while self._indifferent and self._indifferent[0] not in self.pending:
             self._indifferent.popleft()
-        return not self._indifferent and now < self._anywhere_at(wait_s)
+        return not self._indifferent and now < self._rack_at(wait_s)
 
     @property
     def choice_count(self) -> int:
@@ -306,8 +315,12 @@ class TaskSet:
         if now >= self._waiting_since + wait_s:
             yield from _in_turn(self._by_neighbour, self.pending, most)
 
-    def _anywhere_at(self, wait_s: float) -> float:
+    def _rack_at(self, wait_s: float) -> float:
+        """When tasks may run on other hosts of the racks they were kept for; when anywhere, where racks are not known."""
         return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)
+
+    def _anywhere_at(self, wait_s: float) -> float:
+        return self._rack_at(wait_s) + (wait_s if self._by_rack else 0.0)
 
     def _keep_back(self, until: float) -> None:
         self.kept_back_until = until if self.kept_back_until is None else min(self.kept_back_until, until)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
@@ -102,6 +102,8 @@ class SimulatedCluster:
         Who is served first; first come, first served, if it is not given.
     allocation
         How many executors there are, once ``offer_scaling`` was called; nobody's business otherwise.
+    topology
+        The rack of a host by its names.
     news_batch_s
         How long news gathers before the core is asked, as it does on the loop of a busy scheduler.
     keep_records
@@ -131,12 +133,13 @@ class SimulatedCluster:
         report_batch_s: float = 0.0,
         policy: SchedulingPolicy | None = None,
         allocation: AllocationPolicy | None = None,
+        topology: Callable[[Sequence[str]], str] | None = None,
         news_batch_s: float = 0.0,
         keep_records: bool = True,
     ) -> None:
         self.config = config or Config(validate=True)
         self.seed = seed
-        self.core = SchedulerCore(self.config, seed=seed, policy=policy, allocation=allocation)
+        self.core = SchedulerCore(self.config, seed=seed, policy=policy, allocation=allocation, topology=topology)
         #: what the core was given and when, batch by batch, when it validates
         self.batches: list[tuple[float, list[sti.Stimulus]]] = []
         self.now = 0.0

@@ -241,3 +241,39 @@ def test_an_executor_that_runs_what_was_given_up_is_told_to_stop() -> None:
     core.handle(sti.Heartbeat(executor, ()), 6.0)
     told = core.handle(sti.Heartbeat(executor, (lost,)), 7.0)
     assert [action.attempts for action in told if isinstance(action, act.Kill)] == [(lost,)]
+
+
+def racked(**settings) -> tuple[SimulatedCluster, str]:
+    """Four hosts in two racks; input lies on ``east-1``, which takes nothing for now."""
+    cluster = SimulatedCluster(
+        Config(validate=True, locality_wait_s=1.0), task_s=60.0, topology=lambda names: names[0].partition("-")[0], **settings
+    )
+    for host in ("east-1", "east-2", "west-1", "west-2"):
+        cluster.add_executor(host, slots=1, names=(host,))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    cluster.tell(sti.ExecutorPaused(next(iter(cluster.executors))))
+    cluster.advance(0.1)
+    return cluster, app
+
+
+def test_after_the_host_comes_its_rack_and_then_the_rest() -> None:
+    cluster, app = racked()
+    cluster.submit(job(app, 0, result_stage(0, 4, preferred_hosts={each: ("east-1",) for each in range(4)})))
+    cluster.advance(0.5)
+    assert starts(cluster) == []
+    cluster.advance(1.0)
+    assert [(event.host, event.locality) for event in starts(cluster)] == [("east-2", Locality.RACK)]
+    cluster.advance(1.5)
+    assert {(event.host, event.locality) for event in starts(cluster)[1:]} == {("west-1", Locality.ANY), ("west-2", Locality.ANY)}
+
+
+def test_a_topology_that_raises_or_knows_nothing_costs_only_itself() -> None:
+    cluster = SimulatedCluster(Config(validate=True), task_s=1.0, topology=lambda names: {}[names])
+    for host in ("east-1", "west-1"):
+        cluster.add_executor(host, slots=1, names=(host,))
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, result_stage(0, 4, preferred_hosts={each: ("east-1",) for each in range(4)})))
+    cluster.run()
+    assert done.succeeded
+    assert "KeyError" in cluster.faults[0].traceback
