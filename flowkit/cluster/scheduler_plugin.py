@@ -314,6 +314,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     | sti.ContentFetched()
                     | sti.CommitRequested()
                     | sti.BarrierReached()
+                    | sti.TaskWouldNotStop()
                 ):
                     pass
                 case _:

@@ -63,6 +63,7 @@ from flowkit.scheduling.stimuli import (
     ShuffleReleased,
     SlotsChanged,
     TasksReported,
+    TaskWouldNotStop,
 )
 
 PROTOCOL = 5
@@ -264,6 +265,7 @@ ExecutorStimulus = (
     | ContentFetched
     | CommitRequested
     | BarrierReached
+    | TaskWouldNotStop
 )
 
 ToDriver = (

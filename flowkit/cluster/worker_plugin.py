@@ -298,6 +298,7 @@ class ExecutorRuntime:
             outputs_copied=lambda *copy: self._post(sti.OutputsCopied(executor_id, *copy)),
             replace_process=self._replace_process,
             content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
+            would_not_stop=lambda *told: self._post(sti.TaskWouldNotStop(executor_id, *told)),
             disturb=self._disturb,
             note_slot=_note_nothing if record is None else record.note,
             memory_manager=memory_manager(self._config.memory_manager),

@@ -129,6 +129,8 @@ class Executor:
     note_slot
         Hears what each slot is about to run, and None when that is over but not reported yet: for a record that outlives the
         process. Called from slot threads, twice a task, so it must cost next to nothing.
+    would_not_stop
+        Hears of such an attempt first: why it was to stop, how long ago, and where it is.
     disturb
         Has something go wrong, when a job's plan of faults says so: ``kill_worker`` ends this process, ``drop_message`` its connection.
     memory_manager
@@ -158,6 +160,7 @@ class Executor:
         outputs_copied: Callable[[AppId, ShuffleId, Outputs, Outputs], None] = lambda *_: None,
         content_fetched: Callable[[AppId, ContentId], None] = lambda _app, _content: None,
         note_slot: Callable[[int, AttemptId | None], None] = lambda _slot, _attempt: None,
+        would_not_stop: Callable[[AttemptId, str, float, str], None] = lambda *_: None,
         disturb: Callable[[str], None] = lambda _kind: None,
         memory_manager: MemoryManager | None = None,
         serializers: Mapping[str, Serializer] | None = None,
@@ -167,6 +170,7 @@ class Executor:
         self._config = config
         self._report = report
         self._replace_process = replace_process
+        self._would_not_stop = would_not_stop
         self._note_slot = note_slot
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
@@ -490,6 +494,7 @@ class Executor:
         stack = attempt.switch.stack()
         if self._closed or attempt.id not in self._running:
             return
+        self._would_not_stop(attempt.id, reason, self._config.kill_grace_s, stack)
         others = tuple(each for each in self.known_attempts() if each != attempt.id)
         launch = attempt.launch
         self._replace_process(

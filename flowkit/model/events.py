@@ -119,6 +119,21 @@ class SpeculativeTaskSubmitted(_Event, frozen=True):
     executor: ExecutorId
 
 
+class TaskStuck(_Event, frozen=True):
+    """A task that was to stop goes on after the grace time, here (``stack``): its executor's process is about to be replaced."""
+
+    app: AppId
+    stage: StageId
+    partition: PartitionIndex
+    attempt: AttemptId
+    executor: ExecutorId
+    #: why it was to stop
+    reason: str
+    #: how long ago it was told, in seconds
+    after_s: float
+    stack: str
+
+
 class TaskGettingResult(_Event, frozen=True):
     """The result is too large for a message; the driver fetches it from the executor."""
 
@@ -257,6 +272,7 @@ Event = (
     | StageCompleted
     | TaskStart
     | TaskGettingResult
+    | TaskStuck
     | SpeculativeTaskSubmitted
     | TaskEnd
     | ExecutorAdded

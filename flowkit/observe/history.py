@@ -32,6 +32,7 @@ from flowkit.model.events import (
     StageCompleted,
     StageSubmitted,
     TaskEnd,
+    TaskStuck,
 )
 from flowkit.model.ids import AppId, JobId, StageId, executor_label
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
@@ -117,6 +118,7 @@ _TOLD: Final = frozenset(
         BlocksLost,
         BlocksUpdated,
         SpeculativeTaskSubmitted,
+        TaskStuck,
         ExecutorExcluded,
         ExecutorUnexcluded,
         AllocationChanged,
@@ -185,7 +187,7 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
         case ExecutorAdded():
             return f"executor {executor_label(event.executor)} is there, {event.slots} slots", False
         case ExecutorRemoved():
-            return f"executor {executor_label(event.executor)} is gone: {event.reason}", True
+            return f"executor {executor_label(event.executor)} is gone: {event.reason.partition(chr(10))[0]}", True
         case ShuffleOutputsLost():
             return f"{len(event.partitions)} map outputs of stage {event.stage} are lost: {event.reason}", True
         case BlocksLost():
@@ -199,6 +201,12 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
             after, taker = format_seconds(event.run_s), executor_label(event.executor)
             what = f"partition {event.partition} of stage {event.stage}"
             return f"{what} still runs after {after}, long after its fellows: tried on executor {taker} too", False
+        case TaskStuck():
+            where = executor_label(event.executor)
+            what = f"partition {event.partition} of stage {event.stage}"
+            place = event.stack.strip().splitlines()[-2:]
+            told = f"{what} was to stop ({event.reason}) and still runs after {event.after_s:g} s on executor {where}"
+            return f"{told}, whose process is replaced; it is here: {' '.join(line.strip() for line in place)}", True
         case ExecutorExcluded():
             what = "the application" if event.stage is None else f"stage {event.stage}"
             return f"executor {executor_label(event.executor)} gets no tasks of {what} any more: {event.reason}", True

@@ -57,7 +57,7 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.ContentFetched()
         ):
             return jobs_of(books.applications.get(stimulus.app))
-        case sti.CommitRequested() | sti.BarrierReached():
+        case sti.CommitRequested() | sti.BarrierReached() | sti.TaskWouldNotStop():
             executor = books.executors.get(stimulus.executor)
             attempt = None if executor is None else executor.attempts.get(stimulus.attempt)
             return [] if attempt is None else jobs_needing(books, attempt.task_set)

@@ -220,6 +220,8 @@ class SchedulerCore:
             case sti.BarrierReached():
                 holder = books.executors.get(stimulus.executor)
                 barriers.reached(books, None if holder is None else holder.attempts.get(stimulus.attempt), stimulus)
+            case sti.TaskWouldNotStop():
+                endings.would_not_stop(books, stimulus)
             case sti.ScalingOffered():
                 self._allocator.offered(stimulus.app, stimulus.count)
             case sti.Tick():

@@ -12,6 +12,7 @@ from flowkit.model.events import (
     ShuffleOutputsLost,
     TaskGettingResult,
     TaskStart,
+    TaskStuck,
 )
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
@@ -39,6 +40,7 @@ from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults,
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.stimuli import TaskWouldNotStop
 from flowkit.scheduling.task_sets import Attempt, Preference, TaskSet
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
@@ -101,6 +103,29 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
             host=attempt.executor.host,
             locality=attempt.locality,
             launched_at=attempt.launched_at,
+        ),
+    )
+
+
+def would_not_stop(books: Books, stimulus: TaskWouldNotStop) -> None:
+    """A killed task goes on: told to listeners before its process goes, whatever became of its job."""
+    executor = books.executors.get(stimulus.executor)
+    attempt = None if executor is None else executor.attempts.get(stimulus.attempt)
+    if attempt is None:
+        books.stale_count += 1
+        return
+    books.publish(
+        attempt.task_set.app,
+        TaskStuck(
+            time=books.now,
+            app=attempt.task_set.app,
+            stage=attempt.task_set.stage,
+            partition=attempt.partition,
+            attempt=attempt.id,
+            executor=stimulus.executor,
+            reason=stimulus.reason,
+            after_s=stimulus.after_s,
+            stack=stimulus.stack,
         ),
     )
 

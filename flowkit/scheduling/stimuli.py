@@ -227,6 +227,16 @@ class CommitRequested(_Stimulus, frozen=True):
     attempt: AttemptId
 
 
+class TaskWouldNotStop(_Stimulus, frozen=True):
+    """An attempt that was killed still runs; the executor ends its process next."""
+
+    executor: ExecutorId
+    attempt: AttemptId
+    reason: str
+    after_s: float
+    stack: str
+
+
 class BarrierReached(_Stimulus, frozen=True):
     """A task of a barrier stage waits for the others, the ``round``-th time; answered by ``actions.AnswerBarrier``."""
 
@@ -274,5 +284,6 @@ Stimulus = (
     | ContentFetched
     | CommitRequested
     | BarrierReached
+    | TaskWouldNotStop
     | Tick
 )
