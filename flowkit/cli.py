@@ -1,4 +1,5 @@
-"""The command line: ``flowkit run`` for scripted pipelines, ``replay`` for saved failures, ``doctor`` for what ails an installation.
+"""The command line: ``flowkit run`` for scripted pipelines, ``replay`` for saved failures, ``simulate`` for other clusters, ``doctor`` for
+what ails an installation.
 
 Exit codes: 0 all went well; 1 the script raised, or doctor found something that must be mended; 2 the command line is wrong; 3 the
 cluster cannot be had; 4 a setting is wrong; 130 interrupted. A script's own ``sys.exit`` code is passed on.
@@ -67,6 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--show", action="store_true", help="only tell what the file says of itself; runs nothing")
     replay.add_argument("--no-debug", action="store_true", help="only run it and tell how it ended")
     replay.set_defaults(run=_replay)
+    simulate = commands.add_parser(
+        "simulate",
+        help="how long recorded jobs would have taken on another cluster",
+        description="Run the jobs of an event log on a simulated cluster. Their tasks take what they took; the scheduler is the real one.",
+    )
+    simulate.add_argument("log", help="an application's event log: its directory, or one file of it")
+    simulate.add_argument("--executors", type=_count, nargs="+", metavar="N", default=[], help="how many; several are compared")
+    simulate.add_argument("--slots", type=_count, metavar="N", help="of each (default: as recorded)")
+    simulate.add_argument("--policy", default="fifo", help="fifo, fair, capacity, priority, or what is installed (default: fifo)")
+    simulate.add_argument("--jobs", action="store_true", help="tell of each job too")
+    simulate.set_defaults(run=_simulate)
     doctor = commands.add_parser(
         "doctor", help="check this installation and say how to mend it", description="Check an installation."
     )
@@ -125,6 +137,47 @@ def _replay(chosen: argparse.Namespace) -> int:
         return _complain(str(error), USAGE)
     except NotReplayable as error:
         return _complain(str(error), FAILED)
+    return OK
+
+
+# -- simulate ------------------------------------------------------------------------------------------------------------
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number
+
+
+def _simulate(chosen: argparse.Namespace) -> int:
+    from flowkit.cluster.extensions import scheduling_policy
+    from flowkit.observe.metrics import format_seconds
+    from flowkit.simulation.what_if import Recording, simulate
+
+    try:
+        recording = Recording.read(chosen.log)
+        scheduling_policy(chosen.policy)
+    except InvalidArgument as error:
+        return _complain(str(error), USAGE)
+    except ConfigError as error:
+        return _complain(str(error), BAD_SETTING)
+    there = max(1, len(recording.slots))
+    told = f"{len(recording.jobs):,} jobs, {len(recording.times):,} tasks of {format_seconds(recording.work_s)} together"
+    print(
+        f"recorded   {there} executors of {'/'.join(map(str, sorted(set(recording.slots)))) or '?'} slots: {format_seconds(recording.took_s)} ({told})"
+    )
+    for count in dict.fromkeys([there, *chosen.executors]):
+        found = simulate(recording, count, slots=chosen.slots, policy=scheduling_policy(chosen.policy))
+        busy = recording.work_s / (found.took_s * found.executors * found.slots) if found.took_s else 0.0
+        print(
+            f"simulated  {found.executors} executors of {found.slots} slots, {chosen.policy}: {format_seconds(found.took_s)}, "
+            f"slots busy {busy:.0%} of the time"
+        )
+        if chosen.jobs:
+            for each in recording.jobs:
+                before, after = format_seconds(each.ended_at - each.started_at), format_seconds(found.jobs[each.job])
+                print(f"             job {each.job}: {after}, recorded {before}  {each.name}")
     return OK
 
 

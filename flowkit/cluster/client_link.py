@@ -68,6 +68,7 @@ WELCOME_LIMIT_S = 60.0
 BACKLOG_WAIT_S = 30.0
 FAREWELL_LIMIT_S = 2.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.05, 2.0
+MOST_EARLY_EVENTS = 10_000
 BACKLOG_BYTES = 64 << 20
 """A driver whose submissions the scheduler has not taken in waits before it submits more."""
 
@@ -95,6 +96,8 @@ class ClientLink:
         self._problems: dict[str, str] = {}
         self._lost: errors.ClusterError | None = None
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
+        #: what was heard before anybody listened: who began, which executors there are
+        self._early: list[Event] = []
         self._unpersisting: dict[RddId, threading.Event] = {}
         #: what to send, from any thread, in order; encoded already
         self._outbox: deque[bytes] = deque()
@@ -223,7 +226,7 @@ class ClientLink:
 
     def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
         """Hand every batch of events to ``sink``, on the event loop; see ``abc.ClusterLink``."""
-        self._sinks.append(sink)
+        self._loop.call_soon_threadsafe(self._add_sink, sink)
 
     def hear_updates(self, sink: Callable[[bytes], None]) -> None:
         """Hand on updates of accumulators, on the thread that hands over results; see ``abc.ClusterLink``."""
@@ -434,7 +437,15 @@ class ClientLink:
         if small:
             self._deliveries.take_small(small)
 
+    def _add_sink(self, sink: Callable[[Sequence[Event]], None]) -> None:
+        early, self._early = self._early, []
+        if early:
+            sink(early)
+        self._sinks.append(sink)
+
     def _hear_events(self, batch: EventsPublished) -> None:
+        if not self._sinks and len(self._early) < MOST_EARLY_EVENTS:
+            self._early += batch.events
         if batch.dropped:
             logger.warning("this driver lags behind: %d events were lost", batch.dropped)
         for event in batch.events:

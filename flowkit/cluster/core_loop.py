@@ -75,6 +75,7 @@ class CoreLoop:
         self._closed = False
         #: seconds spent in the core, slices and stimuli, for people
         self.busy_s = 0.0
+        self.longest_s = 0.0
         self.slice_count = 0
         self.stimulus_count = 0
 
@@ -110,7 +111,9 @@ class CoreLoop:
         except Exception:
             logger.exception("sending the scheduler's messages failed")
         self._set_timer()
-        self.busy_s += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.busy_s += took
+        self.longest_s = max(self.longest_s, took)
 
     def _take_batch(self) -> list[Stimulus]:
         batch: list[Stimulus] = []

@@ -498,5 +498,6 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
             "stimuli": self._core_loop.stimulus_count,
             "slices": self._core_loop.slice_count,
             "busy_s": self._core_loop.busy_s,
+            "longest_s": self._core_loop.longest_s,
             "problems": dict(self._problems),
         }

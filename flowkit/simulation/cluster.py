@@ -171,6 +171,8 @@ class SimulatedCluster:
         self.slots = 2
         self.closes = True
         self._starting = 0
+        #: called when a driver hears that a job is over
+        self.job_ended: Callable[[SimulatedJob], None] = lambda _job: None
         #: contents drivers put again when asked
         self.puts_content_again = True
         self._task_s = task_s
@@ -476,9 +478,11 @@ class SimulatedCluster:
                 self.accumulated.setdefault(app, []).append(data)
             case act.JobSucceeded(app=app, job=number):
                 self.jobs[app, number].ended = True
+                self.job_ended(self.jobs[app, number])
             case act.JobFailed(app=app, job=number):
                 found = self.jobs[app, number]
                 found.ended, found.failed = True, action
+                self.job_ended(found)
             case act.RequestContent(app=app, content=content):
                 if self.puts_content_again:
                     self._put_content(app, content)

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import flowkit as fk
 from flowkit import __version__
 from flowkit.cli import main
 from flowkit.observe.event_log import read_event_log
@@ -123,3 +125,23 @@ def test_a_saved_failure_is_shown_and_replayed(tmp_path, capsys):
         assert main(["replay", saved, "--no-debug"]) == 0
     assert "failed again at 2" in capsys.readouterr().out
     assert main(["replay", str(tmp_path / "nothing")]) == 2
+
+
+def test_recorded_jobs_are_simulated_on_other_clusters(tmp_path):
+    with fk.Context(workers=2, progress="off", event_log=str(tmp_path)) as fc:
+        fc.range(24, num_partitions=24).map_partitions(slowly).count()
+        log = str(tmp_path / fc.app)
+    ran = flowkit("simulate", log, "--executors", "8", "--policy", "fair", "--jobs")
+    told = ran.stdout.splitlines()
+    assert ran.returncode == 0
+    assert told[0].startswith("recorded   2 executors of 1 slots")
+    assert told[1].startswith("simulated  2 executors of 1 slots, fair")
+    assert "job 0" in told[2]
+    assert told[3].startswith("simulated  8 executors of 1 slots, fair")
+    for arguments, code in (([str(tmp_path / "no")], 2), ([log, "--policy", "lottery"], 4), ([log, "--executors", "0"], 2)):
+        assert flowkit("simulate", *arguments).returncode == code
+
+
+def slowly(rows):
+    time.sleep(0.02)
+    return list(rows)

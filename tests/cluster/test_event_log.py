@@ -7,7 +7,7 @@ from operator import add
 import pytest
 
 import flowkit as fk
-from flowkit.model.events import ApplicationEnd
+from flowkit.model.events import ApplicationStart, ExecutorAdded
 from flowkit.observe.event_log import read_event_log, replay
 from flowkit.observe.status import StatusStore
 
@@ -27,4 +27,6 @@ def test_the_log_of_an_application_tells_all_that_its_status_told(tmp_path):
     assert later.stages() == status.stages()
     assert later.executors() == status.executors()
     assert [job.outcome for job in later.jobs()] == ["succeeded", "failed"]
-    assert not isinstance(next(read_event_log(tmp_path / app)), ApplicationEnd)
+    first, *others = read_event_log(tmp_path / app)
+    assert isinstance(first, ApplicationStart)  # though it was told before anybody could listen
+    assert sum(isinstance(event, ExecutorAdded) for event in others) == 2

@@ -1,0 +1,96 @@
+"""What flowkit leaves of the Dask scheduler's event loop at some 5,000 tasks a second, events on.
+
+    python benchmarks/loop.py [--task-s 0.0002] [--seconds 10]
+
+The scheduler runs in a process of its own, as on a cluster, with two workers of one thread. Its loop is asked every 10 ms how late it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+import flowkit as fk
+
+
+async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
+    """Runs on the scheduler's loop."""
+    (plugin,) = [each for name, each in dask_scheduler.plugins.items() if name.startswith("flowkit")]
+    plugin._core_loop.longest_s = 0.0
+    before, begun, cpu = plugin.statistics(), time.perf_counter(), time.process_time()
+    late = []
+    while time.perf_counter() - begun < seconds:
+        at = time.perf_counter() + 0.01
+        await asyncio.sleep(0.01)
+        late.append(time.perf_counter() - at)
+    after, took = plugin.statistics(), time.perf_counter() - begun
+    return {
+        "busy": (after["busy_s"] - before["busy_s"]) / took,
+        "cpu": (time.process_time() - cpu) / took,
+        "longest_ms": after["longest_s"] * 1e3,
+        "late_ms": (statistics.median(late) * 1e3, sorted(late)[int(len(late) * 0.99)] * 1e3, max(late) * 1e3),
+        "silent_s": max(time.time() - worker.last_seen for worker in dask_scheduler.workers.values()),
+    }
+
+
+def _busy(task_s: float) -> Any:
+    def run(rows: Any) -> list[int]:
+        until = time.perf_counter() + task_s
+        while time.perf_counter() < until:
+            pass
+        return [1]
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What is left of the scheduler's loop.")
+    parser.add_argument("--task-s", type=float, default=0.0002)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--tasks", type=int, default=20_000, help="of one job")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        file = str(Path(directory) / "scheduler.json")
+        dask = [sys.executable, "-m", "dask"]
+        commands = [
+            [*dask, "scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", file],
+            *[[*dask, "worker", "--scheduler-file", file, "--nthreads", "1", "--no-dashboard", "--local-directory", directory]]
+            * 2,
+        ]
+        processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+        try:
+            with Client(scheduler_file=file) as client, fk.Context(client, progress="off") as fc:
+                client.wait_for_workers(2)
+                tasks = fc.parallelize(range(chosen.tasks), chosen.tasks).map_partitions(_busy(chosen.task_s))
+                tasks.count()
+                pool = ThreadPoolExecutor(1)
+                watch = pool.submit(client.run_on_scheduler, _watch, chosen.seconds)
+                begun, done = time.perf_counter(), 0
+                while time.perf_counter() - begun < chosen.seconds:
+                    done += tasks.count()
+                rate = done / (time.perf_counter() - begun)
+                found = watch.result()
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(30)
+    median, most, longest = found["late_ms"]
+    print(
+        f"{rate:,.0f} tasks/s: the scheduler's process is busy {found['cpu']:.0%} of the time, in the core {found['busy']:.0%}, its longest slice {found['longest_ms']:.1f} ms; Dask's loop is late "
+        f"by {median:.1f} ms (median), {most:.1f} (99th percentile), {longest:.1f} at most; workers were heard {found['silent_s']:.1f} s ago at most"
+    )
+
+
+if __name__ == "__main__":
+    main()
