@@ -102,14 +102,16 @@ typing: $(VENV)/.installed-test
 	$(call timed,inferred types,$(PYTEST) tests/typing -q)
 
 .PHONY: test-faults
-test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults (under 8 minutes)
+test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults, cut networks among them (under 10 minutes)
+	@command -v ip > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo "installing iproute2" \
+		&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 > /dev/null; } || echo "there is no ip here"
 	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks tests/stores) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
-	$(call timed,faults,$(PYTEST) tests/chaos tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
+	$(call timed,faults,$(PYTEST) tests/chaos tests/network tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
 
 .PHONY: chaos
 chaos: $(VENV)/.installed-test ## every operation under other faults each time, CHAOS times (20 minutes)
 	$(call timed,chaos,for round in $$(seq $${CHAOS:-10}); do CHAOS_SEED=$$round $(PYTEST) tests/conformance tests/chaos -n $(WORKERS) \
-		--dist loadfile -q -m 'chaos and not soak' || exit 1; done)
+		--dist loadfile -q -m 'chaos and not soak' || exit 1; done && $(PYTEST) tests/network -q -m chaos)
 
 .PHONY: soak
 soak: $(VENV)/.installed-test ## random pipelines while workers die, for SOAK_S seconds (half an hour); nothing may grow

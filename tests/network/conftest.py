@@ -1,0 +1,126 @@
+"""Hosts that are network namespaces of this machine: processes in them reach one another over a bridge alone, which tests cut and heal.
+
+As root with iproute2 only. There is no delay and no loss here (that needs the kernel's netem, which few machines that run tests have): links are
+there or not, both ways or one way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+_numbers = itertools.count()
+HEARTBEAT_S, SILENCE_S = 0.3, 3.0
+
+
+def ip(*arguments: str, check: bool = True) -> None:
+    subprocess.run(["ip", *arguments], check=check, capture_output=not check)  # noqa: S603, S607
+
+
+class Net:
+    """A bridge with an address of this side, and hosts at it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._tag = f"fk{os.getpid() % 10_000}{next(_numbers)}"
+        self._directory = directory
+        self._subnet = f"10.77.{os.getpid() % 200 + 1}"
+        self.addresses: dict[str, str] = {}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        ip("link", "add", f"{self._tag}br", "type", "bridge")
+        ip("addr", "add", f"{self._subnet}.1/24", "dev", f"{self._tag}br")
+        ip("link", "set", f"{self._tag}br", "up")
+        self.file = directory / "scheduler.json"
+        self._start(
+            ["scheduler", "--host", f"{self._subnet}.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)]
+        )
+
+    def _start(self, arguments: list[str], before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> None:
+        self.processes.append(
+            subprocess.Popen(  # noqa: S603
+                [*before, sys.executable, "-m", "dask", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
+            )
+        )
+
+    def add_host(self, name: str) -> None:
+        """A host with a worker of one thread."""
+        number = len(self.addresses) + 2
+        inside, outside, space = f"{self._tag}i{number}", f"{self._tag}o{number}", f"{self._tag}{name}"
+        ip("netns", "add", space)
+        ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+        ip("link", "set", inside, "netns", space)
+        ip("link", "set", outside, "master", f"{self._tag}br")
+        ip("link", "set", outside, "up")
+        address = self.addresses[name] = f"{self._subnet}.{number}"
+        for command in (
+            ["addr", "add", f"{address}/24", "dev", inside],
+            ["link", "set", inside, "up"],
+            ["link", "set", "lo", "up"],
+        ):
+            ip("-n", space, *command)
+        self._start(
+            ["worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--host", address, "--no-dashboard"]
+            + ["--local-directory", str(self._directory / name)],
+            ("ip", "netns", "exec", space),
+            {"FLOWKIT_LOCAL_DIRECTORY": str(self._directory / f"files-{name}")},
+        )
+
+    def cut(self, name: str) -> None:
+        """Nothing comes from it or goes to it any more; nobody is told."""
+        ip("link", "set", f"{self._tag}o{int(self.addresses[name].rpartition('.')[2])}", "down")
+
+    def heal(self, name: str) -> None:
+        """As it was before ``cut``."""
+        ip("link", "set", f"{self._tag}o{int(self.addresses[name].rpartition('.')[2])}", "up")
+
+    def silence(self, name: str, towards: str) -> None:
+        """What one host sends to the other is lost; what that one sends arrives."""
+        ip("-n", f"{self._tag}{name}", "route", "add", "blackhole", f"{self.addresses[towards]}/32")
+
+    def client(self) -> Client:
+        """A client, when all workers are there."""
+        until = time.monotonic() + 30
+        while not self.file.exists():
+            assert time.monotonic() < until, "the scheduler did not start"
+            time.sleep(0.05)
+        client = Client(scheduler_file=str(self.file), set_as_default=False)
+        client.wait_for_workers(len(self.addresses), timeout=60)
+        return client
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for name in self.addresses:
+            ip("netns", "del", f"{self._tag}{name}", check=False)
+        ip("link", "del", f"{self._tag}br", check=False)
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Iterator[Net]:
+    """Two hosts, ``north`` and ``south``, and this side with the scheduler and the driver."""
+    if os.geteuid() or shutil.which("ip") is None:
+        pytest.skip("needs root and iproute2, to make network namespaces")
+    found = Net(tmp_path)
+    try:
+        for name in ("north", "south"):
+            found.add_host(name)
+        yield found
+    finally:
+        found.close()
