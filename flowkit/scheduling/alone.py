@@ -13,6 +13,7 @@ from flowkit.scheduling.applications import Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import contents_are_there, launch
+from flowkit.scheduling.resources import can_ever, can_now
 
 Place = tuple[AppId, StageId, PartitionIndex]
 
@@ -39,7 +40,8 @@ def place(books: Books) -> None:
         found = held.get(key) or _hold(books, key, stage)
         if found is not None:
             held[key] = found
-            if not found.attempts:
+            assert stage.task_set is not None
+            if not found.attempts and can_now(stage.task_set.profile, found.resources):
                 _start(books, key, stage, found)
 
 
@@ -56,7 +58,11 @@ def _hold(books: Books, key: Place, stage: Stage) -> ExecutorState | None:
     candidates = [
         each
         for each in books.executors
-        if each.usable and each.id not in taken and not (enough and each.attempts) and not books.health.avoids(task_set, each)
+        if each.usable
+        and each.id not in taken
+        and not (enough and each.attempts)
+        and can_ever(task_set.profile, each.slots, each.resources)
+        and not books.health.avoids(task_set, each)
     ]
     if not candidates:
         return None

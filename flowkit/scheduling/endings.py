@@ -284,7 +284,7 @@ def after_failure(
             where,
         )
         return
-    if isinstance(failure, MemoryFailure):
+    if isinstance(failure, MemoryFailure) and task_set.barrier is None:  # those run all at once
         task_set.alone.add(attempt.partition)
     requeue(books, attempt)
 

@@ -9,7 +9,7 @@ from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AttemptId
 from flowkit.model.resources import ResourceProfile
-from flowkit.model.task import ExceptionFailure
+from flowkit.model.task import ExceptionFailure, MemoryFailure
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.simulation.cluster import SimulatedCluster
@@ -227,3 +227,13 @@ def test_arrivals_of_an_earlier_try_mean_nothing():
     assert meeting.answers() == []
     meeting.arrive(0)
     assert len(meeting.answers()) == 3
+
+
+def test_one_that_took_too_much_memory_runs_again_with_the_others():
+    cluster = cluster_of()
+    app = cluster.open_application("app")
+    cluster.fail(app, 0, 1, MemoryFailure("too much"))
+    done = cluster.submit(job(app, 0, together(result_stage(0, 4))))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    assert len(starts(cluster, 0)) == 8

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument
 from flowkit.model.resources import WHOLE, ResourceProfile, resource_profile
+from flowkit.model.task import MemoryFailure
 from flowkit.scheduling import actions as act
 from flowkit.scheduling.resources import Addresses
 from flowkit.simulation.cluster import SimulatedCluster
@@ -177,3 +178,16 @@ def test_stages_of_one_job_have_needs_of_their_own():
     launches = [task for action in cluster.actions if isinstance(action, act.Launch) for task in action.tasks]
     assert {task.resources.get("gpu") for task in launches if task.stage == 0} == {None}
     assert {task.resources.get("gpu") for task in launches if task.stage == 1} == {("0",)}
+
+
+def test_a_task_that_took_too_much_memory_runs_alone_where_its_resources_are():
+    gpus = {"slots": 2, "resources": {"gpu": ("0",)}, "shared": ("gpu",)}
+    cluster = cluster_of({"slots": 4, "host": "other"}, gpus, gpus)
+    app = cluster.open_application("app")
+    cluster.fail(app, 0, 1, MemoryFailure("too much"))
+    done = cluster.submit(job(app, 0, needing(result_stage(0, 6), gpu=1)))
+    for _ in range(40):
+        cluster.advance(0.2)
+        assert len(in_use(cluster)) <= 1
+    cluster.run()
+    assert done.numbers == expected(done.spec)
