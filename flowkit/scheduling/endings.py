@@ -40,13 +40,12 @@ from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults,
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.launches import CONTENT_WAIT_S
 from flowkit.scheduling.stimuli import TaskWouldNotStop
 from flowkit.scheduling.task_sets import Attempt, Preference, TaskSet
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
 UNCOUNTED_LIMIT = 50
-#: How long a driver may take to put content again.
-CONTENT_WAIT_S = 30.0
 
 # -- reports -------------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,11 @@ from flowkit.scheduling import resources
 from flowkit.scheduling.actions import DefineStage, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.endings import CONTENT_WAIT_S
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
+
+#: How long a driver may take to put content again.
+CONTENT_WAIT_S = 30.0
 
 
 def contents_are_there(books: Books, application: Application, stage: Stage) -> bool:

@@ -19,6 +19,7 @@ from flowkit.scheduling.actions import ExpireExecutor, FaultFound, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.launches import CONTENT_WAIT_S
 from flowkit.scheduling.stimuli import (
     BlocksEvicted,
     BlocksMoved,
@@ -264,7 +265,7 @@ class Watch:
                         stage,
                         "JobFailed",
                         f"stage {stage.id} ({stage.spec.name}) needs content that no host holds and the driver did not put "
-                        f"again within {endings.CONTENT_WAIT_S:.0f} s: {', '.join(overdue)}",
+                        f"again within {CONTENT_WAIT_S:.0f} s: {', '.join(overdue)}",
                         None,
                         {},
                     )
