@@ -57,7 +57,7 @@ def test_an_embedded_cluster_grows_with_a_job_shrinks_after_it_and_keeps_what_wa
 
 
 def test_dasks_adaptive_scaling_sees_our_tasks_and_leaves_what_caches() -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         cluster.adapt(minimum=1, maximum=2, interval="100ms", wait_count=2)
         with fk.Context(cluster, progress="off") as fc:
             cached = fc.parallelize(range(16), 16).map(slowly).cache()
@@ -71,7 +71,7 @@ def test_dasks_adaptive_scaling_sees_our_tasks_and_leaves_what_caches() -> None:
 
 def test_a_cluster_that_is_only_an_address_is_not_scaled_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         caplog.at_level(logging.WARNING, "flowkit.cluster"),
         fk.Context(cluster.scheduler_address, allocation="backlog", progress="off") as fc,
     ):

@@ -38,9 +38,9 @@ def test_a_notebook_shows_what_it_was_stored_with(path):
         if before.cell_type != "code":
             continue
         was, now = shown(before), shown(after)
+        assert "stderr" not in dict(now), now
         # What a job shows comes before the result when it takes a moment, else after.
         assert sorted(kind for kind, _ in now) == sorted(kind for kind, _ in was), before.source
-        assert "stderr" not in dict(now), now
         if "varies" not in before.metadata.get("tags", []):
             assert now == was, before.source
 
