@@ -9,6 +9,7 @@ from operator import add
 import pytest
 
 
+@pytest.mark.undisturbed
 def test_explain_tells_what_each_stage_did(fc):
     counts = fc.range(1_000, num_partitions=4).map(lambda x: (x % 10, 1)).reduce_by_key(add, 2)
     assert "ran:" not in str(counts.explain())

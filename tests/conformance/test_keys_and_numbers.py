@@ -91,6 +91,7 @@ def test_looking_up_a_key_finds_its_values_in_order(fc):
         assert rdd.lookup("absent") == []
 
 
+@pytest.mark.undisturbed
 def test_looking_up_where_pairs_lie_by_key_computes_one_partition(fc):
     pairs = fc.range(40, num_partitions=4).map(lambda x: (x, x)).partition_by(4)
     seen = pairs.map_partitions_with_index(lambda p, rows: [(k, p) for k, _ in rows], preserves_partitioning=True)
