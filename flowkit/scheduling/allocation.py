@@ -53,6 +53,7 @@ class Allocator:
             return
         scaler = self._scaler(books)
         if scaler is None:
+            self.wake_at = None
             return
         self._close_who_may_leave(books, scaler)
         if books.now < self._next_look:
@@ -97,12 +98,11 @@ class Allocator:
             self._slots = max(1, round(sum(state.slots for state in staying) / len(staying)))
         queued = sum(max(0, state.surplus) for state in books.executors)
         held = sum(state.load for state in books.executors)
-        pending = sum(len(stage.task_set.pending) * stage.task_set.cpus for stage in books.active.values() if stage.task_set)
         return Demand(
             now=books.now,
             target=self.target,
             present=len(staying),
-            waiting=pending + queued,
+            waiting=books.pending_slots() + queued,
             running=held - queued,
             slots=self._slots,
             minimum=self._minimum,

@@ -70,6 +70,10 @@ class Books:
         self.actions = []
         return actions
 
+    def pending_slots(self) -> int:
+        """Slots that tasks wait for which nobody was sent."""
+        return sum(len(stage.task_set.pending) * stage.task_set.cpus for stage in self.active.values() if stage.task_set)
+
     def live_task_sets(self) -> list[TaskSet]:
         """All that have tasks waiting or under way."""
         found = []

@@ -311,9 +311,7 @@ class SchedulerCore:
 
     def needed_slots(self) -> int:
         """Slots that tasks wait for or use."""
-        books = self._books
-        pending = sum(len(stage.task_set.pending) * stage.task_set.cpus for stage in books.active.values() if stage.task_set)
-        return pending + sum(state.load for state in books.executors)
+        return self._books.pending_slots() + sum(state.load for state in self._books.executors)
 
     def is_needed(self, executor: ExecutorId) -> bool:
         """Whether an executor runs something, or holds cached partitions."""

@@ -228,6 +228,21 @@ def test_when_the_driver_that_scales_is_gone_those_about_to_leave_stay():
     assert last.succeeded
 
 
+def test_nobody_is_woken_for_a_cluster_that_nobody_scales_any_more():
+    cluster, app = elastic(executors=3)
+    cluster.open_application("other")
+    done = cluster.submit(job(app, 0, result_stage(0, 12)))
+    while not done.ended:
+        cluster.advance(0.5)
+    cluster.advance(1.0)
+    assert cluster.core.next_wakeup() < cluster.now + 60.0  # the idle time of three of them
+    cluster.close_application(app)
+    cluster.advance(120.0)
+    assert len(cluster.executors) == 3
+    wakeup = cluster.core.next_wakeup()
+    assert wakeup is None or wakeup > cluster.now
+
+
 @pytest.mark.parametrize("answer", [None, 3, Allocation("many"), Allocation(-1)])
 def test_a_policy_that_answers_nonsense_changes_nothing_and_is_written_down(answer):
     class Nonsense:
