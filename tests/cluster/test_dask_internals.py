@@ -157,3 +157,45 @@ def test_an_idle_scheduler_stays_awake_while_a_job_runs_and_not_longer(config):
 async def _when_finished(scheduler, closed):
     await scheduler.finished()
     closed.set()
+
+
+def test_what_a_worker_was_started_with_is_what_its_tasks_may_have():
+    from distributed import LocalCluster
+
+    import flowkit as fk
+
+    def mine(rows):
+        return [fk.TaskContext.get().resources["gpu"]]
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, resources={"GPU": 2}, dashboard_address="127.0.0.1:0") as cluster,
+        fk.Context(cluster, progress="off") as fc,
+    ):
+        assert {*fc.range(8, num_partitions=8).map_partitions(mine).with_resources(gpu=1).collect()} == {("0",), ("1",)}
+
+
+def test_a_cluster_object_says_whether_it_can_be_scaled_and_by_what_names_it_knows_workers():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+        addresses = list(cluster.scheduler_info["workers"])
+        assert sorted(dask_internals.worker_names(cluster, addresses)) == sorted(cluster.worker_spec)
+        assert dask_internals.can_scale(cluster)
+        cluster.adapt(minimum=2, maximum=2)
+        assert not dask_internals.can_scale(cluster)
+        assert not dask_internals.can_scale(object())
+        assert dask_internals.worker_names(object(), addresses) is None
+
+
+def test_adaptive_scaling_asks_for_what_we_need_too():
+    async def check():
+        scheduler, worker = await _pair()
+        wanted = 0
+        dask_internals.extend_adaptive_target(scheduler, lambda: wanted)
+        before = scheduler.handlers["adaptive_target"]()
+        wanted = before + 7
+        assert scheduler.handlers["adaptive_target"](target_duration="1s") == before + 7
+        await worker.close()
+        await scheduler.close()
+
+    run(check)
