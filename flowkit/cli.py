@@ -24,7 +24,7 @@ from typing import Any
 
 from flowkit import __version__
 from flowkit.config import Config
-from flowkit.errors import ClusterError, ConfigError, InvalidArgument, NotReplayable
+from flowkit.errors import ClusterError, ConfigError, InvalidArgument, JobFailed, NotReplayable
 
 OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -168,7 +168,10 @@ def _simulate(chosen: argparse.Namespace) -> int:
         f"recorded   {there} executors of {'/'.join(map(str, sorted(set(recording.slots)))) or '?'} slots: {format_seconds(recording.took_s)} ({told})"
     )
     for count in dict.fromkeys([there, *chosen.executors]):
-        found = simulate(recording, count, slots=chosen.slots, policy=scheduling_policy(chosen.policy))
+        try:
+            found = simulate(recording, count, slots=chosen.slots, policy=scheduling_policy(chosen.policy))
+        except JobFailed as error:
+            return _complain(str(error), FAILED)
         busy = recording.work_s / (found.took_s * found.executors * found.slots) if found.took_s else 0.0
         print(
             f"simulated  {found.executors} executors of {found.slots} slots, {chosen.policy}: {format_seconds(found.took_s)}, "

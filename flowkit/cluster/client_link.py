@@ -438,10 +438,16 @@ class ClientLink:
             self._deliveries.take_small(small)
 
     def _add_sink(self, sink: Callable[[Sequence[Event]], None]) -> None:
+        self._sinks.append(sink)
         early, self._early = self._early, []
         if early:
-            sink(early)
-        self._sinks.append(sink)
+            self._hand_over(sink, early)
+
+    def _hand_over(self, sink: Callable[[Sequence[Event]], None], events: Sequence[Event]) -> None:
+        try:
+            sink(events)
+        except Exception:
+            logger.exception("a listener's sink raised")
 
     def _hear_events(self, batch: EventsPublished) -> None:
         if not self._sinks and len(self._early) < MOST_EARLY_EVENTS:
@@ -466,10 +472,7 @@ class ClientLink:
                 case _:
                     pass
         for sink in self._sinks:
-            try:
-                sink(batch.events)
-            except Exception:
-                logger.exception("a listener's sink raised")
+            self._hand_over(sink, batch.events)
 
     # -- content ---------------------------------------------------------------------------------------------------
 

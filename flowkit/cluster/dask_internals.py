@@ -191,7 +191,7 @@ def worker_names(cluster: Any, addresses: Sequence[str]) -> list[Any] | None:
     if specified is None or not hasattr(cluster, "scale_down"):
         return None
     known = cluster.scheduler_info["workers"]
-    names = [known[address]["name"] for address in addresses if address in known]
+    names = [known[address]["name"] if address in known else None for address in addresses]
     return names if all(name in specified for name in names) else None
 
 

@@ -23,7 +23,7 @@ class _Close(NamedTuple):
 
 
 class Scaling:
-    """One for each driver that holds a cluster. What the cluster refuses is logged, and asked for again when the target changes."""
+    """One for each driver that holds a cluster. What the cluster refuses is logged; the scheduler asks again."""
 
     def __init__(self, cluster: Any, client: Any) -> None:
         self._cluster = cluster

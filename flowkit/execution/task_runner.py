@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 
 #: stands for a spill directory that nobody has asked for yet
 _UNMADE = Path()
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,18 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
 class _Task:
     """One run of one attempt."""
 
-    __slots__ = ("accumulated", "attempt", "cached_blocks", "context", "environment", "faults", "memory", "program", "services")
+    __slots__ = (
+        "accumulated",
+        "attempt",
+        "cached_blocks",
+        "context",
+        "environment",
+        "faults",
+        "memory",
+        "program",
+        "services",
+        "visible_before",
+    )
 
     def __init__(self, attempt: Attempt, services: TaskServices) -> None:
         self.attempt = attempt
@@ -129,6 +141,8 @@ class _Task:
         self.environment: _Environment | None = None
         self.memory: TaskMemory | None = None
         self.faults: Faults | None = None
+        #: GPUs that others here may see; None: this task changed nothing about it
+        self.visible_before: str | None = None
         self.cached_blocks: list[BlockInfo] = []
         self.accumulated: Accumulated | None = None
 
@@ -165,6 +179,10 @@ class _Task:
     def clean_up(self, *, succeeded: bool) -> None:
         """Take back all that the task was lent, whatever became of it."""
         set_current(None)
+        if self.visible_before is not None:
+            os.environ[_VISIBLE_GPUS] = self.visible_before
+            if not self.visible_before:
+                del os.environ[_VISIBLE_GPUS]
         if self.memory is not None:
             metrics = self.attempt.metrics
             metrics.peak_memory_bytes = self.memory.peak_bytes
@@ -235,7 +253,8 @@ class _Task:
         set_current(self.context)
         if "gpu" in launch.resources and services.slots() == 1:
             # For libraries that look there; with several slots they would overwrite one another's.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(launch.resources["gpu"])
+            self.visible_before = os.environ.get(_VISIBLE_GPUS, "")
+            os.environ[_VISIBLE_GPUS] = ",".join(launch.resources["gpu"])
 
     def _remote_blocks(self, environment: _Environment) -> RemoteBlocks:
         return RemoteBlocks(

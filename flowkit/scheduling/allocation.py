@@ -20,6 +20,8 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 
 _LOOK_S = 0.1
+#: a driver that was told to close an executor, which is still there, is told again: its cluster may have refused
+_TELL_AGAIN_S = 30.0
 
 
 class Allocator:
@@ -34,8 +36,8 @@ class Allocator:
         self.target = config.initial_executors or config.min_executors
         #: what the cluster was asked for last
         self._asked = 0
-        #: on their way out at our wish, and whether their driver was told to close them
-        self._leaving: dict[ExecutorId, bool] = {}
+        #: on their way out at our wish, and when their driver was told last to close them
+        self._leaving: dict[ExecutorId, float] = {}
         self._slots = 1
         self._next_look = 0.0
         self.wake_at: float | None = None
@@ -84,7 +86,7 @@ class Allocator:
         for app in [each for each in self._scalers if each not in books.applications]:
             del self._scalers[app]
             self._asked = 0
-            self._leaving = dict.fromkeys(self._leaving, False)  # whoever follows is told again
+            self._leaving = dict.fromkeys(self._leaving, -inf)  # whoever follows is told again
         if not self._scalers:
             for state in filter(None, map(books.executors.get, self._leaving)):
                 state.draining = state.may_leave = False
@@ -136,7 +138,7 @@ class Allocator:
             state = books.executors.get(executor)
             assert state is not None
             state.draining = True
-            self._leaving[executor] = False
+            self._leaving[executor] = -inf
             books.executors.refresh(state)
             handover.begin_to_leave(books, state)
         if going:
@@ -148,12 +150,12 @@ class Allocator:
         if not self._leaving:
             return
         done = []
-        for executor, told in list(self._leaving.items()):
+        for executor, told_at in list(self._leaving.items()):
             state = books.executors.get(executor)
             if state is None:
                 del self._leaving[executor]
-            elif state.may_leave and not told:
-                self._leaving[executor] = True
+            elif state.may_leave and books.now >= told_at + _TELL_AGAIN_S:
+                self._leaving[executor] = books.now
                 done.append(executor)
         if done:
             books.emit(CloseExecutors(scaler, tuple(done)))

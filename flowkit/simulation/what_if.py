@@ -16,7 +16,7 @@ import msgspec
 
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
-from flowkit.errors import InvalidArgument
+from flowkit.errors import InvalidArgument, JobFailed
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobEnd, JobStart, StageInfo, TaskEnd
 from flowkit.model.ids import AppId, JobId, PartitionIndex, StageId
 from flowkit.model.job_spec import JobSpec, StageKind, StageSpec
@@ -74,7 +74,7 @@ class Recording:
             match event:
                 case JobStart():
                     starts[event.job] = event
-                case JobEnd(outcome="succeeded"):
+                case JobEnd(outcome="succeeded") if event.job in starts:  # a log may have lost some
                     begun = starts[event.job]
                     found.jobs.append(
                         RecordedJob(event.job, begun.name, begun.time, event.time, begun.stages, dict(begun.properties))
@@ -135,12 +135,21 @@ def simulate(
         Who is served first; None: first in, first out.
     config
         Of the scheduler core.
+
+    Raises
+    ------
+    errors.JobFailed
+        A job fails here, as under a policy that raises.
     """
     chosen = slots or (round(median(recording.slots)) if recording.slots else 1)
-    usual_s = median(recording.times.values()) if recording.times else 0.0
+    by_stage: dict[StageId, list[float]] = {}
+    for (stage, _), seconds in recording.times.items():
+        by_stage.setdefault(stage, []).append(seconds)
+    # A stage that never ran while the log was written was spared, by the cache or an earlier session: it costs nothing here either.
+    usual_s = {stage: median(times) for stage, times in by_stage.items()}
 
     def task_s(launch: TaskLaunch) -> float:
-        return recording.times.get((launch.stage, launch.partition), usual_s)
+        return recording.times.get((launch.stage, launch.partition), usual_s.get(launch.stage, 0.0))
 
     cluster = SimulatedCluster(
         config or Config(), task_s=task_s, policy=policy, report_batch_s=0.002, news_batch_s=0.001, keep_records=False
@@ -183,6 +192,8 @@ class _Driver:
         self._cluster.submit(self._spec(recorded))
 
     def _ended(self, done: SimulatedJob) -> None:
+        if done.failed is not None:
+            raise JobFailed(f"job {done.spec.job} failed in the simulation: {done.failed.reason}")
         number = done.spec.job
         self.took[number] = self._cluster.now - self._begun[number]
         self.ended_at = self._cluster.now

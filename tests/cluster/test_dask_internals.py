@@ -185,6 +185,7 @@ def test_a_cluster_object_says_whether_it_can_be_scaled_and_by_what_names_it_kno
         assert not dask_internals.can_scale(cluster)
         assert not dask_internals.can_scale(object())
         assert dask_internals.worker_names(object(), addresses) is None
+        assert dask_internals.worker_names(cluster, [*addresses, "tcp://127.0.0.1:1"]) is None
 
 
 def test_adaptive_scaling_asks_for_what_we_need_too():

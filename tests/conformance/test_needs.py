@@ -126,6 +126,9 @@ def test_two_tasks_never_have_one_address_and_find_it_where_libraries_look() -> 
     with fk.Context(workers=2, progress="off", resources={"gpu": ["4", "7"]}) as fc:
         rows = fc.range(8, num_partitions=8).map_partitions(where).with_resources(gpu=1).collect()
         assert {row[0] for row in rows} == {("4",), ("7",)}
+        # And who needs none sees what it saw before.
+        others = fc.range(4, num_partitions=4).map_partitions(lambda rows: [os.environ.get("CUDA_VISIBLE_DEVICES")]).collect()
+        assert set(others) == {os.environ.get("CUDA_VISIBLE_DEVICES")}
         assert all(row[1] == row[0][0] for row in rows)
         for address in ("4", "7"):
             spans = sorted((begun, ended) for (mine,), _, begun, ended in rows if mine == address)

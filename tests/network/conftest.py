@@ -19,7 +19,6 @@ import pytest
 from distributed import Client
 
 _numbers = itertools.count()
-HEARTBEAT_S, SILENCE_S = 0.3, 3.0
 
 
 def ip(*arguments: str, check: bool = True) -> None:

@@ -228,6 +228,22 @@ def test_when_the_driver_that_scales_is_gone_those_about_to_leave_stay():
     assert last.succeeded
 
 
+def test_a_driver_that_did_not_close_one_is_told_again():
+    cluster, app = elastic(executors=2)
+    cluster.closes = False
+    done = cluster.submit(job(app, 0, result_stage(0, 8)))
+    while not done.ended:
+        cluster.advance(0.5)
+    cluster.advance(62.0)
+    assert len(cluster.closed) == 1
+    cluster.advance(20.0)
+    assert len(cluster.closed) == 1
+    cluster.closes = True
+    cluster.advance(15.0)
+    assert len(cluster.closed) == 2
+    assert len(cluster.executors) == 1
+
+
 def test_nobody_is_woken_for_a_cluster_that_nobody_scales_any_more():
     cluster, app = elastic(executors=3)
     cluster.open_application("other")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flowkit.config import Config
-from flowkit.errors import InvalidArgument
+from flowkit.errors import InvalidArgument, JobFailed
+from flowkit.model.events import JobStart
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import job, map_stage, result_stage
@@ -68,6 +69,29 @@ def test_failures_and_tasks_that_ran_twice_count_once():
     assert recording.work_s == pytest.approx(9.0)
     assert recording.slots == [1, 1, 1]
     assert simulate(recording, 3).took_s == pytest.approx(3.0, abs=0.2)
+
+
+def test_under_a_policy_that_raises_it_says_so_instead_of_a_time():
+    class Broken:
+        def order(self, candidates):
+            raise ValueError("no order")
+
+    recording, _ = recorded()
+    with pytest.raises(JobFailed, match="Broken"):
+        simulate(recording, 2, policy=Broken())
+
+
+def test_a_stage_that_never_ran_costs_nothing_and_a_job_without_a_beginning_is_left_out():
+    recording, took_s = recorded()
+    spared = {key: seconds for key, seconds in recording.times.items() if key[0] != 0}
+    without = Recording(recording.jobs, spared, recording.slots)
+    assert simulate(without, 2).took_s < took_s - 5.0
+    cluster = SimulatedCluster(Config(), task_s=1.0)
+    cluster.add_executor()
+    app = cluster.open_application("app")
+    cluster.submit(job(app, 0, result_stage(0, 2)))
+    cluster.run()
+    assert not Recording.of(event for event in cluster.events if not isinstance(event, JobStart)).jobs
 
 
 def test_a_log_without_jobs_is_refused(tmp_path):
