@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from flowkit.model.ids import AttemptId
-from flowkit.model.metrics import TaskMetrics
-from flowkit.model.task import KilledFailure, TaskSucceeded
+from flowkit.model.task import TaskSucceeded
 from flowkit.scheduling import jobs, resources
-from flowkit.scheduling.actions import AnswerBarrier, Kill
+from flowkit.scheduling.actions import AnswerBarrier
 from flowkit.scheduling.applications import Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -145,15 +144,7 @@ def start_over(books: Books, stage: Stage, reason: str) -> None:
     """A task failed: the others are stopped, and all wait again."""
     task_set = stage.task_set
     assert task_set is not None
-    kills: dict[ExecutorState, list[AttemptId]] = {}
-    for attempt in task_set.running.values():
-        jobs.publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
-        attempt.is_void = True
-        kills.setdefault(attempt.executor, []).append(attempt.id)
-    for executor, attempts in kills.items():
-        books.emit(Kill(executor.id, tuple(attempts), reason))
-    task_set.running.clear()
-    jobs.release_held(books, task_set)
+    jobs.kill_running(books, task_set, reason)
     task_set.barrier = Barrier()
     for partition in stage.spec.partitions:
         task_set.add_again(partition, None if task_set.preference is None else task_set.preference(partition))

@@ -267,8 +267,16 @@ def _by_executor(job: Job) -> dict[ExecutorId, list[AttemptId]]:
     return held
 
 
-def release_held(books: Books, task_set: TaskSet) -> None:
-    """Results that waited for other tasks of a barrier stage are of no use any more."""
+def kill_running(books: Books, task_set: TaskSet, reason: str) -> None:
+    """Its attempts are void from now on, those under way are stopped, and results that waited for other tasks are of no use any more."""
+    kills: dict[ExecutorId, list[AttemptId]] = {}
+    for attempt in task_set.running.values():
+        publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
+        attempt.is_void = True
+        kills.setdefault(attempt.executor.id, []).append(attempt.id)
+    task_set.running.clear()
+    for executor, attempts in kills.items():
+        books.emit(Kill(executor, tuple(attempts), reason))
     for attempt, report in task_set.barrier.held if task_set.barrier is not None else ():
         if isinstance(report.result, StoredResult) and books.executors.get(attempt.executor.id) is not None:
             books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))
@@ -281,16 +289,8 @@ def stop_running(books: Books, stage: Stage, reason: str) -> None:
     if task_set is None:
         return
     stage.task_set = None
-    release_held(books, task_set)
-    kills: dict[ExecutorId, list[AttemptId]] = {}
-    for attempt in task_set.running.values():
-        publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
-        attempt.is_void = True
-        kills.setdefault(attempt.executor.id, []).append(attempt.id)
-    task_set.running.clear()
+    kill_running(books, task_set, reason)
     task_set.pending.clear()
-    for executor, attempts in kills.items():
-        books.emit(Kill(executor, tuple(attempts), reason))
     if stage.is_running:
         stage.is_running = False
         _publish_stage_end(books, stage, task_set.attempt_number, reason)

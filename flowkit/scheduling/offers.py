@@ -76,7 +76,12 @@ class Offers:
             assert stage is not None
             if task_set.barrier is None:
                 others.append(task_set)
-            elif contents_are_there(books, books.applications[stage.app], stage) and barriers.place(books, task_set):
+                continue
+            try:
+                waits = contents_are_there(books, books.applications[stage.app], stage) and barriers.place(books, task_set)
+            except Exception as error:
+                raise Fault(task_set, error) from error
+            if waits:
                 break
         return others
 

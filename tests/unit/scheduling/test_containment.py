@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
 from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, JobId
-from flowkit.scheduling import drivers, endings, jobs, losses, readiness, turns
+from flowkit.scheduling import barriers, drivers, endings, jobs, losses, readiness, turns
 from flowkit.scheduling import stimuli as sti
 from flowkit.simulation.cluster import SimulatedCluster, SimulatedJob
 from flowkit.simulation.jobs import expected, job, map_stage, result_stage
@@ -69,6 +70,17 @@ CASES: dict[str, tuple[Any, str, Breaks]] = {
 def test_the_job_at_hand_fails_and_the_others_go_on(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch, *CASES[case])
     assert_only_the_first_was_hit(*two_jobs())
+
+
+def test_a_launch_of_all_tasks_at_once_costs_its_own_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken(monkeypatch, barriers, "launch", lambda _books, application, *_: application.id == "hit")
+    cluster = SimulatedCluster(Config(validate=False))
+    cluster.add_executor(slots=8)
+    hit, spared = (
+        cluster.submit(job(cluster.open_application(name), 0, msgspec.structs.replace(result_stage(0, 4), barrier=True)))
+        for name in ("hit", "spared")
+    )
+    assert_only_the_first_was_hit(cluster, hit, spared)
 
 
 def test_the_rest_of_a_batch_is_handled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
