@@ -8,7 +8,8 @@ from flowkit.model.ids import ExecutorId
 
 #: executors looked at; on a cluster beyond, one slow one is a small part of it
 _MOST: Final = 512
-#: tasks that an executor, and all others together, must have ended; how much slower its mean is; how many seconds that cost
+#: tasks that an executor, and all others together, must have ended; how much slower its mean is; how many seconds that cost.
+#: Its longest task is left out of all three: one slow partition makes no slow executor.
 _LEAST_TASKS, _SLOWER, _LEAST_S = 3, 2.5, 1.0
 
 
@@ -34,7 +35,8 @@ class ExecutorTimes:
     __slots__ = ("_by_executor", "_count", "_seconds")
 
     def __init__(self) -> None:
-        self._by_executor: dict[ExecutorId, tuple[int, float]] = {}
+        #: tasks, their seconds, those of the longest one
+        self._by_executor: dict[ExecutorId, tuple[int, float, float]] = {}
         self._count = 0
         self._seconds = 0.0
 
@@ -44,19 +46,20 @@ class ExecutorTimes:
         if known is None:
             if len(self._by_executor) >= _MOST:
                 return
-            known = (0, 0.0)
-        self._by_executor[executor] = known[0] + 1, known[1] + seconds
+            known = (0, 0.0, 0.0)
+        self._by_executor[executor] = known[0] + 1, known[1] + seconds, max(known[2], seconds)
         self._count += 1
         self._seconds += seconds
 
     def slowest(self) -> SlowExecutor | None:
         """The executor that is much slower than the others; None when there is none."""
         worst: SlowExecutor | None = None
-        for executor, (count, seconds) in self._by_executor.items():
+        for executor, (count, seconds, longest) in self._by_executor.items():
             others = self._count - count
-            if count < _LEAST_TASKS or others < _LEAST_TASKS:
+            if count - 1 < _LEAST_TASKS or others < _LEAST_TASKS:
                 continue
-            mean, other = seconds / count, (self._seconds - seconds) / others
-            if mean > _SLOWER * other and seconds - count * other > _LEAST_S and (worst is None or mean > worst.mean_s):
+            usual, other = seconds - longest, (self._seconds - seconds) / others
+            mean = usual / (count - 1)
+            if mean > _SLOWER * other and usual - (count - 1) * other > _LEAST_S and (worst is None or mean > worst.mean_s):
                 worst = SlowExecutor(executor, mean, other)
         return worst

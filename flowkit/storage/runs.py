@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from flowkit.errors import InternalError
 from flowkit.storage import codecs
@@ -18,6 +18,8 @@ from flowkit.storage.serializers import decode_batch, encode_batch
 from flowkit.storage.shuffle.files import removed_on_failure
 
 _BUFFER_BYTES = 1 << 20
+#: A batch in a file takes about so much, however many rows that are: whoever merges runs holds one batch of each.
+_BATCH_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class RunWriter:
         self.rows = 0
         self.disk_bytes = 0
         self._codec = codecs.codec_number(codec)
+        #: rows that are about ``_BATCH_BYTES``, by those written last
+        self._fitting_rows = 1 << 62
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file: BinaryIO | None = self.path.open("xb", buffering=_BUFFER_BYTES)
 
@@ -68,8 +72,16 @@ class RunWriter:
             self.abort()
 
     def write(self, batch: list[Any]) -> None:
-        """Append a batch."""
-        self.write_encoded(encode_batch(batch))
+        """Append rows: as one batch, or as several where that would be large."""
+        written = 0
+        while written < len(batch):
+            rows = batch[written : written + self._fitting_rows]
+            encoded = encode_batch(rows)
+            self._fitting_rows = max(1, len(rows) * _BATCH_BYTES // len(encoded))
+            if len(encoded) > 2 * _BATCH_BYTES and len(rows) > 1:
+                continue  # estimates of their size were wrong; now it is known
+            self.write_encoded(encoded)
+            written += len(rows)
         self.rows += len(batch)
 
     def write_encoded(self, batch: bytes) -> None:

@@ -16,7 +16,7 @@ from flowkit.storage.serializers import decode_batch, encode_batch
 
 @pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
 def test_a_run_gives_back_its_batches_in_order_as_often_as_asked(tmp_path, codec):
-    batches = [[("a", 1), ("b", 2)], [None] * 1000, [], ["x" * 5000]]
+    batches = [[("a", 1), ("b", 2)], [None] * 1000, ["x" * 5000]]
     with RunWriter(tmp_path / "spill", "run-0", codec=codec) as writer:
         for batch in batches:
             writer.write(batch)
@@ -28,6 +28,20 @@ def test_a_run_gives_back_its_batches_in_order_as_often_as_asked(tmp_path, codec
     run.delete()
     run.delete()
     assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_large_batch_comes_back_in_pieces_of_about_a_megabyte(tmp_path):
+    rows = [bytes([number % 256]) * 20_000 for number in range(500)]
+    with RunWriter(tmp_path, "run") as writer:
+        writer.write(rows)
+        writer.write([b"x" * (5 << 20), *rows])
+        writer.write([])
+        run = writer.close()
+    pieces = list(run.batches())
+    assert [row for piece in pieces for row in piece] == [*rows, b"x" * (5 << 20), *rows]
+    assert run.rows == 1001
+    assert max(sum(map(len, piece)) for piece in pieces if len(piece) > 1) <= 2 << 20
+    assert len(pieces) < 40
 
 
 def test_a_writer_that_is_left_by_an_exception_leaves_no_file(tmp_path):
