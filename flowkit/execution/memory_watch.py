@@ -41,8 +41,10 @@ SPILL, HALT, FAIL = 0.65, 0.75, 0.88
 _BUSY_S, _SOON_S, _IDLE_S = 0.05, 0.005, 5.0
 #: a process that would be here after so many seconds, growing as it does, is too late to be left alone: its nanny looks ten times a second
 _LAST, _NANNY_S = 0.93, 0.1
-#: with less than this granted to tasks, spilling would not help
-_SPILLABLE_BYTES: Final = 8 << 20
+#: with less than this granted to tasks, spilling would not help; estimates may be far too low, which is why anybody looks
+_SPILLABLE_BYTES: Final = 1 << 20
+#: who can spill is given so long, at the part where a task fails
+_SPILLING_S: Final = 0.5
 #: growth is measured over this
 _GROWTH_S: Final = 0.05
 #: pressure is raised again when so much (as a part of the limit) came on top, or after so long
@@ -121,6 +123,8 @@ class MemoryWatch:
         self._raised_bytes, self._raised_at = 0, float("-inf")
         #: the attempt that was failed last, until it is gone
         self._failed: Attempt | None = None
+        #: since when so much is held that a task must fail; None: less is
+        self._full_since: float | None = None
         #: what was held at the last looks, and when; and how fast that grew over them (bytes/s)
         self._seen: deque[tuple[float, int]] = deque()
         self._growth = 0.0
@@ -178,7 +182,7 @@ class MemoryWatch:
             self._halted = halted
             self._halt(halted)
         if held < SPILL * limit:
-            self._raised_bytes = 0
+            self._raised_bytes, self._full_since = 0, None
             return
         if held >= self._raised_bytes + _STEP * limit or now >= self._raised_at + _AGAIN_S:
             self._raised_bytes, self._raised_at = held, now
@@ -186,10 +190,19 @@ class MemoryWatch:
             if not self._is_relieving:
                 self._is_relieving = True
                 self._aside(lambda: self._relieve(int(held - SPILL * limit)))
-        doomed = held >= FAIL * limit or (halted and self._will_be_too_late(held))
-        if doomed and self._failed is None and (chosen := self._largest()) is not None:
+        if self._must_one_fail(held, now) and self._failed is None and (chosen := self._largest()) is not None:
             self._failed = chosen
             self._fail(chosen, self._story(chosen, held))
+
+    def _must_one_fail(self, held: int, now: float) -> bool:
+        too_late = held + self._growth * _NANNY_S >= _LAST * self.limit_bytes
+        can_spill = sum(self._memory.held_by_task().values()) >= _SPILLABLE_BYTES
+        if held < FAIL * self.limit_bytes:
+            self._full_since = None
+            return self._halted and too_late and not can_spill
+        if self._full_since is None:
+            self._full_since = now
+        return too_late or not can_spill or now >= self._full_since + _SPILLING_S
 
     def _relieve(self, excess_bytes: int) -> None:
         try:
@@ -197,11 +210,6 @@ class MemoryWatch:
             trim()
         finally:
             self._is_relieving = False
-
-    def _will_be_too_late(self, held: int) -> bool:
-        """Whether it grows too fast to wait; what was granted may be spilled yet, and is waited for."""
-        soon = held + self._growth * _NANNY_S
-        return soon >= _LAST * self.limit_bytes and sum(self._memory.held_by_task().values()) < _SPILLABLE_BYTES
 
     def _note(self, held: int, now: float) -> None:
         """How fast it grows: over some time, for a chunk that is unpickled in a moment says nothing."""

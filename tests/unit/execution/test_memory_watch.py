@@ -107,7 +107,7 @@ def test_the_task_with_the_largest_share_fails_and_no_other_until_it_is_gone(wor
     world.begin(1, held=1 << 20)
     large = world.begin(2, held=30 << 20)
     world.look(FAIL + 0.01)
-    world.look(FAIL + 0.02)
+    world.look(FAIL + 0.01)
     ((failed, story),) = world.failed
     assert failed is large
     assert (
@@ -116,6 +116,7 @@ def test_the_task_with_the_largest_share_fails_and_no_other_until_it_is_gone(wor
     world.attempts.remove(large)
     world.look(0.5)
     world.look(FAIL + 0.01, after=100.0)
+    world.look(FAIL + 0.01)
     assert [attempt.id for attempt, _ in world.failed] == [2, 1]
 
 
@@ -123,6 +124,24 @@ def test_one_that_grows_fast_fails_before_it_is_too_late(world):
     world.begin(1)
     world.look(0.70)
     world.look(0.78, after=0.04)  # twice the limit a second
+    assert len(world.failed) == 1
+
+
+def test_one_that_was_asked_to_spill_is_given_a_moment(world):
+    world.begin(1, held=2 << 20)
+    world.look(0.70)
+    world.look(0.78, after=0.04)  # fast, but what it holds may be far more than was granted, and goes
+    world.look(FAIL + 0.01, after=3.0)
+    world.look(FAIL + 0.01, after=0.3)
+    assert world.failed == []
+    world.look(FAIL + 0.01, after=0.3)
+    assert len(world.failed) == 1
+
+
+def test_one_that_was_asked_to_spill_and_grows_on_is_not_waited_for(world):
+    world.begin(1, held=2 << 20)
+    world.look(0.70)
+    world.look(FAIL + 0.01, after=0.1)
     assert len(world.failed) == 1
 
 
