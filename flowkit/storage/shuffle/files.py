@@ -28,6 +28,9 @@ READ_PIECE_BYTES = 4 << 20
 _OPEN_FILES = 128
 
 
+_Name = tuple[ShuffleId, PartitionIndex, AttemptId]
+
+
 class BlockError(Exception):
     """A block of this host could not be read. ``str`` of it begins with the reason, as it goes over the wire."""
 
@@ -84,7 +87,8 @@ class ShuffleFiles:
         self.directory = directory
         self._quota = _Quota(quota_bytes)
         self._mutex = threading.Lock()
-        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+        #: by names, not paths: a path takes longer to make than a small block to read
+        self._open: OrderedDict[_Name, _OpenFile] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<ShuffleFiles {self.directory} open={len(self._open)}>"
@@ -143,8 +147,8 @@ class ShuffleFiles:
         """Remove all outputs of a shuffle. Idempotent; a read under way ends well, since its file is open."""
         directory = self._shuffle_directory(shuffle)
         with self._mutex:
-            for path in [each for each in self._open if each.parent == directory]:
-                self._evict(path)
+            for name in [each for each in self._open if each[0] == shuffle]:
+                self._evict(name)
         shutil.rmtree(directory, ignore_errors=True)
         with self._quota.mutex:
             self._quota.measured_bytes, self._quota.since_bytes = 0, self._quota.limit_bytes  # measure before the next commit
@@ -248,18 +252,14 @@ class ShuffleFiles:
                     view = memoryview(piece)
                     while view:
                         view = view[file.write(view) :]
-            found = self._open_file(temporary)
-            with self._mutex:
-                self._evict(temporary)
-            found.users -= 1
-            os.close(found.descriptor)
+            os.close(_opened(temporary).descriptor)  # raises if it is not whole
         self.commit(temporary, shuffle, map_partition, attempt)
 
     def close(self) -> None:
         """Close the files kept open. Reading again opens them again."""
         with self._mutex:
-            for path in list(self._open):
-                self._evict(path)
+            for name in list(self._open):
+                self._evict(name)
 
     def _describe(self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, reducer: int) -> str:
         return f"block {reducer} of map output {map_partition} (attempt {attempt}) of shuffle {shuffle}"
@@ -272,21 +272,21 @@ class ShuffleFiles:
 
     @contextmanager
     def _reading(self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId) -> Iterator[_OpenFile]:
-        path = self.path(shuffle, map_partition, attempt)
+        name = shuffle, map_partition, attempt
         with self._mutex:
-            file = self._open.get(path)
+            file = self._open.get(name)
             if file is not None:
                 file.users += 1
-                self._open.move_to_end(path)
+                self._open.move_to_end(name)
         if file is None:
-            file = self._open_file(path)
+            file = self._open_file(name)
         try:
             yield file
         except BlockError:
             # What is wrong on disk may be put right there (a retry, a test): look anew next time.
             with self._mutex:
-                if self._open.get(path) is file:
-                    self._evict(path)
+                if self._open.get(name) is file:
+                    self._evict(name)
             raise
         finally:
             with self._mutex:
@@ -294,40 +294,44 @@ class ShuffleFiles:
                 if file.evicted and not file.users:
                     os.close(file.descriptor)
 
-    def _open_file(self, path: Path) -> _OpenFile:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise BlockMissing(f"no file {path.name} in {path.parent}") from None
-        except OSError as exc:
-            raise BlockMissing(f"{path.name} cannot be opened: {exc}") from exc
-        try:
-            size = os.fstat(descriptor).st_size
-            start = max(0, size - FOOTER_BYTES)
-            footer = decode_footer(_read_exactly(descriptor, start, size - start), size)
-            index = decode_index(footer, _read_exactly(descriptor, footer.index_offset, footer.index_bytes))
-        except BadIndex as exc:
-            os.close(descriptor)
-            raise BlockCorrupt(f"{path.name}: {exc}") from exc
-        except BaseException:
-            os.close(descriptor)
-            raise
-        file = _OpenFile(descriptor, index, users=1)
+    def _open_file(self, name: _Name) -> _OpenFile:
+        file = _opened(self.path(*name))
         with self._mutex:
-            other = self._open.get(path)
+            other = self._open.get(name)
             if other is not None:  # another thread was faster; this one is used once and closed
                 file.evicted = True
                 return file
-            self._open[path] = file
+            self._open[name] = file
             while len(self._open) > _OPEN_FILES:
                 self._evict(next(iter(self._open)))
         return file
 
-    def _evict(self, path: Path) -> None:
-        file = self._open.pop(path)
+    def _evict(self, name: _Name) -> None:
+        file = self._open.pop(name)
         file.evicted = True
         if not file.users:
             os.close(file.descriptor)
+
+
+def _opened(path: Path) -> _OpenFile:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise BlockMissing(f"no file {path.name} in {path.parent}") from None
+    except OSError as exc:
+        raise BlockMissing(f"{path.name} cannot be opened: {exc}") from exc
+    try:
+        size = os.fstat(descriptor).st_size
+        start = max(0, size - FOOTER_BYTES)
+        footer = decode_footer(_read_exactly(descriptor, start, size - start), size)
+        index = decode_index(footer, _read_exactly(descriptor, footer.index_offset, footer.index_bytes))
+    except BadIndex as exc:
+        os.close(descriptor)
+        raise BlockCorrupt(f"{path.name}: {exc}") from exc
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return _OpenFile(descriptor, index, users=1)
 
 
 def _read_exactly(descriptor: int, offset: int, length: int) -> bytes:
