@@ -223,6 +223,14 @@ class Config:
 
     # -- shuffle and files
     shuffle_codec: str = _setting("none", "Compression of shuffle files.", _one_of("none", "lz4", "zstd"))
+    coalesce_bytes: int = _setting(
+        1 << 20,
+        "Partitions behind a shuffle that follow one another and read at most so much together are computed by one task, as long as four "
+        "tasks a slot are left; 0: each has a task of its own. Partitions and results are the same either way, and what `repartition` and "
+        "`partition_by` made is left as it is.",
+        _not_negative,
+        unit="bytes",
+    )
     fetch_in_flight_bytes: int = _setting(48 << 20, "Remote shuffle bytes a task asks for at once.", _positive, unit="bytes")
     local_directory: str = _setting(
         "", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one."

@@ -5,6 +5,7 @@ Runs in the driver: told by the link's delivery thread, waited for by any other.
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 
@@ -62,8 +63,12 @@ class SubmittedJob:
 
     # -- told by the delivery thread
 
-    def hand_over(self, partition: PartitionIndex, data: bytes) -> None:
-        """A result; doubles are dropped. What the callback raises ends the job for the driver and cancels it."""
+    def hand_over(self, partition: PartitionIndex, data: bytes, span: int = 1) -> None:
+        """Results of so many partitions; doubles are dropped. What the callback raises ends the job for the driver and cancels it."""
+        for place, each in enumerate((data,) if span == 1 else pickle.loads(data)):
+            self._hand_over(PartitionIndex(partition + place), each)
+
+    def _hand_over(self, partition: PartitionIndex, data: bytes) -> None:
         if not self.wants(partition):
             return
         try:

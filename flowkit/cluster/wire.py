@@ -66,7 +66,7 @@ from flowkit.scheduling.stimuli import (
     TaskWouldNotStop,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"

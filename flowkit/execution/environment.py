@@ -15,6 +15,7 @@ from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
+from flowkit.storage.shuffle.reader import BlockReads
 
 if TYPE_CHECKING:
     from flowkit.execution.profiling import Profiler
@@ -35,6 +36,7 @@ class TaskEnvironment:
 
     app: AppId
     stage: StageId
+    #: the one that is computed now
     partition: PartitionIndex
     attempt: AttemptId
     host: HostToken
@@ -43,6 +45,8 @@ class TaskEnvironment:
     memory: TaskMemory
     #: this application's shuffle files on this host
     shuffle_files: ShuffleFiles
+    #: the same, for reading
+    shuffle_reads: BlockReads
     #: newest known map outputs; raises ``FetchFailed`` for a shuffle whose outputs the scheduler did not tell
     sources: Callable[[ShuffleId], ShuffleSources]
     transport: BlockTransport

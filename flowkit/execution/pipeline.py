@@ -6,7 +6,7 @@ partition needs are listed first (a cached partition that is held needs none of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -22,6 +22,7 @@ from flowkit.execution.join import join
 from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, apply_to_iterators, where
 from flowkit.execution.pairing import each_with_each, zipped
 from flowkit.execution.records import as_chunks, in_batches, in_chunks
+from flowkit.execution.results import pickle_result
 from flowkit.execution.sort import sort_pairs
 from flowkit.execution.sources import (
     read_cached_only,
@@ -74,15 +75,18 @@ class TaskValue:
 TaskOutput = TaskValue | MapStatus
 
 
-def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutput:
-    """Compute one partition and hand it to the stage's end.
+def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iterable[PartitionIndex] | None = None) -> TaskOutput:
+    """Compute one partition and hand it to the stage's end; or several, one after the other.
 
     Parameters
     ----------
     program
         The stage; not changed, may be run by several threads at once.
     environment
-        Services of this task; its partition is the one computed.
+        Services of this task; its partition is the one computed, and names the shuffle file.
+    turns
+        Partitions to compute in its place. What they make is made as if each had a task of its own: a shuffle file has their rows in
+        their order, the value is a list of pickled values.
 
     Returns
     -------
@@ -101,12 +105,20 @@ def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutp
     Cost: one pass; C iterators for element-wise steps, batches for wide ones, memory as the task's budget allows, else spilled.
     """
     try:
-        stream = build(program, len(program.steps) - 1, environment.partition, environment)
+        first, last = environment.partition, len(program.steps) - 1
         match program.output:
+            case Result(fn) if turns is None:
+                return TaskValue(fn(first, build(program, last, first, environment).closed()))
             case Result(fn):
-                return TaskValue(fn(environment.partition, stream.closed()))
+                made = (fn(each, build(program, last, each, environment).closed()) for each in turns or ())
+                return TaskValue(list(map(pickle_result, made)))
             case ShuffleWrite() as output:
-                return _write(stream.closed(), output, where_it_ends(program), environment)
+                place = where_it_ends(program)
+                parts = (
+                    _combined(build(program, last, each, environment).closed(), output, place, environment)
+                    for each in ((first,) if turns is None else turns)
+                )
+                return _write(chain.from_iterable(parts), first, output, environment)
     except StopIteration as error:
         raise leaked_stop_iteration(*who_leaked(error, program)) from error
     except RuntimeError as error:
@@ -116,14 +128,18 @@ def run_program(program: StageProgram, environment: TaskEnvironment) -> TaskOutp
         raise leaked_stop_iteration(*who_leaked(error.__cause__, program)) from error.__cause__
 
 
-def _write(pairs: Iterator[Any], output: ShuffleWrite, place: str, environment: TaskEnvironment) -> MapStatus:
+def _combined(pairs: Iterator[Any], output: ShuffleWrite, place: str, environment: TaskEnvironment) -> Iterator[Any]:
     if output.aggregator is not None and output.aggregator.map_side:
-        pairs = combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, place)
+        return combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, place)
+    return pairs
+
+
+def _write(pairs: Iterator[Any], partition: PartitionIndex, output: ShuffleWrite, environment: TaskEnvironment) -> MapStatus:
     return write_shuffle(
         pairs,
         files=environment.shuffle_files,
         shuffle=output.shuffle,
-        map_partition=environment.partition,
+        map_partition=partition,
         attempt=environment.attempt,
         host=environment.host,
         partitioner=output.partitioner,
@@ -329,7 +345,7 @@ def _read_batches(shuffle: ShuffleId, partition: int, environment: TaskEnvironme
 def _read_options(environment: TaskEnvironment) -> ReadOptions:
     return {
         "app": environment.app,
-        "files": environment.shuffle_files,
+        "files": environment.shuffle_reads,
         "host": environment.host,
         "transport": environment.transport,
         "in_flight_bytes": environment.fetch_in_flight_bytes,

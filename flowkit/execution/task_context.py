@@ -266,6 +266,13 @@ class TaskContext:
             self.mark_failed(error)
             raise
 
+    def move_on(self, partition: PartitionIndex) -> None:
+        """The task goes on with another partition: for that of before it is over. For the task runner alone."""
+        self.mark_completed()
+        with self._lock:
+            self._is_completed = False
+        self.partition_id = partition
+
     # -- pickling
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 
@@ -35,7 +35,7 @@ from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.faults import FAULTS
-from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken
+from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, PartitionIndex
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY
@@ -59,12 +59,15 @@ from flowkit.model.task import (
 from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.serializers import chosen
+from flowkit.storage.shuffle.range_reads import RangeReads
 
 if TYPE_CHECKING:
     from flowkit.execution.faults import Faults
 
 logger = logging.getLogger(__name__)
 
+#: a task that computes several partitions begins no other one after so long
+GIVE_BACK_S: Final = 0.2
 #: stands for a spill directory that nobody has asked for yet
 _UNMADE = Path()
 _VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
@@ -112,9 +115,12 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
     cached = tuple(task.cached_blocks)
     match ending:
         case InlineResult() | StoredResult() | MapOutput():
-            return TaskSucceeded(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached, task.accumulated)
+            left = attempt.launch.span - 1 - task.at
+            return TaskSucceeded(
+                attempt.id, attempt.started_at, services.clock(), ending, metrics, cached, task.accumulated, left
+            )
         case _:
-            return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached)
+            return TaskFailed(attempt.id, attempt.started_at, services.clock(), ending, metrics, cached, task.at)
 
 
 class _Task:
@@ -122,6 +128,7 @@ class _Task:
 
     __slots__ = (
         "accumulated",
+        "at",
         "attempt",
         "cached_blocks",
         "context",
@@ -145,6 +152,8 @@ class _Task:
         self.visible_before: str | None = None
         self.cached_blocks: list[BlockInfo] = []
         self.accumulated: Accumulated | None = None
+        #: which partition of its span it is at
+        self.at = 0
 
     def run(self) -> TaskResult:
         """The task from its first step to its listeners; raises what it failed with."""
@@ -219,6 +228,7 @@ class _Task:
             metrics=attempt.metrics,
             memory=self.memory,
             shuffle_files=application.directory.shuffle_files,
+            shuffle_reads=application.directory.shuffle_files,
             sources=stage.sources_of,
             transport=services.transport,
             cache=services.cache,
@@ -275,10 +285,11 @@ class _Task:
         if self.faults is not None:
             self.faults.before(self.attempt.stage.definition)
         try:
-            if PROFILE in self.attempt.stage.definition.properties:
+            if PROFILE in self.attempt.stage.definition.properties and self.attempt.launch.span == 1:
                 output = self._profiled()
             else:
-                output = run_program(self.program, self.environment)
+                turns = self._turns(began) if self.attempt.launch.span > 1 else None
+                output = run_program(self.program, self.environment, turns)
         finally:
             metrics.run_s = time.perf_counter() - began
         match output:
@@ -290,12 +301,32 @@ class _Task:
                 return MapOutput(output)
             case TaskValue(value):
                 began = time.perf_counter()
-                data = pickle_result(value)
+                if self.attempt.launch.span == 1:
+                    data = pickle_result(value)
+                else:
+                    data = value[0] if len(value) == 1 else pickle_result(value)
                 metrics.serialise_s = time.perf_counter() - began
                 metrics.result_bytes = len(data)
                 return data
             case _:
                 assert_never(output)
+
+    def _turns(self, began: float) -> Iterator[PartitionIndex]:
+        """The partitions of its span, until it has taken long: then those left are better off as tasks of their own."""
+        launch, context, environment = self.attempt.launch, self.context, self.environment
+        assert context is not None
+        assert environment is not None
+        reads = RangeReads(environment.shuffle_files, launch.partition, launch.span)
+        environment.shuffle_reads = reads
+        yield launch.partition
+        for at in range(1, launch.span):
+            if time.perf_counter() > began + GIVE_BACK_S:
+                break
+            environment.check_killed()
+            self.at = at
+            environment.partition = partition = PartitionIndex(launch.partition + at)
+            context.move_on(partition)
+            yield partition
 
     def _faults_of(self, plan: str) -> Faults:
         from flowkit.execution.faults import Faults
@@ -408,7 +439,8 @@ def _fetch_failure_in(error: BaseException) -> FetchFailure | ContentMissing | N
 def _described(error: BaseException, task: _Task) -> ExceptionFailure:
     try:
         launch, definition = task.attempt.launch, task.attempt.stage.definition
-        return describe(error, task.program, stage=f"stage {launch.stage} ({definition.name})", partition=launch.partition)
+        partition = launch.partition + task.at
+        return describe(error, task.program, stage=f"stage {launch.stage} ({definition.name})", partition=partition)
     except Exception as also:
         # Whatever a user's exception does when looked at (a __str__ that raises), the driver hears that it happened.
         logger.exception("an exception of attempt %s could not be described", task.attempt.id)

@@ -9,7 +9,7 @@ from itertools import groupby
 from flowkit.lineage.kernels import Cartesian, Union
 from flowkit.lineage.nodes import Node, Shuffle
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner, PlacePartitioner
-from flowkit.lineage.stages import StageCut, cut
+from flowkit.lineage.stages import StageCut, cut, is_coalescible
 from flowkit.model.ids import ShuffleId
 
 #: More steps than this in a stage, and the middle is left out.
@@ -33,8 +33,11 @@ class Explanation(str):
 Ran = Callable[[Node, "ShuffleId | None"], str]
 
 
-def explain(node: Node, ran: Ran = lambda _node, _shuffle: "") -> Explanation:
-    """The stages, last first; in each its steps, last first. ``ran`` tells what they did, where they have run."""
+def explain(node: Node, ran: Ran = lambda _node, _shuffle: "", *, shares_above: int | None = None) -> Explanation:
+    """The stages, last first; in each its steps, last first. ``ran`` tells what they did, where they have run.
+
+    ``shares_above``: of more partitions than these, small ones share tasks where they may.
+    """
     stages = cut(node)
     number = {stage.writes.id: index for index, stage in enumerate(stages) if stage.writes is not None}
     users = {
@@ -47,7 +50,9 @@ def explain(node: Node, ran: Ran = lambda _node, _shuffle: "") -> Explanation:
     lines: list[str] = []
     for index in range(len(stages) - 1, -1, -1):
         stage = stages[index]
-        lines.append(_heading(index, stage, users))
+        many = shares_above is not None and stage.root.num_partitions > shares_above
+        shared = ", small partitions share tasks" if many and is_coalescible(stage) else ""
+        lines.append(_heading(index, stage, users) + shared)
         if told := ran(stage.root, None if stage.writes is None else stage.writes.id):
             lines.append(f"    ({told})")
         steps = _repeated(_step(each, number) for each in reversed(stage.nodes))

@@ -13,7 +13,7 @@ from itertools import count
 
 from flowkit.errors import ClosureTooLarge, InvalidArgument
 from flowkit.lineage.closures import carrying, describe_largest
-from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram, Step, StepInput, Window
+from flowkit.lineage.kernels import Result, ShuffleRead, ShuffleWrite, StageProgram, Step, StepInput, Window
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
@@ -181,6 +181,24 @@ def _is_barrier(stage: StageCut, wanted: Sequence[int] | None) -> bool:
     return True
 
 
+def is_coalescible(stage: StageCut) -> bool:
+    """Whether one task may compute several partitions of a stage: each reads its part of shuffles and nothing else.
+
+    Not where partitions are kept, take resources of their own or run at once, nor where the user asked for just these
+    (``repartition``, ``partition_by``).
+    """
+    total = stage.root.num_partitions
+
+    def is_plain(node: Node) -> bool:
+        if node.num_partitions != total or node.cached or node.barrier or node.profile is not None or not node.dependencies:
+            return False
+        if isinstance(node.kernel, ShuffleRead) and node.kernel.aggregator is None and node.kernel.order is None:
+            return False
+        return all(isinstance(each, Shuffle) or each.known_mapping() == Window(0, total) for each in node.dependencies)
+
+    return all(map(is_plain, stage.nodes))
+
+
 class Planner:
     """Makes job specs for one application.
 
@@ -274,6 +292,7 @@ class Planner:
             operations=tuple(node.operation for node in stage.nodes[-50:]),
             profile=profile_of(stage),
             barrier=_is_barrier(stage, None if shuffle is not None else partitions),
+            coalescible=is_coalescible(stage),
         )
 
     def _stage_id(self, shuffle: ShuffleId) -> StageId:

@@ -72,7 +72,10 @@ class JobEnd(_Event, frozen=True):
 
 
 class StageSubmitted(_Event, frozen=True):
-    """A stage attempt has tasks to run; ``task_count`` of them (fewer than the stage has, after a loss)."""
+    """A stage attempt has partitions to compute; ``task_count`` of them (fewer than the stage has, after a loss).
+
+    Each has a task of its own, unless small ones share one (``TaskEnd.span``).
+    """
 
     app: AppId
     stage: StageId
@@ -160,6 +163,8 @@ class TaskEnd(_Event, frozen=True):
     metrics: TaskMetrics
     #: what it added to accumulators that have names, in words
     accumulated: dict[str, str] = {}
+    #: partitions it computed, ``partition`` and those after it
+    span: int = 1
 
 
 class ExecutorAdded(_Event, frozen=True):

@@ -86,6 +86,8 @@ class StageSpec(msgspec.Struct, frozen=True):
     profile: ResourceProfile = DEFAULT_PROFILE
     #: its tasks run all at once, and may wait for one another
     barrier: bool = False
+    #: it reads nothing but shuffles, partition by partition, so that one task may compute several of them
+    coalescible: bool = False
 
 
 class JobSpec(msgspec.Struct, frozen=True):

@@ -74,6 +74,8 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     cpus: int = 1
     #: addresses of named resources that are its own
     resources: dict[str, tuple[str, ...]] = {}
+    #: partitions it computes, ``partition`` and those after it
+    span: int = 1
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -89,7 +91,7 @@ class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
 
 
 class InlineResult(msgspec.Struct, frozen=True, tag="inline"):
-    """A pickled result small enough to ride in the report."""
+    """A pickled result small enough to ride in the report; of a span, a pickled list of pickled results."""
 
     data: bytes
 
@@ -213,6 +215,8 @@ class TaskSucceeded(msgspec.Struct, frozen=True, tag="ok"):
     #: partitions that this task newly put into the executor's cache
     cached: tuple[BlockInfo, ...] = ()
     accumulated: Accumulated | None = None
+    #: partitions, the last ones of its span, that it has not begun: it took long, and others may
+    given_back: int = 0
 
 
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
@@ -225,6 +229,8 @@ class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
     metrics: TaskMetrics
     #: as of a task that ended well: what it put into the cache before it failed stays there
     cached: tuple[BlockInfo, ...] = ()
+    #: which partition of its span it was at
+    at: int = 0
 
 
 class TaskRecalled(msgspec.Struct, frozen=True, tag="recalled"):

@@ -341,15 +341,17 @@ class ProgressModel:
         stage.executor_times.add(event.executor, seconds)
         if seconds > stage.slowest[0]:
             stage.slowest = (seconds, event.partition, executor_label(event.executor))
-        if event.partition >= len(stage.finished):
-            stage.finished.extend(bytes(event.partition + 1 - len(stage.finished)))
-        before = stage.finished[event.partition]
-        if before:
-            stage.recomputed += 1
-        if before != 1:
-            stage.finished[event.partition] = 1
-            stage.done += 1
-            self._tasks_done += 1
+        end = event.partition + event.span
+        if end > len(stage.finished):
+            stage.finished.extend(bytes(end - len(stage.finished)))
+        for partition in range(event.partition, end):
+            before = stage.finished[partition]
+            if before:
+                stage.recomputed += 1
+            if before != 1:
+                stage.finished[partition] = 1
+                stage.done += 1
+                self._tasks_done += 1
 
     def _note_failure(self, event: TaskEnd, failure: TaskFailure) -> None:
         self._failure_count += 1

@@ -25,7 +25,7 @@ from flowkit.model.events import (
     TaskEnd,
     TaskStart,
 )
-from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, PartitionIndex, StageId
+from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.durations import Durations, Quantiles
@@ -69,7 +69,10 @@ class StageStatus:
     started_at: float
     ended_at: float = 0.0
     running_count: int = 0
+    #: partitions whose tasks ended well
     succeeded_count: int = 0
+    #: those of them that the task of another one computed along with its own
+    shared_count: int = 0
     #: attempts that failed; neither killed ones nor those another was faster than
     failed_count: int = 0
     failure: str = ""
@@ -86,8 +89,10 @@ class StageStatus:
         >>> StageStatus(StageId(0), 0, "map", 2, (), 1.0, 3.0, succeeded_count=2).in_words()
         '2 tasks, 0 rows in, 2.0 s; a task 0 ms, 0 ms, 0 ms (least, median, most)'
         """
+        count = self.succeeded_count - self.shared_count
+        shared = f" for {self.succeeded_count:,} partitions" if self.shared_count else ""
         parts = [
-            f"{self.succeeded_count} task{'' if self.succeeded_count == 1 else 's'}",
+            f"{count} task{'' if count == 1 else 's'}{shared}",
             f"{format_count(rows_read(self.metrics))} rows in",
         ]
         for size, what in (
@@ -295,6 +300,8 @@ class StatusStore:
         if stage is not None:
             add_metrics(stage.metrics, event.metrics)
             if event.failure is None:
+                stage.succeeded_count += event.span - 1
+                stage.shared_count += event.span - 1
                 seconds = event.ended_at - event.started_at
                 known = self._durations.get((event.stage, event.stage_attempt))
                 if known is None:
@@ -303,11 +310,11 @@ class StatusStore:
                 known[1].add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
-            summary.recomputed_tasks += self._was_done(event.stage, event.partition)
+            summary.recomputed_tasks += any([self._was_done(event.stage, event.partition + each) for each in range(event.span)])
         elif _is_failure(event):
             summary.failed_tasks += 1
 
-    def _was_done(self, stage: StageId, partition: PartitionIndex) -> bool:
+    def _was_done(self, stage: StageId, partition: int) -> bool:
         done = self._done.get(stage)
         if done is None:
             done = self._done[stage] = bytearray()

@@ -20,6 +20,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
+from flowkit.scheduling.coalescing import too_few_to_share
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 if TYPE_CHECKING:
@@ -318,7 +319,8 @@ class Persistence(Base[T]):
             map at ...
             range at ...   2 partitions
         """
-        return explain(self._node, self._runner.ran)
+        config, slots = self._runner.config, self._runner.default_parallelism
+        return explain(self._node, self._runner.ran, shares_above=too_few_to_share(slots) if config.coalesce_bytes else None)
 
     def hints(self) -> Hints:
         """What could be better about the stages that computed this RDD for an action, as far as they have run.

@@ -155,6 +155,8 @@ class DeliverResult(_Action, frozen=True):
     attempt: AttemptId
     executor: ExecutorId
     result: TaskResult
+    #: results of so many partitions, this one and those after it
+    span: int = 1
 
 
 class DeliverAccumulated(_Action, frozen=True):

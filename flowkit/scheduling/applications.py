@@ -12,6 +12,7 @@ from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import JobSpec, StageKind, StageSpec
 from flowkit.model.task import StageDefinition
 from flowkit.scheduling.blocks import CachedBlocks
+from flowkit.scheduling.coalescing import Spans
 from flowkit.scheduling.launch_depth import LaunchDepth
 from flowkit.scheduling.map_outputs import MapOutputs
 
@@ -26,8 +27,12 @@ class Stage:
     def __init__(self, app: AppId, spec: StageSpec, outputs: MapOutputs | None, depth: LaunchDepth) -> None:
         self.app = app
         self.spec = spec
+        #: which of its tasks compute several partitions
+        self.spans = Spans()
         #: MAP only
         self.outputs = outputs
+        if outputs is not None:
+            outputs.covered = self.spans.covered
         self.depth = depth
         #: live jobs that list it, by their place in the order of submission
         self.jobs: dict[JobId, int] = {}
@@ -43,7 +48,7 @@ class Stage:
         self.is_running = False
         #: ``definition_version`` when its input was seen to be all there
         self.ready_version = -1
-        #: RESULT only: partitions the driver was given
+        #: RESULT only: tasks whose results the driver was given
         self.delivered: set[PartitionIndex] = set()
         #: MAP only: no RDD refers to its shuffle any more, so it goes with its last job
         self.is_released = False
@@ -64,6 +69,11 @@ class Stage:
     def id(self) -> StageId:
         """Its number in the application."""
         return self.spec.stage
+
+    @property
+    def task_count(self) -> int:
+        """Tasks of all its partitions that are wanted."""
+        return len(self.spec.partitions) - len(self.spans.covered)
 
     @property
     def is_map(self) -> bool:
@@ -145,4 +155,5 @@ class Application:
             elif stage.task_set is not None:
                 at_hand = stage.task_set.pending.keys() | {attempt.partition for attempt in stage.task_set.running.values()}
                 assert not stage.delivered & at_hand, f"{stage} computes again what was delivered"
+                assert not stage.spans.covered & at_hand, f"{stage} has tasks for what others compute"
         self.blocks.check()

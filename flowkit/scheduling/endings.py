@@ -14,6 +14,7 @@ from flowkit.model.events import (
     TaskStart,
     TaskStuck,
 )
+from flowkit.model.ids import PartitionIndex
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import (
     BlockInfo,
@@ -166,6 +167,9 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     if books.config.speculation:
         task_set.note_duration(report.ended_at - report.started_at, books.rng)
         _end_copies(books, attempt)
+    if report.given_back:
+        attempt.span -= report.given_back
+        _add_tasks(books, stage, stage.spans.cut(attempt.partition, attempt.span))
     if task_set.barrier is None:
         _publish_success(books, attempt, report)
         _accept(books, application, stage, attempt, report)
@@ -174,6 +178,15 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         for each, earlier in barriers.ended(books, attempt, report):
             if stage.task_set is task_set:  # else a result of these was too much
                 _accept(books, application, stage, each, earlier)
+
+
+def _add_tasks(books: Books, stage: Stage, partitions: list[PartitionIndex]) -> None:
+    """What others computed along with theirs has tasks of its own from now on."""
+    task_set = stage.task_set
+    assert task_set is not None
+    task_set.size = stage.task_count
+    task_set.add(partitions, task_set.preference)
+    _resume(books, stage)
 
 
 def _publish_success(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
@@ -190,7 +203,7 @@ def _accept(books: Books, application: Application, stage: Stage, attempt: Attem
     """What a task made counts."""
     result = report.result
     if report.accumulated is not None and attempt.partition not in stage.accumulated:
-        stage.accumulated.add(attempt.partition)
+        stage.accumulated.update(PartitionIndex(attempt.partition + each) for each in range(attempt.span))
         books.emit(DeliverAccumulated(application.id, report.accumulated.data))
     match result:
         case MapOutput(status=status):
@@ -251,14 +264,20 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
             pass
         case _:
             assert_never(failure)
-    after_failure(books, application, stage, attempt, failure, counted=counted)
+    after_failure(books, application, stage, attempt, failure, counted=counted, at=report.at)
 
 
 def after_failure(
-    books: Books, application: Application, stage: Stage, attempt: Attempt, failure: TaskFailure, *, counted: bool
+    books: Books, application: Application, stage: Stage, attempt: Attempt, failure: TaskFailure, *, counted: bool, at: int = 0
 ) -> None:
-    """Try again, or give up."""
+    """Try again, or give up. ``at``: which partition of its span failed."""
     task_set = attempt.task_set
+    if attempt.span > 1 and counted and not task_set.has_another(attempt):
+        # One of them fails: the others are not to run as often as it does, and fewer at a time take less memory.
+        together = [attempt.partition, *stage.spans.cut(attempt.partition, 1)]
+        attempt.partition = together.pop(at)
+        attempt.span = 1
+        _add_tasks(books, stage, together)
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
     failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
     if isinstance(failure, ExceptionFailure):
@@ -400,7 +419,7 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
                 app=application.id,
                 shuffle=failure.shuffle,
                 stage=parent.id,
-                partitions=tuple(lost),
+                partitions=parent.spans.all_of(lost),
                 reason=f"{failure.reason}: {failure.message}",
             ),
         )

@@ -59,6 +59,7 @@ def publish_end(
             counted=counted,
             metrics=metrics,
             accumulated=accumulated or {},
+            span=attempt.span,
         ),
     )
 
@@ -82,14 +83,15 @@ def deliver(
             job,
             "ResultTooLarge",
             f"the results of {job.spec.name} are larger than max_result_bytes = {limit:,} ({job.result_bytes:,} bytes so far, "
-            f"{len(stage.delivered) + 1} of {len(stage.spec.partitions)} partitions); raise the setting, or reduce or save the "
+            f"{len(stage.delivered) + 1} of {stage.task_count} tasks); raise the setting, or reduce or save the "
             "data instead of collecting it",
         )
         return False
     stage.delivered.add(attempt.partition)
     if isinstance(result, StoredResult):
         job.unfetched[attempt.id] = (attempt.executor.id, attempt.partition, size_bytes)
-    books.emit(DeliverResult(application.id, job_id, attempt.partition, attempt.id, attempt.executor.id, result))
+    span = stage.spans.length(attempt.partition)
+    books.emit(DeliverResult(application.id, job_id, attempt.partition, attempt.id, attempt.executor.id, result, span))
     return True
 
 
@@ -116,7 +118,7 @@ def finish_if_done(books: Books, stage: Stage) -> None:
             application.is_stale = True  # something was lost meanwhile
             return
         stage.was_complete = True
-    elif len(stage.delivered) < len(stage.spec.partitions):
+    elif len(stage.delivered) < stage.task_count:
         application.is_stale = True
         return
     stage.task_set = None
@@ -136,7 +138,7 @@ def finish_if_done(books: Books, stage: Stage) -> None:
 def finish_job_if_done(books: Books, application: Application, job: Job) -> None:
     """A job is over when every result was delivered, and those kept at executors were fetched."""
     stage = application.stages[job.spec.result_stage.stage]
-    if not job.unfetched and len(stage.delivered) == len(stage.spec.partitions):
+    if not job.unfetched and len(stage.delivered) == stage.task_count:
         _end_job(books, application, job, "succeeded", "")
         books.emit(JobSucceeded(application.id, job.id))
 
@@ -182,7 +184,7 @@ def _void_outputs(books: Books, stage: Stage) -> None:
                 app=stage.app,
                 shuffle=stage.outputs.shuffle,
                 stage=stage.id,
-                partitions=there,
+                partitions=stage.spans.all_of(there),
                 reason="rows it was made from are made again, and are others each time",
             ),
         )

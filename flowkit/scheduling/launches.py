@@ -54,6 +54,7 @@ def launch(
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
     attempt.urgent = urgent
+    attempt.span = stage.spans.length(partition)
     if task_set.profile.amounts:
         attempt.resources = resources.take(task_set.profile, executor.resources)
     books.executors.take(executor, attempt)
@@ -72,6 +73,7 @@ def launch(
             urgent,
             attempt.cpus,
             attempt.resources,
+            attempt.span,
         ),
     )
 

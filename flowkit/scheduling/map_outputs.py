@@ -6,7 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus, ShuffleSources
@@ -22,6 +22,8 @@ class MapOutputs:
         self.shuffle = shuffle
         #: status of each map partition, also of orphaned ones; None when it must be made
         self.statuses: list[MapStatus | None] = [None] * map_count
+        #: partitions whose rows are in the output of one before them
+        self.covered: Collection[PartitionIndex] = ()
         #: how many outputs each host holds
         self.count_by_host: Counter[HostToken] = Counter()
         #: rises whenever an output is registered or unregistered
@@ -56,11 +58,20 @@ class MapOutputs:
 
     def is_complete(self, hosts: Container[HostToken]) -> bool:
         """Whether every output lies on one of ``hosts``."""
-        return sum(count for host, count in self.count_by_host.items() if host in hosts) == len(self.statuses)
+        return sum(count for host, count in self.count_by_host.items() if host in hosts) == self._output_count
 
     def missing(self, hosts: Container[HostToken]) -> list[PartitionIndex]:
         """Partitions that would have to be made, were only ``hosts`` there."""
-        return [PartitionIndex(index) for index, status in enumerate(self.statuses) if status is None or status.host not in hosts]
+        covered = self.covered
+        return [
+            PartitionIndex(index)
+            for index, status in enumerate(self.statuses)
+            if (status is None or status.host not in hosts) and index not in covered
+        ]
+
+    @property
+    def _output_count(self) -> int:
+        return len(self.statuses) - len(self.covered)
 
     def is_current(self, partition: PartitionIndex, attempt: AttemptId) -> bool:
         """Whether this attempt's output is the registered one."""
@@ -72,7 +83,7 @@ class MapOutputs:
         version = (self.epoch << 24) + address_epoch
         if self._sources is None or self._sources[0] != version:
             outputs = tuple(status for status in self.statuses if status is not None)
-            assert len(outputs) == len(self.statuses), f"shuffle {self.shuffle} is not complete"
+            assert len(outputs) == self._output_count, f"shuffle {self.shuffle} is not complete"
             serving = {host: addresses[host] for host, count in self.count_by_host.items() if count and host in addresses}
             self._sources = version, ShuffleSources(self.shuffle, self.epoch, outputs, serving)
         return self._sources[1]
@@ -89,4 +100,4 @@ class MapOutputs:
         """Invariants."""
         assert self.count_by_host == Counter(status.host for status in self.statuses if status is not None)
         for index, status in enumerate(self.statuses):
-            assert status is None or status.map_partition == index
+            assert status is None or (status.map_partition == index and index not in self.covered)

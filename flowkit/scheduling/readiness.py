@@ -13,7 +13,7 @@ from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmit
 from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.job_spec import Determinism
 from flowkit.model.map_status import decode_size
-from flowkit.scheduling import jobs
+from flowkit.scheduling import coalescing, jobs
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.barriers import Barrier
@@ -82,7 +82,7 @@ def _is_at_hand(stage: Stage) -> bool:
         return bool(task_set.pending or task_set.running or task_set.barrier.held)
     if stage.outputs is not None or task_set is None or not stage.is_running or task_set.copied:
         return False
-    return len(stage.delivered) + len(task_set.pending) + len(task_set.running) == len(stage.spec.partitions)
+    return len(stage.delivered) + len(task_set.pending) + len(task_set.running) == stage.task_count
 
 
 def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
@@ -91,7 +91,8 @@ def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
     if stage.outputs is not None:
         missing = stage.outputs.missing(books.executors.by_host)
     else:
-        missing = [partition for partition in stage.spec.partitions if partition not in stage.delivered]
+        done, covered = stage.delivered, stage.spans.covered
+        missing = [partition for partition in stage.spec.partitions if partition not in done and partition not in covered]
     return [partition for partition in missing if partition not in running]
 
 
@@ -134,6 +135,9 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         if not jobs.roll_back(books, application, stage):
             return
         todo = to_compute(books, stage)
+    if not stage.attempt_count:
+        coalescing.lay_out(books, application, stage)
+        todo = [partition for partition in todo if partition not in stage.spans.covered]
     if stage.spec.barrier and len(todo) < len(stage.spec.partitions):  # all of its tasks run, or none
         if stage.outputs is not None:
             stage.outputs.unregister_all()
@@ -148,7 +152,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         stage.task_set.properties = application.jobs[oldest].spec.properties
         stage.task_set.profile = stage.spec.profile
         stage.task_set.racks = books.executors.racks
-        stage.task_set.size = len(stage.spec.partitions)
+        stage.task_set.size = stage.task_count
         stage.task_set.barrier = Barrier() if stage.spec.barrier else None
     task_set = stage.task_set
     task_set.attempt_number = stage.attempt_count
@@ -165,7 +169,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
             stage=stage.id,
             stage_attempt=task_set.attempt_number,
             name=stage.spec.name,
-            task_count=len(task_set.pending),
+            task_count=stage.spans.partition_count(task_set.pending),
             jobs=tuple(stage.jobs),
         ),
     )
@@ -186,7 +190,7 @@ def _note_lost_outputs(books: Books, stage: Stage, todo: list[PartitionIndex]) -
                 app=stage.app,
                 shuffle=stage.outputs.shuffle,
                 stage=stage.id,
-                partitions=tuple(lost),
+                partitions=stage.spans.all_of(lost),
                 reason="no executor is left on the host that holds them",
             ),
         )

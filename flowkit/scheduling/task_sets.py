@@ -66,6 +66,7 @@ class Attempt:
         "partition",
         "resources",
         "seen_running_at",
+        "span",
         "stage_attempt",
         "started_at",
         "task_set",
@@ -85,7 +86,9 @@ class Attempt:
         self.id = attempt
         self.task_set = task_set
         self.stage_attempt = task_set.attempt_number
+        #: the first one of those it computes
         self.partition = partition
+        self.span = 1
         self.number = number
         #: slots it takes
         self.cpus = task_set.cpus

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
-from typing import assert_never
+from typing import Any, assert_never
 
 from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
@@ -148,7 +148,9 @@ class SimulatedCluster:
         self.hosts: dict[HostToken, SimulatedHost] = {}
         self.jobs: dict[tuple[AppId, JobId], SimulatedJob] = {}
         self.events: list[Event] = []
-        #: every task adds ``(stage, partition)`` to an accumulator
+        #: how many partitions of its span a task computes before it gives back the others
+        self.at_once: Callable[[TaskLaunch], int] = lambda launch: launch.span
+        #: every task adds the ``(stage, partition)`` of each of its partitions to an accumulator
         self.accumulates = False
         #: updates of accumulators that drivers were given
         self.accumulated: dict[AppId, list[bytes]] = {}
@@ -228,7 +230,7 @@ class SimulatedCluster:
         stopped = self.executors[executor]
         stopped.silent = True
         if all(each.silent for each in stopped.host.executors.values()):
-            self._count_lost(list(stopped.host.files))
+            self._count_lost(stopped.host, stopped.host.files)
 
     def continue_executor(self, executor: ExecutorId) -> None:
         """It goes on where it was."""
@@ -244,9 +246,9 @@ class SimulatedCluster:
         gone = 0
         for host in self.hosts.values():
             for name in [name for name in host.files if name[:3] == (app, shuffle, partition)]:
+                self._count_lost(host, [name])
                 del host.files[name]
                 gone += 1
-        self.lost[app, StageId(shuffle), PartitionIndex(partition)] += gone
         return gone
 
     def delete_host(self, token: str) -> None:
@@ -371,13 +373,17 @@ class SimulatedCluster:
         planned = self.failures.get((launch.app, launch.stage, launch.partition))
         return planned.popleft() if planned else None
 
-    def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None:
-        """Count it."""
+    def most_at_once(self, launch: TaskLaunch) -> int:
+        """How many partitions of its span a task computes before it gives back the others."""
+        return self.at_once(launch)
+
+    def was_computed(self, launch: TaskLaunch, partition: PartitionIndex, shuffle: ShuffleId | None) -> None:
+        """Count it: one of a task's partitions."""
         if shuffle is not None and self._keep_records:
-            self.computed[launch.app, launch.stage, launch.partition] += 1
+            self.computed[launch.app, launch.stage, partition] += 1
             # One whose launch was taken for lost while its executor was silent is made again, and may have run after all.
             unwanted = launch.attempt in self._unwanted or (self.config.validate and not self.core.knows(launch.attempt))
-            self.lost[launch.app, launch.stage, launch.partition] += unwanted
+            self.lost[launch.app, launch.stage, partition] += unwanted
 
     # -- messages
 
@@ -426,7 +432,8 @@ class SimulatedCluster:
                 # Whatever they did or still do is not wanted any more, and may be computed again for another job.
                 if self._keep_records:
                     self._unwanted.update(attempts)
-                    self._count_lost([name for host in self.hosts.values() for name in host.files if name[3] in attempts])
+                    for host in self.hosts.values():
+                        self._count_lost(host, [name for name in host.files if name[3] in attempts])
                 self._deliver(("out", "executor", executor), partial(self._executor_hears, action), reliable=False)
             case act.FaultFound():
                 self.faults.append(action)
@@ -468,12 +475,12 @@ class SimulatedCluster:
         if action.app not in self._drivers:
             return
         match action:
-            case act.DeliverResult(app=app, job=number, partition=partition, attempt=attempt, executor=holder, result=result):
+            case act.DeliverResult(app=app, job=number, attempt=attempt, executor=holder, result=result):
                 found = self.jobs[app, number]
                 if isinstance(result, InlineResult):
-                    found.values[partition] = pickle.loads(result.data)
+                    self._take(found, action, pickle.loads(result.data))
                 elif isinstance(result, StoredResult):
-                    self.later(0.001, partial(self._fetch, found, partition, attempt, holder))
+                    self.later(0.001, partial(self._fetch, found, action, attempt, holder))
             case act.DeliverAccumulated(app=app, data=data):
                 self.accumulated.setdefault(app, []).append(data)
             case act.JobSucceeded(app=app, job=number):
@@ -511,7 +518,11 @@ class SimulatedCluster:
             if owner == app and not found.ended:
                 found.ended, found.failed = True, act.JobFailed(app, number, "ApplicationLost", reason)
 
-    def _fetch(self, job: SimulatedJob, partition: PartitionIndex, attempt: AttemptId, holder: ExecutorId) -> None:
+    def _take(self, job: SimulatedJob, delivery: act.DeliverResult, values: Any) -> None:
+        for each, value in enumerate((values,) if delivery.span == 1 else values):
+            job.values[PartitionIndex(delivery.partition + each)] = value
+
+    def _fetch(self, job: SimulatedJob, delivery: act.DeliverResult, attempt: AttemptId, holder: ExecutorId) -> None:
         executor = self.executors.get(holder)
         app = job.spec.app
         if job.ended or app not in self._drivers:
@@ -519,7 +530,7 @@ class SimulatedCluster:
         if executor is None or executor.silent or attempt not in executor.results:
             self._from_driver(app, sti.ResultLost(app, job.spec.job, attempt))
             return
-        job.values[partition] = executor.results[attempt]
+        self._take(job, delivery, executor.results[attempt])
         self._from_driver(app, sti.ResultsFetched(app, (attempt,)))
 
     def _put_content(self, app: AppId, content: ContentId) -> None:
@@ -547,9 +558,9 @@ class SimulatedCluster:
         self.executors.pop(executor.id, None)
         self._by_address.pop(executor_address(executor.id), None)
         executor.host.executors.pop(executor.id, None)
-        gone = list(executor.host.files) if not executor.host.executors else executor.unreported()
-        self._count_lost(gone)
+        self._count_lost(executor.host, executor.unreported() if executor.host.executors else executor.host.files)
 
-    def _count_lost(self, files: list[FileName]) -> None:
-        for app, shuffle, partition, _attempt in files:
-            self.lost[app, StageId(shuffle), partition] += 1
+    def _count_lost(self, host: SimulatedHost, files: Iterable[FileName]) -> None:
+        for app, shuffle, first, attempt in files:
+            for each in range(len(host.files[app, shuffle, first, attempt])):
+                self.lost[app, StageId(shuffle), PartitionIndex(first + each)] += 1

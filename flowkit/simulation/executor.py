@@ -58,7 +58,7 @@ class SimulatedHost:
     """A directory that several executors share, and that outlives them."""
 
     token: HostToken
-    files: dict[FileName, Value] = field(default_factory=dict)
+    files: dict[FileName, tuple[Value, ...]] = field(default_factory=dict)
     executors: dict[ExecutorId, SimulatedExecutor] = field(default_factory=dict)
 
 
@@ -99,8 +99,12 @@ class World(Protocol):
         """How an attempt is to end, if a test said so."""
         ...
 
-    def was_computed(self, launch: TaskLaunch, shuffle: ShuffleId | None) -> None:
-        """Count it."""
+    def was_computed(self, launch: TaskLaunch, partition: PartitionIndex, shuffle: ShuffleId | None) -> None:
+        """Count it: one of a task's partitions."""
+        ...
+
+    def most_at_once(self, launch: TaskLaunch) -> int:
+        """How many partitions of its span a task computes before it gives back the others."""
         ...
 
 
@@ -139,7 +143,7 @@ class SimulatedExecutor:
         self.queue: OrderedDict[AttemptId, _Task] = OrderedDict()
         self.running: dict[AttemptId, _Task] = {}
         self.cache: dict[tuple[AppId, RddId, PartitionIndex], Value] = {}
-        self.results: dict[AttemptId, Value] = {}
+        self.results: dict[AttemptId, Value | tuple[Value, ...]] = {}
         #: answers to tasks that waited for others
         self.met: list[act.AnswerBarrier] = []
         #: highest number of tasks that ran at once
@@ -337,14 +341,19 @@ class SimulatedExecutor:
         task = self.running[attempt]
         launch, definition, program = task.launch, task.stage.definition, self._program(task)
         newly_cached: list[BlockInfo] = []
+        span = min(launch.span, self._world.most_at_once(launch))
         try:
-            value = self._compute(launch, definition, program, newly_cached)
+            values = tuple(
+                self._compute(launch, PartitionIndex(launch.partition + each), definition, program, newly_cached)
+                for each in range(span)
+            )
         except _Failed as failed:
             self._end(attempt, failed.failure)
             return
+        value = values[0] if span == 1 else values
         result: TaskResult
         if definition.shuffle is not None:
-            self.host.files[launch.app, definition.shuffle, launch.partition, attempt] = value
+            self.host.files[launch.app, definition.shuffle, launch.partition, attempt] = values
             sizes = zlib.compress(bytes([encode_size(_OUTPUT_BYTES)] * definition.num_reducers))
             result = MapOutput(MapStatus(launch.partition, attempt, self.host.token, sizes, _OUTPUT_BYTES, 1))
         elif program.stores_result:
@@ -352,9 +361,15 @@ class SimulatedExecutor:
             result = StoredResult(STORED_RESULT_BYTES)
         else:
             result = InlineResult(pickle.dumps(value))
-        self._world.was_computed(launch, definition.shuffle)
-        added = Accumulated(pickle.dumps((launch.stage, launch.partition))) if self._world.accumulates else None
-        self.report(TaskSucceeded(attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached), added))
+        for each in range(span):
+            self._world.was_computed(launch, PartitionIndex(launch.partition + each), definition.shuffle)
+        done = [(launch.stage, launch.partition + each) for each in range(span)]
+        added = Accumulated(pickle.dumps(done)) if self._world.accumulates else None
+        self.report(
+            TaskSucceeded(
+                attempt, task.started_at, self._world.now, result, TaskMetrics(), tuple(newly_cached), added, launch.span - span
+            )
+        )
         self._forget(attempt)
 
     def _fail_late(self, attempt: AttemptId, failure: TaskFailure) -> None:
@@ -362,7 +377,7 @@ class SimulatedExecutor:
         task = self.running[attempt]
         newly_cached: list[BlockInfo] = []
         try:
-            self._compute(task.launch, task.stage.definition, self._program(task), newly_cached)
+            self._compute(task.launch, task.launch.partition, task.stage.definition, self._program(task), newly_cached)
         except _Failed as earlier:
             failure = earlier.failure
         self._end(attempt, failure, newly_cached)
@@ -387,34 +402,39 @@ class SimulatedExecutor:
         return program
 
     def _compute(
-        self, launch: TaskLaunch, definition: StageDefinition, program: SimulatedProgram, newly_cached: list[BlockInfo]
+        self,
+        launch: TaskLaunch,
+        partition: PartitionIndex,
+        definition: StageDefinition,
+        program: SimulatedProgram,
+        newly_cached: list[BlockInfo],
     ) -> Value:
         for content in (definition.program, *definition.attachments):
             if content.inline is None and not definition.content_holders.get(content.id):
                 raise _Failed(ContentMissing((content.id,)))
         for rdd in program.cached:
-            block = self.cache.get((launch.app, rdd, launch.partition))
+            block = self.cache.get((launch.app, rdd, partition))
             if block is None:
                 for each in launch.blocks:
-                    if each.rdd == rdd and each.partition == launch.partition:
-                        block = self._held_by(each.addresses, launch.app, rdd, launch.partition)
+                    if each.rdd == rdd and each.partition == partition:
+                        block = self._held_by(each.addresses, launch.app, rdd, partition)
             if block is not None:
                 return block
         origin = None
         if program.indeterminate and definition.shuffle is not None:
-            origin = (definition.shuffle, launch.partition, launch.attempt)
+            origin = (definition.shuffle, partition, launch.attempt)
         inputs = [value for shuffle in program.parents for value in self._read(launch.app, definition, shuffle)]
-        value = computed(program.key, launch.partition, inputs, origin)
+        value = computed(program.key, partition, inputs, origin)
         for rdd in program.cached:
-            self.cache[launch.app, rdd, launch.partition] = value
-            newly_cached.append(BlockInfo(rdd, launch.partition, _OUTPUT_BYTES))
+            self.cache[launch.app, rdd, partition] = value
+            newly_cached.append(BlockInfo(rdd, partition, _OUTPUT_BYTES))
         return value
 
     def _read(self, app: AppId, definition: StageDefinition, shuffle: ShuffleId) -> list[Value]:
         sources = next((each for each in definition.sources if each.shuffle == shuffle), None)
         if sources is None:
             raise _Failed(FetchFailure(shuffle, None, None, HostToken(""), "missing", "its sources were not sent"))
-        values = []
+        values: list[Value] = []
         for status in sources.outputs:
             host = self._world.host(status.host)
             near = host is self.host
@@ -427,7 +447,7 @@ class SimulatedExecutor:
                     shuffle, status.map_partition, status.attempt, status.host, "missing", "no such file", sources.epoch
                 )
                 raise _Failed(failure)
-            values.append(value)
+            values += value
         return values
 
     # -- reporting

@@ -80,7 +80,9 @@ class Recording:
                         RecordedJob(event.job, begun.name, begun.time, event.time, begun.stages, dict(begun.properties))
                     )
                 case TaskEnd(failure=None):
-                    found.times[event.stage, event.partition] = event.ended_at - event.started_at
+                    seconds = (event.ended_at - event.started_at) / event.span
+                    for partition in range(event.partition, event.partition + event.span):
+                        found.times[event.stage, PartitionIndex(partition)] = seconds
                 case ExecutorAdded():
                     there[event.executor] = event.slots
                     if len(there) > len(found.slots):

@@ -74,14 +74,18 @@ class CoreMachine(RuleBasedStateMachine):
         executors=st.integers(0, 3),
         speculation=st.booleans(),
         policy=st.sampled_from([Fifo(), Fair({"red": 2}), Capacity({"red": 0.5}), Priority()]),
+        at_once=st.integers(1, 5),
     )
-    def start(self, seed: int, network: Network, executors: int, speculation: bool, policy: SchedulingPolicy) -> None:
+    def start(
+        self, seed: int, network: Network, executors: int, speculation: bool, policy: SchedulingPolicy, at_once: int
+    ) -> None:
         task_s = (0.001, 0.02, 0.4)
         self.policy = policy
         config = FORGIVING.with_settings(speculation=speculation, speculation_quantile=0.3, speculation_min_s=0.05)
         self.cluster = SimulatedCluster(
             config, policy=policy, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
         )
+        self.cluster.at_once = lambda launch: at_once + launch.partition % 2
         self.apps: dict[str, AppId] = {}
         self.stages: dict[AppId, list[StageSpec]] = {}
         self.stage_numbers = 0
@@ -110,7 +114,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         name=app_names,
-        partitions=st.integers(1, 6),
+        partitions=st.sampled_from([1, 2, 3, 4, 5, 6, 24]),
         parents=st.lists(places, max_size=2),
         kind=st.sampled_from([*[Determinism.DETERMINATE] * 5, Determinism.INDETERMINATE]),
         cached=st.booleans(),
@@ -150,7 +154,8 @@ class CoreMachine(RuleBasedStateMachine):
         barrier = barrier and stage.num_partitions <= 2 and len(stage.partitions) == stage.num_partitions
         if barrier:
             self.together.add((app, stage.stage))
-        return msgspec.structs.replace(stage, profile=profile, barrier=barrier)
+        plain = profile == ResourceProfile() and not barrier and not stage.cached and bool(stage.parents)
+        return msgspec.structs.replace(stage, profile=profile, barrier=barrier, coalescible=plain)
 
     def _parents(self, app: AppId, places: list[int]) -> list[StageSpec]:
         known = self.stages[app]
@@ -158,7 +163,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         name=app_names,
-        partitions=st.integers(0, 6),
+        partitions=st.sampled_from([0, 1, 2, 3, 4, 5, 6, 24]),
         parents=st.lists(places, max_size=2),
         stores=st.booleans(),
         commits=st.booleans(),
@@ -350,6 +355,11 @@ class CoreMachine(RuleBasedStateMachine):
         copied = Counter(
             (each.app, each.stage, each.partition) for each in cluster.events if isinstance(each, ev.SpeculativeTaskSubmitted)
         )
+        for each in cluster.events:  # and what else they computed
+            if isinstance(each, ev.TaskEnd) and each.span > 1:
+                first = each.partition
+                copies = copied[each.app, each.stage, first]
+                copied.update({(each.app, each.stage, first + further): copies for further in range(1, each.span)})
         for (app, stage, partition), times in cluster.computed.items():
             if app not in self.indeterminate and (app, stage) not in self.together:
                 lost = cluster.lost[app, stage, partition] + copied[app, stage, partition]

@@ -10,18 +10,18 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from time import perf_counter
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, Protocol, TypedDict, Unpack
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed, InternalError
-from flowkit.model.ids import AppId, HostToken, PartitionIndex
+from flowkit.model.ids import AppId, AttemptId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import FetchFailure
 from flowkit.storage.frames import frames_in, frames_of_pieces
 from flowkit.storage.serializers import PairColumns, decode_batch, decode_pairs
 from flowkit.storage.shuffle.fetch_plan import BlockSource, FetchPlan, FetchRequest, FetchWindow, plan_fetches
-from flowkit.storage.shuffle.files import BlockError, BlockMissing, ShuffleFiles
+from flowkit.storage.shuffle.files import BlockError, BlockMissing
 
 #: small batches are joined up to this many rows or encoded bytes, so that what follows is not called for a handful of rows
 _BATCH_ROWS, _BATCH_BYTES = 4_096, 1 << 20
@@ -36,6 +36,20 @@ _TRIES = 2
 DEFAULT_TIMEOUT_S = 60.0
 
 
+class BlockReads(Protocol):
+    """Blocks of this host; ``ShuffleFiles`` as a rule."""
+
+    def read_block(self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, reducer: int) -> bytes:
+        """See ``ShuffleFiles.read_block``."""
+        ...
+
+    def stream_block(
+        self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, reducer: int
+    ) -> Iterator[bytes]:
+        """See ``ShuffleFiles.stream_block``."""
+        ...
+
+
 class ReadOptions(TypedDict):
     """What a read needs besides what to read.
 
@@ -44,7 +58,7 @@ class ReadOptions(TypedDict):
     """
 
     app: AppId
-    files: ShuffleFiles
+    files: BlockReads
     host: HostToken
     transport: BlockTransport
     in_flight_bytes: int
@@ -115,7 +129,7 @@ def _read_frames(
 
 
 def _read_local(
-    files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures, metrics: TaskMetrics
+    files: BlockReads, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures, metrics: TaskMetrics
 ) -> Iterator[bytes | memoryview]:
     if block.about_bytes > _STREAM_ABOVE_BYTES:
         metrics.shuffle_local_bytes += block.about_bytes
@@ -133,7 +147,7 @@ def _read_local(
 
 
 def _stream_local(
-    files: ShuffleFiles, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures
+    files: BlockReads, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures
 ) -> Iterator[bytes | memoryview]:
     for attempt in range(_TRIES):
         begun = False

@@ -76,6 +76,7 @@ class Surroundings:
             metrics=TaskMetrics(),
             memory=TaskMemory(ExecutorMemory(self.memory_bytes), attempt, operator_limit_bytes=self.operator_limit_bytes),
             shuffle_files=self.files,
+            shuffle_reads=self.files,
             sources=lambda shuffle: ShuffleSources(shuffle, 1, tuple(self.written[shuffle]), {HOST: ()}),
             transport=NoTransport(),
             cache=self.cache,

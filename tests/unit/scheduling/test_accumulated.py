@@ -25,7 +25,7 @@ def started(**options: object) -> tuple[SimulatedCluster, AppId]:
 
 
 def added(cluster: SimulatedCluster, app: AppId) -> Counter[tuple[int, int]]:
-    return Counter(tuple(pickle.loads(data)) for data in cluster.accumulated.get(app, []))
+    return Counter(each for data in cluster.accumulated.get(app, []) for each in pickle.loads(data))
 
 
 def test_every_partition_counts_once() -> None:

@@ -105,7 +105,7 @@ def test_accumulators_count_once():
     cluster.accumulates = True
     done, _ = run(cluster, result_stage(0, 40))
     assert done.succeeded
-    added = Counter(pickle.loads(data) for data in cluster.accumulated["app"])
+    added = Counter(each for data in cluster.accumulated["app"] for each in pickle.loads(data))
     assert set(added.values()) == {1}
     assert len(added) == 40
 
