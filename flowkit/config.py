@@ -231,6 +231,13 @@ class Config:
         _not_negative,
         unit="bytes",
     )
+    split_bytes: int = _setting(
+        16 << 20,
+        "A partition of a join whose streamed side has more than twice as much, and more than four times what others have, is joined by several "
+        "tasks, each of which reads about so much of it; 0: by one. Results and their order are the same either way.",
+        _not_negative,
+        unit="bytes",
+    )
     fetch_in_flight_bytes: int = _setting(48 << 20, "Remote shuffle bytes a task asks for at once.", _positive, unit="bytes")
     local_directory: str = _setting(
         "", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one."

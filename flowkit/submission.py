@@ -18,6 +18,7 @@ from flowkit.abc import ClusterLink, JobRunner
 from flowkit.cluster.outcomes import WHERE
 from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
+from flowkit.execution.actions import joiner_of
 from flowkit.jobs import Jobs, JobScopes, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
@@ -25,6 +26,7 @@ from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
+from flowkit.model.task import PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
 from flowkit.rdd.replay import replay_of
@@ -120,17 +122,26 @@ class Submission(JobScopes, JobRunner):
         tolerances = [(each, each.counts()) for each in self._prepare(node)]
         pending = [each for each in ancestors(node) if each.pending is not None]
         properties = {**surrounding_properties(), **scope.properties}
+        joined = joiner_of(fn)
         spec = self._planner.plan(
             node,
             Result(fn, operation, call_site),
             chosen,
+            may_split=joined is not None,
             name=name,
             properties=properties,
             max_result_bytes=self._config.max_result_bytes,
         )
         self._note_result_stage(node, spec.result_stage.stage)
         shuffles = {str(stage.stage): stage.shuffle for stage in spec.stages}
-        handle = self._link.submit(spec, lambda partition, data: results.__setitem__(partition, pickle.loads(data)))
+
+        def take(partition: int, data: bytes) -> None:
+            value = pickle.loads(data)
+            if joined is not None and type(value) is PieceResults:
+                value = joined(list(map(pickle.loads, value)))
+            results[partition] = value
+
+        handle = self._link.submit(spec, take)
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)
         except Exception as error:

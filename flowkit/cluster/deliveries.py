@@ -152,7 +152,7 @@ class Deliveries:
                 self._hand_over(job, message, message.result.data)
 
     def _hand_over(self, job: SubmittedJob, message: act.DeliverResult, data: bytes) -> None:
-        self._settle(job, lambda: job.hand_over(message.partition, data, message.span))
+        self._settle(job, lambda: job.hand_over(message.partition, data, message.span, message.piece, message.pieces))
 
     def _settle(self, job: SubmittedJob, step: Callable[[], None]) -> None:
         step()

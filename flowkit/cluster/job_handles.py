@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from flowkit.model.ids import JobId, PartitionIndex
 from flowkit.model.job_spec import JobSpec
+from flowkit.model.task import PieceResults
 
 OnResult = Callable[[PartitionIndex, bytes], None]
 
@@ -25,6 +26,8 @@ class SubmittedJob:
         self._on_result = on_result
         self._cancel = cancel
         self._condition = threading.Condition()
+        #: of partitions that were split, what came of their pieces
+        self._pieces: dict[PartitionIndex, dict[int, bytes]] = {}
         self._succeeded = False
         self._over = False
         self._error: BaseException | None = None
@@ -63,8 +66,20 @@ class SubmittedJob:
 
     # -- told by the delivery thread
 
-    def hand_over(self, partition: PartitionIndex, data: bytes, span: int = 1) -> None:
-        """Results of so many partitions; doubles are dropped. What the callback raises ends the job for the driver and cancels it."""
+    def hand_over(self, partition: PartitionIndex, data: bytes, span: int = 1, piece: int = 0, pieces: int = 1) -> None:
+        """Results of so many partitions, or of one piece of one; doubles are dropped.
+
+        What the callback raises ends the job for the driver and cancels it.
+        """
+        if pieces > 1:
+            if self.wants(partition):
+                known = self._pieces.setdefault(partition, {})
+                known[piece] = data
+                if len(known) == pieces:
+                    whole = PieceResults([known[number] for number in range(pieces)])
+                    del self._pieces[partition]
+                    self._hand_over(partition, pickle.dumps(whole, pickle.HIGHEST_PROTOCOL))
+            return
         for place, each in enumerate((data,) if span == 1 else pickle.loads(data)):
             self._hand_over(PartitionIndex(partition + place), each)
 

@@ -47,6 +47,22 @@ def drain_rows(_partition: int, rows: Iterator[Any]) -> None:
     deque(rows, maxlen=0)
 
 
+def joiner_of(fn: Callable[[int, Iterator[Any]], Any]) -> Callable[[list[Any]], Any] | None:
+    """How what a function says of pieces of a partition becomes what it says of the whole; None: it must see the whole.
+
+    >>> joiner_of(count_rows)([2, 3]), joiner_of(sum_rows)
+    (5, None)
+    """
+    return next((joined for each, joined in _JOINERS if each is fn), None)
+
+
+_JOINERS: tuple[tuple[Callable[[int, Iterator[Any]], Any], Callable[[list[Any]], Any]], ...] = (
+    (collect_rows, lambda parts: list(chain.from_iterable(parts))),
+    (count_rows, sum),
+    (drain_rows, lambda _parts: None),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TakeRows:
     """The first ``limit`` rows; no more are computed."""

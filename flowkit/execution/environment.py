@@ -38,6 +38,8 @@ class TaskEnvironment:
     stage: StageId
     #: the one that is computed now
     partition: PartitionIndex
+    #: MAP only: the number of what it makes among the outputs of its stage
+    output: PartitionIndex
     attempt: AttemptId
     host: HostToken
     num_reducers: int

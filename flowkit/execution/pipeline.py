@@ -83,7 +83,7 @@ def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iter
     program
         The stage; not changed, may be run by several threads at once.
     environment
-        Services of this task; its partition is the one computed, and names the shuffle file.
+        Services of this task; its partition is the one computed.
     turns
         Partitions to compute in its place. What they make is made as if each had a task of its own: a shuffle file has their rows in
         their order, the value is a list of pickled values.
@@ -118,7 +118,7 @@ def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iter
                     _combined(build(program, last, each, environment).closed(), output, place, environment)
                     for each in ((first,) if turns is None else turns)
                 )
-                return _write(chain.from_iterable(parts), first, output, environment)
+                return _write(chain.from_iterable(parts), output, environment)
     except StopIteration as error:
         raise leaked_stop_iteration(*who_leaked(error, program)) from error
     except RuntimeError as error:
@@ -134,12 +134,12 @@ def _combined(pairs: Iterator[Any], output: ShuffleWrite, place: str, environmen
     return pairs
 
 
-def _write(pairs: Iterator[Any], partition: PartitionIndex, output: ShuffleWrite, environment: TaskEnvironment) -> MapStatus:
+def _write(pairs: Iterator[Any], output: ShuffleWrite, environment: TaskEnvironment) -> MapStatus:
     return write_shuffle(
         pairs,
         files=environment.shuffle_files,
         shuffle=output.shuffle,
-        map_partition=partition,
+        map_partition=environment.output,
         attempt=environment.attempt,
         host=environment.host,
         partitioner=output.partitioner,

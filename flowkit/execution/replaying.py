@@ -103,6 +103,7 @@ def _environment(directory: Path, partition: int) -> TaskEnvironment:
         app=REPLAY,
         stage=StageId(0),
         partition=PartitionIndex(partition),
+        output=PartitionIndex(partition),
         attempt=attempt,
         host=HostToken("driver"),
         num_reducers=0,

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -35,9 +36,9 @@ from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.faults import FAULTS
-from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, PartitionIndex
+from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
-from flowkit.model.map_status import MapStatus
+from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY
 from flowkit.model.task import (
     Accumulated,
@@ -50,6 +51,7 @@ from flowkit.model.task import (
     KilledFailure,
     MapOutput,
     MemoryFailure,
+    Piece,
     StoredResult,
     TaskFailed,
     TaskFailure,
@@ -222,6 +224,7 @@ class _Task:
             app=launch.app,
             stage=launch.stage,
             partition=launch.partition,
+            output=launch.partition if launch.output < 0 else PartitionIndex(launch.output),
             attempt=attempt.id,
             host=services.host,
             num_reducers=definition.num_reducers,
@@ -229,7 +232,7 @@ class _Task:
             memory=self.memory,
             shuffle_files=application.directory.shuffle_files,
             shuffle_reads=application.directory.shuffle_files,
-            sources=stage.sources_of,
+            sources=stage.sources_of if launch.piece is None else partial(_sources_of_piece, stage, launch.piece),
             transport=services.transport,
             cache=services.cache,
             content=content,
@@ -395,6 +398,15 @@ class _StageContent:
     def path(self, content: ContentId) -> Path:
         """See ``environment.ContentSource``."""
         return self._fetcher.path(content, self._stage.holders_of(content))
+
+
+def _sources_of_piece(stage: Stage, piece: Piece, shuffle: ShuffleId) -> ShuffleSources:
+    """What a piece of a partition reads: of the shuffle that was split, some map partitions."""
+    sources = stage.sources_of(shuffle)
+    if shuffle != piece.shuffle:
+        return sources
+    outputs = tuple(status for status in sources.outputs if piece.first <= status.map_partition < piece.end)
+    return msgspec.structs.replace(sources, outputs=outputs)
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from itertools import groupby
 from flowkit.lineage.kernels import Cartesian, Union
 from flowkit.lineage.nodes import Node, Shuffle
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner, PlacePartitioner
-from flowkit.lineage.stages import StageCut, cut, is_coalescible
+from flowkit.lineage.stages import StageCut, cut, is_coalescible, split_shuffle
 from flowkit.model.ids import ShuffleId
 
 #: More steps than this in a stage, and the middle is left out.
@@ -33,10 +33,12 @@ class Explanation(str):
 Ran = Callable[[Node, "ShuffleId | None"], str]
 
 
-def explain(node: Node, ran: Ran = lambda _node, _shuffle: "", *, shares_above: int | None = None) -> Explanation:
+def explain(
+    node: Node, ran: Ran = lambda _node, _shuffle: "", *, shares_above: int | None = None, splits: bool = False
+) -> Explanation:
     """The stages, last first; in each its steps, last first. ``ran`` tells what they did, where they have run.
 
-    ``shares_above``: of more partitions than these, small ones share tasks where they may.
+    ``shares_above``: of more partitions than these, small ones share tasks where they may. ``splits``: large ones have several.
     """
     stages = cut(node)
     number = {stage.writes.id: index for index, stage in enumerate(stages) if stage.writes is not None}
@@ -52,7 +54,8 @@ def explain(node: Node, ran: Ran = lambda _node, _shuffle: "", *, shares_above: 
         stage = stages[index]
         many = shares_above is not None and stage.root.num_partitions > shares_above
         shared = ", small partitions share tasks" if many and is_coalescible(stage) else ""
-        lines.append(_heading(index, stage, users) + shared)
+        split = ", large ones are split" if splits and split_shuffle(stage) is not None else ""
+        lines.append(_heading(index, stage, users) + shared + split)
         if told := ran(stage.root, None if stage.writes is None else stage.writes.id):
             lines.append(f"    ({told})")
         steps = _repeated(_step(each, number) for each in reversed(stage.nodes))

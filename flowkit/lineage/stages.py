@@ -13,7 +13,22 @@ from itertools import count
 
 from flowkit.errors import ClosureTooLarge, InvalidArgument
 from flowkit.lineage.closures import carrying, describe_largest
-from flowkit.lineage.kernels import Result, ShuffleRead, ShuffleWrite, StageProgram, Step, StepInput, Window
+from flowkit.lineage.kernels import (
+    Filter,
+    FlatMap,
+    FlatMapValues,
+    Join,
+    JoinKind,
+    Map,
+    MapValues,
+    Result,
+    ShuffleRead,
+    ShuffleWrite,
+    StageProgram,
+    Step,
+    StepInput,
+    Window,
+)
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
@@ -199,6 +214,26 @@ def is_coalescible(stage: StageCut) -> bool:
     return all(map(is_plain, stage.nodes))
 
 
+def split_shuffle(stage: StageCut) -> ShuffleId | None:
+    """The shuffle of which a task may read a part, so that several tasks make a partition of a stage; None where none may.
+
+    The streamed side of a join, if nothing behind it sees more than one row at a time.
+    """
+    joins = [node for node in stage.nodes if isinstance(node.kernel, Join)]
+    if len(joins) != 1 or not is_coalescible(stage):
+        return None
+    kernel = joins[0].kernel
+    assert isinstance(kernel, Join)
+    left, right = kernel.shuffles
+    if left is None or right is None or left == right or kernel.kind is JoinKind.FULL:
+        return None
+    if not all(
+        node is joins[0] or isinstance(node.kernel, Map | Filter | FlatMap | MapValues | FlatMapValues) for node in stage.nodes
+    ):
+        return None
+    return right if kernel.kind is JoinKind.RIGHT else left
+
+
 class Planner:
     """Makes job specs for one application.
 
@@ -237,11 +272,14 @@ class Planner:
         result: Result,
         partitions: Sequence[int],
         *,
+        may_split: bool = False,
         name: str,
         properties: dict[str, str],
         max_result_bytes: int,
     ) -> JobSpec:
         """Cut, pickle and describe a job. Reads nothing, runs nothing.
+
+        ``may_split``: results of pieces of a partition can be put together.
 
         Raises
         ------
@@ -254,7 +292,7 @@ class Planner:
             app=self._app,
             job=JobId(next(self._job_ids)),
             name=name,
-            stages=tuple(self._stage(stage, result, partitions) for stage in cut(node)),
+            stages=tuple(self._stage(stage, result, partitions, may_split=may_split) for stage in cut(node)),
             properties=properties,
             max_result_bytes=max_result_bytes,
         )
@@ -270,7 +308,7 @@ class Planner:
             self.unneeded.append(known[1].id)
         self._stage_of.pop(shuffle, None)
 
-    def _stage(self, stage: StageCut, result: Result, partitions: Sequence[int]) -> StageSpec:
+    def _stage(self, stage: StageCut, result: Result, partitions: Sequence[int], *, may_split: bool) -> StageSpec:
         shuffle = stage.writes
         total = stage.root.num_partitions
         hosts = _preferred_hosts(stage)
@@ -293,6 +331,7 @@ class Planner:
             profile=profile_of(stage),
             barrier=_is_barrier(stage, None if shuffle is not None else partitions),
             coalescible=is_coalescible(stage),
+            splits=split_shuffle(stage) if may_split or shuffle is not None else None,
         )
 
     def _stage_id(self, shuffle: ShuffleId) -> StageId:

@@ -165,6 +165,8 @@ class TaskEnd(_Event, frozen=True):
     accumulated: dict[str, str] = {}
     #: partitions it computed, ``partition`` and those after it
     span: int = 1
+    #: which part of its partition it computed, of those that were split
+    piece: int = 0
 
 
 class ExecutorAdded(_Event, frozen=True):

@@ -88,6 +88,9 @@ class StageSpec(msgspec.Struct, frozen=True):
     barrier: bool = False
     #: it reads nothing but shuffles, partition by partition, so that one task may compute several of them
     coalescible: bool = False
+    #: what of a partition's input may be read in several pieces, by as many tasks: a shuffle that a join streams past the table it makes
+    #: of the other side, so that rows come out in its order
+    splits: ShuffleId | None = None
 
 
 class JobSpec(msgspec.Struct, frozen=True):

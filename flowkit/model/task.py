@@ -56,6 +56,16 @@ class BlockHolders(msgspec.Struct, frozen=True, array_like=True):
     addresses: tuple[str, ...]
 
 
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a partition: of one shuffle it reads the outputs of some map partitions, ``first`` up to, not including, ``end``."""
+
+    number: int
+    count: int
+    shuffle: ShuffleId
+    first: int
+    end: int
+
+
 class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     """One attempt at one task: all that differs between the tasks of a stage."""
 
@@ -76,6 +86,10 @@ class TaskLaunch(msgspec.Struct, frozen=True, array_like=True):
     resources: dict[str, tuple[str, ...]] = {}
     #: partitions it computes, ``partition`` and those after it
     span: int = 1
+    #: it computes this part of its partition alone
+    piece: Piece | None = None
+    #: MAP only: its number among the stage's outputs, where that is not ``partition``
+    output: int = -1
 
 
 class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +108,10 @@ class InlineResult(msgspec.Struct, frozen=True, tag="inline"):
     """A pickled result small enough to ride in the report; of a span, a pickled list of pickled results."""
 
     data: bytes
+
+
+class PieceResults(list[bytes]):
+    """The pickled results of all pieces of a partition, in their order; a result by itself."""
 
 
 class StoredResult(msgspec.Struct, frozen=True, tag="stored"):

@@ -344,7 +344,7 @@ class ProgressModel:
         end = event.partition + event.span
         if end > len(stage.finished):
             stage.finished.extend(bytes(end - len(stage.finished)))
-        for partition in range(event.partition, end):
+        for partition in range(event.partition, end) if not event.piece else ():  # the first piece stands for its partition
             before = stage.finished[partition]
             if before:
                 stage.recomputed += 1

@@ -71,8 +71,8 @@ class StageStatus:
     running_count: int = 0
     #: partitions whose tasks ended well
     succeeded_count: int = 0
-    #: those of them that the task of another one computed along with its own
-    shared_count: int = 0
+    #: tasks that did so: fewer where small partitions shared some, more where large ones were split
+    task_ends: int = 0
     #: attempts that failed; neither killed ones nor those another was faster than
     failed_count: int = 0
     failure: str = ""
@@ -89,8 +89,8 @@ class StageStatus:
         >>> StageStatus(StageId(0), 0, "map", 2, (), 1.0, 3.0, succeeded_count=2).in_words()
         '2 tasks, 0 rows in, 2.0 s; a task 0 ms, 0 ms, 0 ms (least, median, most)'
         """
-        count = self.succeeded_count - self.shared_count
-        shared = f" for {self.succeeded_count:,} partitions" if self.shared_count else ""
+        count = self.task_ends or self.succeeded_count
+        shared = f" for {self.succeeded_count:,} partitions" if count != self.succeeded_count else ""
         parts = [
             f"{count} task{'' if count == 1 else 's'}{shared}",
             f"{format_count(rows_read(self.metrics))} rows in",
@@ -300,8 +300,8 @@ class StatusStore:
         if stage is not None:
             add_metrics(stage.metrics, event.metrics)
             if event.failure is None:
-                stage.succeeded_count += event.span - 1
-                stage.shared_count += event.span - 1
+                stage.task_ends += 1
+                stage.succeeded_count += (0 if event.piece else event.span) - 1  # 1 was added above
                 seconds = event.ended_at - event.started_at
                 known = self._durations.get((event.stage, event.stage_attempt))
                 if known is None:
@@ -310,7 +310,8 @@ class StatusStore:
                 known[1].add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
-            summary.recomputed_tasks += any([self._was_done(event.stage, event.partition + each) for each in range(event.span)])
+            again = [self._was_done(event.stage, event.partition + each) for each in range(event.span) if not event.piece]
+            summary.recomputed_tasks += any(again)
         elif _is_failure(event):
             summary.failed_tasks += 1
 

@@ -320,7 +320,12 @@ class Persistence(Base[T]):
             range at ...   2 partitions
         """
         config, slots = self._runner.config, self._runner.default_parallelism
-        return explain(self._node, self._runner.ran, shares_above=too_few_to_share(slots) if config.coalesce_bytes else None)
+        return explain(
+            self._node,
+            self._runner.ran,
+            shares_above=too_few_to_share(slots) if config.coalesce_bytes else None,
+            splits=config.split_bytes > 0 and slots > 1,
+        )
 
     def hints(self) -> Hints:
         """What could be better about the stages that computed this RDD for an action, as far as they have run.

@@ -157,6 +157,9 @@ class DeliverResult(_Action, frozen=True):
     result: TaskResult
     #: results of so many partitions, this one and those after it
     span: int = 1
+    #: it is of one piece of the partition, of so many
+    piece: int = 0
+    pieces: int = 1
 
 
 class DeliverAccumulated(_Action, frozen=True):

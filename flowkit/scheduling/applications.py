@@ -6,6 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
@@ -15,6 +16,7 @@ from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.coalescing import Spans
 from flowkit.scheduling.launch_depth import LaunchDepth
 from flowkit.scheduling.map_outputs import MapOutputs
+from flowkit.scheduling.skew import Pieces
 
 if TYPE_CHECKING:
     from flowkit.scheduling.executors import ExecutorState
@@ -27,6 +29,8 @@ class Stage:
     def __init__(self, app: AppId, spec: StageSpec, outputs: MapOutputs | None, depth: LaunchDepth) -> None:
         self.app = app
         self.spec = spec
+        #: how partitions were split; None: none was
+        self.pieces: Pieces | None = None
         #: which of its tasks compute several partitions
         self.spans = Spans()
         #: MAP only
@@ -73,7 +77,25 @@ class Stage:
     @property
     def task_count(self) -> int:
         """Tasks of all its partitions that are wanted."""
-        return len(self.spec.partitions) - len(self.spans.covered)
+        return len(self.wanted) - len(self.spans.covered)
+
+    def piece_number(self, task: PartitionIndex) -> int:
+        """Which piece of its partition a task computes; 0 also where it computes all of it."""
+        piece = None if self.pieces is None else self.pieces.piece(task)
+        return 0 if piece is None else piece.number
+
+    def partition(self, task: PartitionIndex) -> PartitionIndex:
+        """The partition a task computes, or the first one it does."""
+        return task if self.pieces is None else self.pieces.partition(task)
+
+    def partitions(self, tasks: Iterable[PartitionIndex]) -> tuple[PartitionIndex, ...]:
+        """All partitions that tasks compute."""
+        return tuple(dict.fromkeys(self.partition(each) for each in self.spans.all_of(tasks)))
+
+    @property
+    def wanted(self) -> Sequence[PartitionIndex]:
+        """What is to be computed: numbers of partitions, or of their pieces where some were split (see ``pieces``)."""
+        return self.spec.partitions if self.pieces is None else self.pieces.wanted
 
     @property
     def is_map(self) -> bool:

@@ -12,24 +12,15 @@ that it has not begun, and each of them becomes a task of its own; and so do all
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from flowkit.model.ids import PartitionIndex
-from flowkit.model.map_status import decode_size
-from flowkit.model.profile import PROFILE
-
-if TYPE_CHECKING:
-    from flowkit.scheduling.applications import Application, Stage
-    from flowkit.scheduling.books import Books
 
 #: so many tasks for each slot are left at least: what is late evens out, and none is lost at great cost
 TASKS_PER_SLOT: Final = 4
 #: what a partition costs besides its bytes, as bytes: empty ones are not free
 _PARTITION_BYTES: Final = 4 << 10
-#: with more map outputs than these, or more sizes in all, adding up would keep the scheduler's loop for too long
-_MOST_OUTPUTS, _MOST_SIZES = 10_000, 10_000_000
 #: sharing that leaves more of the tasks than this is not worth it
 _WORTH: Final = 0.75
 
@@ -75,10 +66,6 @@ class Spans:
         """The partitions that tasks compute."""
         return tuple(PartitionIndex(first + each) for first in tasks for each in range(self.length(first)))
 
-    def partition_count(self, tasks: Iterable[PartitionIndex]) -> int:
-        """How many partitions tasks compute together."""
-        return sum(map(self.length, tasks))
-
 
 def too_few_to_share(slots: int) -> int:
     """So many partitions have a task each, whatever their sizes, where there are so many slots.
@@ -89,31 +76,17 @@ def too_few_to_share(slots: int) -> int:
     return int(TASKS_PER_SLOT * slots / _WORTH)
 
 
-def lay_out(books: Books, application: Application, stage: Stage) -> None:
-    """Before the first task of a stage: have small partitions share tasks, where nothing speaks against it."""
-    target_bytes = books.config.coalesce_bytes
-    if (
-        not target_bytes
-        or not stage.spec.coalescible
-        or any(PROFILE in application.jobs[job].spec.properties for job in stage.jobs)
-    ):
-        return
-    slots = _slots(books)
-    wanted = stage.spec.partitions
-    if len(wanted) <= too_few_to_share(slots):
-        return
-    sizes = _sizes(application, stage)
-    if sizes is None:
-        return
-    total = sum(sizes[partition] for partition in wanted)
-    spans = spans_of(wanted, sizes, min(target_bytes, total // (TASKS_PER_SLOT * slots)))
-    if len(spans) <= _WORTH * len(wanted):
-        for first, length in spans:
-            if length > 1:
-                stage.spans.join(first, length)
+def share(
+    wanted: Sequence[PartitionIndex], sizes: Sequence[int], target_bytes: int, least: int
+) -> list[tuple[PartitionIndex, int]]:
+    """Tasks that are to compute several partitions, each with how many; at least so many tasks are left. None where it is not worth it."""
+    weights = [size + _PARTITION_BYTES for size in sizes]
+    total = sum(weights[partition] for partition in wanted)
+    spans = spans_of(wanted, weights, min(target_bytes, total // least))
+    return [span for span in spans if span[1] > 1] if len(spans) <= _WORTH * len(wanted) else []
 
 
-def spans_of(wanted: Iterable[PartitionIndex], sizes: list[int], most_bytes: int) -> list[tuple[PartitionIndex, int]]:
+def spans_of(wanted: Iterable[PartitionIndex], sizes: Sequence[int], most_bytes: int) -> list[tuple[PartitionIndex, int]]:
     """Partitions put together as long as they follow one another and are at most so large together.
 
     >>> spans_of(map(PartitionIndex, range(6)), [10, 10, 50, 10, 10, 10], 30)
@@ -131,32 +104,3 @@ def spans_of(wanted: Iterable[PartitionIndex], sizes: list[int], most_bytes: int
             spans.append((partition, 1))
             size = sizes[partition]
     return spans
-
-
-def _slots(books: Books) -> int:
-    """Task slots, those included that a cluster which grows by itself may come to have."""
-    slots = sum(executor.slots for executor in books.executors)
-    most = books.config.max_executors
-    if books.config.allocation != "off" and most:
-        slots = max(slots, most * max((executor.slots for executor in books.executors), default=1))
-    return max(1, slots)
-
-
-def _sizes(application: Application, stage: Stage) -> list[int] | None:
-    """Bytes that each partition of a stage reads; None where it would take long to tell."""
-    import numpy as np
-
-    count = stage.spec.num_partitions
-    totals = np.full(count, _PARTITION_BYTES, np.int64)
-    decoded = np.fromiter(map(decode_size, range(256)), np.float64, 256).astype(np.int64)
-    for parent in stage.spec.parents:
-        outputs = application.map_stages[parent.shuffle].outputs
-        assert outputs is not None
-        if len(outputs.statuses) > _MOST_OUTPUTS or len(outputs.statuses) * count > _MOST_SIZES:
-            return None
-        for status in outputs.statuses:
-            if status is not None:
-                codes = np.frombuffer(zlib.decompress(status.sizes), np.uint8)[:count]
-                totals[: len(codes)] += decoded[codes]
-    found: list[int] = totals.tolist()
-    return found

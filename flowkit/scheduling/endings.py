@@ -96,7 +96,7 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
             app=task_set.app,
             stage=task_set.stage,
             stage_attempt=attempt.stage_attempt,
-            partition=attempt.partition,
+            partition=attempt.told[0],
             attempt=attempt.id,
             attempt_number=attempt.number,
             executor=attempt.executor.id,
@@ -120,7 +120,7 @@ def would_not_stop(books: Books, stimulus: TaskWouldNotStop) -> None:
             time=books.now,
             app=attempt.task_set.app,
             stage=attempt.task_set.stage,
-            partition=attempt.partition,
+            partition=attempt.told[0],
             attempt=attempt.id,
             executor=stimulus.executor,
             reason=stimulus.reason,
@@ -276,6 +276,7 @@ def after_failure(
         # One of them fails: the others are not to run as often as it does, and fewer at a time take less memory.
         together = [attempt.partition, *stage.spans.cut(attempt.partition, 1)]
         attempt.partition = together.pop(at)
+        attempt.told = stage.partition(attempt.partition), 0
         attempt.span = 1
         _add_tasks(books, stage, together)
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
@@ -296,7 +297,7 @@ def after_failure(
             application,
             stage,
             _KINDS.get(type(cause), "JobFailed"),
-            f"task {attempt.partition} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
+            f"task {attempt.told[0]} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
             f"{_told(failure)}{also}{_others(task_set)}",
             cause,
             where,
@@ -340,7 +341,7 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
     return {
         "stage": str(stage.id),
         "stage_name": stage.spec.name,
-        "partition": str(attempt.partition),
+        "partition": str(attempt.told[0]),
         "attempt_number": str(attempt.number),
         "executor": attempt.executor.id,
     }
@@ -419,7 +420,7 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
                 app=application.id,
                 shuffle=failure.shuffle,
                 stage=parent.id,
-                partitions=parent.spans.all_of(lost),
+                partitions=parent.partitions(lost),
                 reason=f"{failure.reason}: {failure.message}",
             ),
         )

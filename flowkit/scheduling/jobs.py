@@ -49,7 +49,7 @@ def publish_end(
             app=task_set.app,
             stage=task_set.stage,
             stage_attempt=attempt.stage_attempt,
-            partition=attempt.partition,
+            partition=attempt.told[0],
             attempt=attempt.id,
             attempt_number=attempt.number,
             executor=attempt.executor.id,
@@ -60,6 +60,7 @@ def publish_end(
             metrics=metrics,
             accumulated=accumulated or {},
             span=attempt.span,
+            piece=attempt.told[1],
         ),
     )
 
@@ -90,8 +91,20 @@ def deliver(
     stage.delivered.add(attempt.partition)
     if isinstance(result, StoredResult):
         job.unfetched[attempt.id] = (attempt.executor.id, attempt.partition, size_bytes)
-    span = stage.spans.length(attempt.partition)
-    books.emit(DeliverResult(application.id, job_id, attempt.partition, attempt.id, attempt.executor.id, result, span))
+    piece = None if stage.pieces is None else stage.pieces.piece(attempt.partition)
+    books.emit(
+        DeliverResult(
+            application.id,
+            job_id,
+            attempt.told[0],
+            attempt.id,
+            attempt.executor.id,
+            result,
+            span=attempt.span,
+            piece=0 if piece is None else piece.number,
+            pieces=1 if piece is None else piece.count,
+        )
+    )
     return True
 
 
@@ -184,7 +197,7 @@ def _void_outputs(books: Books, stage: Stage) -> None:
                 app=stage.app,
                 shuffle=stage.outputs.shuffle,
                 stage=stage.id,
-                partitions=stage.spans.all_of(there),
+                partitions=stage.partitions(there),
                 reason="rows it was made from are made again, and are others each time",
             ),
         )

@@ -55,6 +55,8 @@ def launch(
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
     attempt.urgent = urgent
     attempt.span = stage.spans.length(partition)
+    piece = None if stage.pieces is None else stage.pieces.piece(partition)
+    attempt.told = stage.partition(partition), 0 if piece is None else piece.number
     if task_set.profile.amounts:
         attempt.resources = resources.take(task_set.profile, executor.resources)
     books.executors.take(executor, attempt)
@@ -66,7 +68,7 @@ def launch(
             stage.app,
             stage.id,
             task_set.attempt_number,
-            partition,
+            attempt.told[0],
             number,
             locality,
             _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),
@@ -74,6 +76,8 @@ def launch(
             attempt.cpus,
             attempt.resources,
             attempt.span,
+            piece,
+            -1 if stage.pieces is None else partition,
         ),
     )
 

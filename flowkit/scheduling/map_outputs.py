@@ -34,6 +34,12 @@ class MapOutputs:
         self.immovable: set[AttemptId] = set()
         self._sources: tuple[int, ShuffleSources] | None = None
 
+    def renumber(self, count: int) -> None:
+        """There will be so many outputs; none is there yet."""
+        assert not self.count_by_host, f"shuffle {self.shuffle} has outputs"
+        self.statuses = [None] * count
+        self.epoch += 1
+
     def register(self, status: MapStatus) -> None:
         """A committed output; a later one replaces an earlier one."""
         self._forget(status.map_partition)

@@ -13,7 +13,7 @@ from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmit
 from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.job_spec import Determinism
 from flowkit.model.map_status import decode_size
-from flowkit.scheduling import coalescing, jobs
+from flowkit.scheduling import jobs, layout
 from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.barriers import Barrier
@@ -92,7 +92,7 @@ def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
         missing = stage.outputs.missing(books.executors.by_host)
     else:
         done, covered = stage.delivered, stage.spans.covered
-        missing = [partition for partition in stage.spec.partitions if partition not in done and partition not in covered]
+        missing = [partition for partition in stage.wanted if partition not in done and partition not in covered]
     return [partition for partition in missing if partition not in running]
 
 
@@ -136,8 +136,8 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
             return
         todo = to_compute(books, stage)
     if not stage.attempt_count:
-        coalescing.lay_out(books, application, stage)
-        todo = [partition for partition in todo if partition not in stage.spans.covered]
+        layout.lay_out(books, application, stage)
+        todo = to_compute(books, stage)
     if stage.spec.barrier and len(todo) < len(stage.spec.partitions):  # all of its tasks run, or none
         if stage.outputs is not None:
             stage.outputs.unregister_all()
@@ -169,7 +169,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
             stage=stage.id,
             stage_attempt=task_set.attempt_number,
             name=stage.spec.name,
-            task_count=stage.spans.partition_count(task_set.pending),
+            task_count=sum(stage.spans.length(each) for each in task_set.pending if stage.piece_number(each) == 0),
             jobs=tuple(stage.jobs),
         ),
     )
@@ -190,7 +190,7 @@ def _note_lost_outputs(books: Books, stage: Stage, todo: list[PartitionIndex]) -
                 app=stage.app,
                 shuffle=stage.outputs.shuffle,
                 stage=stage.id,
-                partitions=stage.spans.all_of(lost),
+                partitions=stage.partitions(lost),
                 reason="no executor is left on the host that holds them",
             ),
         )
@@ -232,7 +232,8 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
         return None
     names = books.executors.hosts_by_name
 
-    def preference(partition: PartitionIndex) -> Preference | None:
+    def preference(task: PartitionIndex) -> Preference | None:
+        partition = stage.partition(task)
         executors: list[ExecutorId] = []
         for each in cached:
             at = partition - each.first

@@ -55,7 +55,7 @@ def _give_up(books: Books, application: Application, stage: Stage, why: str) -> 
             app=application.id,
             shuffle=outputs.shuffle,
             stage=stage.id,
-            partitions=stage.spans.all_of(lost),
+            partitions=stage.partitions(lost),
             reason=f"given up to make room on disk, since no job under way needs it: {why}",
         ),
     )

@@ -107,7 +107,7 @@ class Speculation:
                 time=books.now,
                 app=task_set.app,
                 stage=task_set.stage,
-                partition=attempt.partition,
+                partition=attempt.told[0],
                 attempt=attempt.id,
                 executor=executor.id,
                 run_s=books.now - attempt.seen_running_at,

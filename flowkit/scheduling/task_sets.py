@@ -70,6 +70,7 @@ class Attempt:
         "stage_attempt",
         "started_at",
         "task_set",
+        "told",
         "urgent",
     )
 
@@ -89,6 +90,8 @@ class Attempt:
         #: the first one of those it computes
         self.partition = partition
         self.span = 1
+        #: the partition it is told by, and which piece of that it computes
+        self.told: tuple[PartitionIndex, int] = partition, 0
         self.number = number
         #: slots it takes
         self.cpus = task_set.cpus

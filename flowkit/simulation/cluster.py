@@ -148,6 +148,8 @@ class SimulatedCluster:
         self.hosts: dict[HostToken, SimulatedHost] = {}
         self.jobs: dict[tuple[AppId, JobId], SimulatedJob] = {}
         self.events: list[Event] = []
+        #: size of the first block of each map output
+        self.first_bytes = 1_000
         #: how many partitions of its span a task computes before it gives back the others
         self.at_once: Callable[[TaskLaunch], int] = lambda launch: launch.span
         #: every task adds the ``(stage, partition)`` of each of its partitions to an accumulator
@@ -519,6 +521,8 @@ class SimulatedCluster:
                 found.ended, found.failed = True, act.JobFailed(app, number, "ApplicationLost", reason)
 
     def _take(self, job: SimulatedJob, delivery: act.DeliverResult, values: Any) -> None:
+        if delivery.piece:
+            return  # the first one stands for all
         for each, value in enumerate((values,) if delivery.span == 1 else values):
             job.values[PartitionIndex(delivery.partition + each)] = value
 

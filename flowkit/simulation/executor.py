@@ -71,6 +71,11 @@ class World(Protocol):
         ...
 
     @property
+    def first_bytes(self) -> int:
+        """Size of the first block of each map output, of which the others are small."""
+        ...
+
+    @property
     def accumulates(self) -> bool:
         """Whether every task adds something to an accumulator."""
         ...
@@ -351,19 +356,24 @@ class SimulatedExecutor:
             self._end(attempt, failed.failure)
             return
         value = values[0] if span == 1 else values
+        is_first = launch.piece is None or launch.piece.number == 0
         result: TaskResult
         if definition.shuffle is not None:
-            self.host.files[launch.app, definition.shuffle, launch.partition, attempt] = values
-            sizes = zlib.compress(bytes([encode_size(_OUTPUT_BYTES)] * definition.num_reducers))
-            result = MapOutput(MapStatus(launch.partition, attempt, self.host.token, sizes, _OUTPUT_BYTES, 1))
+            output = launch.partition if launch.output < 0 else PartitionIndex(launch.output)
+            # The first piece of a partition has all of it, so that its value is what it would be.
+            self.host.files[launch.app, definition.shuffle, output, attempt] = values if is_first else ()
+            sizes = [encode_size(_OUTPUT_BYTES)] * definition.num_reducers
+            sizes[:1] = [encode_size(self._world.first_bytes)]
+            packed = zlib.compress(bytes(sizes))
+            result = MapOutput(MapStatus(output, attempt, self.host.token, packed, _OUTPUT_BYTES, 1))
         elif program.stores_result:
             self.results[attempt] = value
             result = StoredResult(STORED_RESULT_BYTES)
         else:
             result = InlineResult(pickle.dumps(value))
-        for each in range(span):
-            self._world.was_computed(launch, PartitionIndex(launch.partition + each), definition.shuffle)
-        done = [(launch.stage, launch.partition + each) for each in range(span)]
+        done = [(launch.stage, launch.partition + each) for each in range(span if is_first else 0)]
+        for _, partition in done:
+            self._world.was_computed(launch, PartitionIndex(partition), definition.shuffle)
         added = Accumulated(pickle.dumps(done)) if self._world.accumulates else None
         self.report(
             TaskSucceeded(

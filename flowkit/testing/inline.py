@@ -305,11 +305,11 @@ class InlineLink:
         match action.result:
             case InlineResult(data=data):
                 if job is not None:
-                    job.hand_over(action.partition, data, action.span)
+                    job.hand_over(action.partition, data, action.span, action.piece, action.pieces)
             case StoredResult(size_bytes=size_bytes):
                 stored = self._executor.result_chunk(action.attempt, 0, size_bytes)
                 if job is not None and stored is not None:
-                    job.hand_over(action.partition, stored, action.span)
+                    job.hand_over(action.partition, stored, action.span, action.piece, action.pieces)
                 self._stimuli.append(sti.ResultsFetched(self._app, (action.attempt,)))
             case other:
                 raise InternalError(f"{other} is no result for a driver")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import msgspec
+import pytest
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -23,6 +24,7 @@ from flowkit.model.job_spec import Determinism, StageSpec
 from flowkit.model.resources import ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
+from flowkit.scheduling import coalescing
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.scheduling.policies.capacity import Capacity
@@ -59,7 +61,7 @@ needs = st.tuples(
             ResourceProfile(amounts={"gpu": 0.5}),
         ]
     ),
-    st.sampled_from([False, False, True]),
+    st.sampled_from([False, False, False, True]),
 )
 app_names = st.sampled_from(APPS)
 places = st.integers(0, 30)
@@ -75,9 +77,17 @@ class CoreMachine(RuleBasedStateMachine):
         speculation=st.booleans(),
         policy=st.sampled_from([Fifo(), Fair({"red": 2}), Capacity({"red": 0.5}), Priority()]),
         at_once=st.integers(1, 5),
+        first_bytes=st.sampled_from([1_000, 40 << 20]),
     )
     def start(
-        self, seed: int, network: Network, executors: int, speculation: bool, policy: SchedulingPolicy, at_once: int
+        self,
+        seed: int,
+        network: Network,
+        executors: int,
+        speculation: bool,
+        policy: SchedulingPolicy,
+        at_once: int,
+        first_bytes: int,
     ) -> None:
         task_s = (0.001, 0.02, 0.4)
         self.policy = policy
@@ -85,6 +95,9 @@ class CoreMachine(RuleBasedStateMachine):
         self.cluster = SimulatedCluster(
             config, policy=policy, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
         )
+        self.patches = pytest.MonkeyPatch()
+        self.patches.setattr(coalescing, "TASKS_PER_SLOT", 1)  # or few stages would have partitions enough to share tasks
+        self.cluster.first_bytes = first_bytes
         self.cluster.at_once = lambda launch: at_once + launch.partition % 2
         self.apps: dict[str, AppId] = {}
         self.stages: dict[AppId, list[StageSpec]] = {}
@@ -155,7 +168,8 @@ class CoreMachine(RuleBasedStateMachine):
         if barrier:
             self.together.add((app, stage.stage))
         plain = profile == ResourceProfile() and not barrier and not stage.cached and bool(stage.parents)
-        return msgspec.structs.replace(stage, profile=profile, barrier=barrier, coalescible=plain)
+        splits = stage.parents[0].shuffle if plain and stage.stage % 2 else None
+        return msgspec.structs.replace(stage, profile=profile, barrier=barrier, coalescible=plain, splits=splits)
 
     def _parents(self, app: AppId, places: list[int]) -> list[StageSpec]:
         known = self.stages[app]
@@ -164,7 +178,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(
         name=app_names,
         partitions=st.sampled_from([0, 1, 2, 3, 4, 5, 6, 24]),
-        parents=st.lists(places, max_size=2),
+        parents=st.lists(places, min_size=1, max_size=2),
         stores=st.booleans(),
         commits=st.booleans(),
         needs=needs,
@@ -198,6 +212,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.cancelled.add(chosen.spec.job)
         self.cluster.cancel(chosen)
 
+    @precondition(lambda self: self.submitted)
     @rule(name=app_names)
     def close_application(self, name: str) -> None:
         app = self.apps.pop(name, None)
@@ -205,6 +220,7 @@ class CoreMachine(RuleBasedStateMachine):
             self.cancelled.update(each.spec.job for each in self.submitted if each.spec.app == app)
             self.cluster.close_application(app)
 
+    @precondition(lambda self: any(self.stages.values()))
     @rule(name=app_names, place=places)
     def unpersist(self, name: str, place: int) -> None:
         app = self.apps.get(name)
@@ -214,6 +230,7 @@ class CoreMachine(RuleBasedStateMachine):
                 self.disturbed.add((app, cached.rdd))
                 self.cluster.driver_says(sti.RddUnpersistRequested(app, RddId(cached.rdd)))
 
+    @precondition(lambda self: any(self.stages.values()))
     @rule(name=app_names, place=places)
     def release_shuffle(self, name: str, place: int) -> None:
         app = self.apps.get(name)
@@ -233,24 +250,28 @@ class CoreMachine(RuleBasedStateMachine):
         if len(self.cluster.executors) < 6:
             self.cluster.add_executor(host, slots)
 
+    @precondition(lambda self: self.cluster.executors)
     @rule(place=places, task_caused=st.booleans(), record=st.booleans())
     def kill_executor(self, place: int, task_caused: bool, record: bool) -> None:
         executor = self._executor(place)
         if executor is not None:
             self.cluster.kill_executor(executor, task_caused=task_caused, record=record)
 
+    @precondition(lambda self: self.cluster.executors)
     @rule(place=places)
     def stop_executor(self, place: int) -> None:
         executor = self._executor(place)
         if executor is not None:
             self.cluster.stop_executor(executor)
 
+    @precondition(lambda self: self.cluster.executors)
     @rule(place=places)
     def continue_executor(self, place: int) -> None:
         executor = self._executor(place)
         if executor is not None:
             self.cluster.continue_executor(executor)
 
+    @precondition(lambda self: self.cluster.executors)
     @rule(place=places, what=st.sampled_from(["pause", "resume", "drain", "slots"]), slots=st.integers(0, 3))
     def change_executor(self, place: int, what: str, slots: int) -> None:
         executor = self._executor(place)
@@ -266,6 +287,7 @@ class CoreMachine(RuleBasedStateMachine):
             case _:
                 self.cluster.tell(sti.SlotsChanged(executor, slots))
 
+    @precondition(lambda self: self.cluster.executors)
     @rule(place=places)
     def evict_blocks(self, place: int) -> None:
         executor = self._executor(place)
@@ -318,8 +340,13 @@ class CoreMachine(RuleBasedStateMachine):
             assert self.cluster.core.next_wakeup() == self.cluster.core.next_wakeup()
 
     def teardown(self) -> None:
-        if not hasattr(self, "cluster"):
-            return
+        if hasattr(self, "cluster"):
+            try:
+                self.end_all()
+            finally:
+                self.patches.undo()
+
+    def end_all(self) -> None:
         cluster = self.cluster
         for executor in list(cluster.executors):
             cluster.continue_executor(executor)

@@ -70,6 +70,7 @@ class Surroundings:
             app=APP,
             stage=StageId(0),
             partition=PartitionIndex(partition),
+            output=PartitionIndex(partition),
             attempt=attempt,
             host=HOST,
             num_reducers=0,
