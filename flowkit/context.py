@@ -30,6 +30,7 @@ from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
+from flowkit.observe.hot_keys import HotKeyWarnings
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import StatusStore
 from flowkit.observe.tables import Table
@@ -138,6 +139,7 @@ class Context(Submission, FileShipping, Sources):
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
         self._bus.add_listener(self.history, queue="status")
+        self._bus.add_listener(HotKeyWarnings(self.status), queue="status")
         try:
             for observe in tuple(_observers):
                 observe(self)

@@ -25,6 +25,8 @@ _IDLE_S: Final = 2.0
 _GROUPED_BYTES: Final = 32 << 20
 #: what is computed so often, for so long, could be kept
 _TIMES, _AGAIN_S = 3, 1.0
+#: the kind of a hint about a key
+SKEWED_KEY: Final = "skewed key"
 #: rows of one key that are worth a word, and their part of all
 _HOT_ROWS, _HOT_PART = 100_000, 0.2
 
@@ -85,10 +87,10 @@ def hints_for(stage: StageFacts) -> Iterator[Hint]:
     if stage.hot_key_rows >= _HOT_ROWS and stage.hot_key_rows >= _HOT_PART * stage.shuffle_write_rows:
         part = stage.hot_key_rows / max(1, stage.shuffle_write_rows)
         yield Hint(
-            "skewed key",
+            SKEWED_KEY,
             f"{stage.hot_key} is the key of about {format_count(stage.hot_key_rows)} rows that {stage.name} shuffles, {part:.0%} of all",
-            "one task gets them all: leave the key out if it means nothing (None, empty), combine by reduce_by_key, or add a part of "
-            "a random number to the key",
+            "one task gets them all, unless it is the left side of a join: leave the key out if it means nothing (None, empty), combine by "
+            "reduce_by_key, or add a part of a random number to the key",
         )
     if (slow := stage.slow_executor) is not None:
         yield Hint(

@@ -157,7 +157,8 @@ class CoreMachine(RuleBasedStateMachine):
             partitions,
             read,
             determinism=kind,
-            cached=100 + number if cached and read else None,
+            # Not where rows are others each time: what is in the cache of them is not rolled back.
+            cached=100 + number if cached and read and kind is not Determinism.INDETERMINATE else None,
             level=replace(StorageLevel.MEMORY_ONLY, replication=replication),
         )
         self.stages[app].append(self._with_needs(app, stage, needs))
