@@ -32,7 +32,7 @@ from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
 from flowkit.observe.hot_keys import HotKeyWarnings
 from flowkit.observe.profile import Profile
-from flowkit.observe.status import StatusStore
+from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
 from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
@@ -243,6 +243,39 @@ class Context(Submission, FileShipping, Sources):
         return progress
 
     # -- life
+
+    def reconnect(self, cluster: str | Client | Cluster | None = None, *, timeout_s: float = 60.0) -> tuple[JobStatus, ...]:
+        """Go on after the scheduler was lost: with the one that was started again at its address, or with another cluster.
+
+        RDDs of this Context are as good as before. What they had cached or shuffled is gone with the old session and is computed again from
+        lineage when it is needed; checkpoints and files that jobs wrote are found again, broadcasts and added files are sent again.
+
+        Parameters
+        ----------
+        cluster
+            None: where it was. Else as of ``Context``.
+        timeout_s
+            How long a scheduler that takes it is waited for.
+
+        Returns
+        -------
+        The jobs that were under way and are lost; their actions have raised ``errors.ApplicationLost``. Nothing when it is connected still.
+
+        Raises
+        ------
+        errors.ClusterError, errors.VersionMismatch, errors.ApplicationLost
+            No scheduler took it; it speaks another version; this Context is closed.
+
+        Examples
+        --------
+        >>> fc.reconnect()
+        ()
+        """
+        check_on_driver("Context.reconnect()")
+        reopen = getattr(self._link, "reopen", None)
+        lost = reopen(cluster, timeout_s=timeout_s) if reopen is not None else ()
+        self._bus.wait_until_empty(timeout_s, "status")
+        return tuple(status for job in lost if (status := self.jobs.info(job)) is not None)
 
     @property
     def app(self) -> AppId:

@@ -43,7 +43,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, RddUnpersisted
+from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobEnd, RddUnpersisted
 from flowkit.model.ids import (
     AppId,
     ContentId,
@@ -78,14 +78,11 @@ _OWN_EVENTS = frozenset({ExecutorAdded, ExecutorRemoved, RddUnpersisted})
 class ClientLink:
     """``abc.ClusterLink`` over Dask; make it with ``ClientLink.connect``."""
 
-    def __init__(self, client: Client, *, own_client: bool, name: str, config: Config) -> None:
-        self._client = client
-        self._own_client = own_client
+    def __init__(self, target: str | Client | Cluster, *, name: str, config: Config) -> None:
+        self._target = target
         self._name = name
         self._config = config
-        self._loop = dask_internals.client_loop(client)
         self._app = AppId(f"app-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}")
-        self._link = Link(f"scheduler of {self._app}", self._hear, self._disconnected)
         self._contents = KeptContents()
         self._holders: dict[ContentId, HostToken] = {}
         self._content_users = ContentUsers()
@@ -95,18 +92,40 @@ class ClientLink:
         self._executors: dict[ExecutorId, ExecutorSummary] = {}
         self._problems: dict[str, str] = {}
         self._lost: errors.ClusterError | None = None
+        #: jobs that were under way when it was lost
+        self._lost_jobs: tuple[JobId, ...] = ()
+        #: who merges updates of accumulators
+        self._updates_sink: Callable[[bytes], None] = lambda _: None
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
         #: what was heard before anybody listened: who began, which executors there are
         self._early: list[Event] = []
         self._unpersisting: dict[RddId, threading.Event] = {}
         #: what to send, from any thread, in order; encoded already
         self._outbox: deque[bytes] = deque()
-        self._calls = ExecutorCalls(client, self._app)
-        self._deliveries = Deliveries(self._app, self._calls, lambda message: self._link.send(encode([message])), self._loop)
         self._scaling: Scaling | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = threading.Lock()
         self._closed = False
+
+    def _start(self, target: str | Client | Cluster, timeout_s: float | None = None) -> None:
+        """A session over a new connection, made in so many seconds; None: as Dask has it."""
+        client, own_client = _client_of(target, timeout_s)
+        try:
+            install(client, self._config)
+            self._client, self._own_client = client, own_client
+            self._scheduler_id = dask_internals.known_scheduler_id(client)
+            self._loop = dask_internals.client_loop(client)
+            self._link = Link(f"scheduler of {self._app}", self._hear, self._disconnected)
+            self._calls = ExecutorCalls(client, self._app)
+            self._deliveries = Deliveries(self._app, self._calls, lambda message: self._link.send(encode([message])), self._loop)
+            self._deliveries.updates_sink = self._updates_sink
+            self._run(self._open())
+        except BaseException:
+            if own_client:
+                client.close()
+            raise
+        self._deliveries.start()
+        self._offer_scaling(target if isinstance(target, Cluster) else client.cluster)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost is not None else f"{len(self._executors)} executors"
@@ -127,19 +146,63 @@ class ClientLink:
         errors.InvalidArgument
             The client is an asynchronous one.
         """
-        config = config or Config()
-        client, own_client = _client_of(target)
-        try:
-            install(client, config)
-            link = cls(client, own_client=own_client, name=name, config=config)
-            link._run(link._open())
-        except BaseException:
-            if own_client:
-                client.close()
-            raise
-        link._deliveries.start()
-        link._offer_scaling(target if isinstance(target, Cluster) else client.cluster)
+        link = cls(target, name=name, config=config or Config())
+        link._start(target)
         return link
+
+    def reopen(self, target: str | Client | Cluster | None = None, *, timeout_s: float = 60.0) -> tuple[JobId, ...]:
+        """Begin the session anew where it was lost, or at another cluster; returns the jobs that were lost with it.
+
+        What the driver has put is put again when it is needed. Nothing else of the old session is there any more.
+
+        Raises
+        ------
+        errors.ClusterError, errors.VersionMismatch
+            As of ``connect``, when no scheduler took it within ``timeout_s``.
+        """
+        with self._closing:
+            if self._closed:
+                raise errors.ApplicationLost(f"application {self._app} is closed", app=self._app, reason="closed")
+            if self._lost is None and self._link.connected and target is None:
+                return ()
+            self._abandon()
+            self._target = self._target if target is None else target
+            deadline = time.monotonic() + timeout_s
+            pause_s, wait = RETRY_FIRST_S, threading.Event().wait
+            while True:
+                try:
+                    self._start(self._target, max(1.0, deadline - time.monotonic()))
+                except errors.VersionMismatch:
+                    raise
+                except (errors.ClusterError, OSError, TimeoutError) as error:
+                    if time.monotonic() + pause_s > deadline:
+                        raise errors.ClusterError(
+                            f"no scheduler at {self._target!r} took application {self._app} within {timeout_s:g} s: {error}",
+                            address=str(self._target),
+                        ) from error
+                    wait(pause_s)
+                    pause_s = min(RETRY_LIMIT_S, pause_s * 2)
+                else:
+                    break
+            with self._condition:
+                self._lost = None
+            lost, self._lost_jobs = self._lost_jobs, ()
+            return lost
+
+    def _abandon(self) -> None:
+        """Let go of a session and its connection."""
+        if self._loop.is_running():
+            self._run(self._give_up())
+        if self._scaling is not None:
+            self._scaling.close()
+            self._scaling = None
+        self._deliveries.close(self._lost or errors.ApplicationLost(f"application {self._app} is lost", app=self._app, reason=""))
+        self._outbox.clear()
+        self._holders.clear()
+        with self._condition:
+            self._executors = {}
+        if self._own_client:
+            self._client.close()
 
     # -- abc.ClusterLink -------------------------------------------------------------------------------------------
 
@@ -230,7 +293,7 @@ class ClientLink:
 
     def hear_updates(self, sink: Callable[[bytes], None]) -> None:
         """Hand on updates of accumulators, on the thread that hands over results; see ``abc.ClusterLink``."""
-        self._deliveries.updates_sink = sink
+        self._updates_sink = self._deliveries.updates_sink = sink
 
     def close(self) -> None:
         """End the session: jobs, files, blocks. Idempotent, and harmless when the cluster is gone."""
@@ -326,6 +389,11 @@ class ClientLink:
                 reason = "the Dask client was closed"
                 break
             try:
+                # Asked first: a scheduler without flowkit would not answer the greeting.
+                found = await dask_internals.scheduler_id(self._client.scheduler.address, self._client.connection_args)
+                if found != self._scheduler_id:
+                    reason = "the scheduler was started again, and knows nothing of it"
+                    break
                 comm, answer = await self._greet()
             except (OSError, TimeoutError) as error:
                 logger.info("%s cannot reach the scheduler: %s", self._app, error)
@@ -350,6 +418,10 @@ class ClientLink:
             if self._link.connected:
                 self._link.send(encode([sti.LeaseRenewed(self._app)]))
 
+    async def _give_up(self) -> None:
+        self._lose("its driver began anew")
+        await self._farewell()
+
     async def _farewell(self) -> None:
         self._deliveries.stop_fetching()
         for task in self._tasks:
@@ -368,7 +440,17 @@ class ClientLink:
             if self._lost is not None:
                 return
             self._lost = error
+            self._lost_jobs = self._deliveries.jobs
+            executors, self._executors = self._executors, {}
             self._condition.notify_all()
+        # Nobody else says it.
+        now = time.time()
+        ended: list[Event] = [
+            *(JobEnd(time=now, app=self._app, job=job, outcome="failed", reason=str(error)) for job in self._lost_jobs),
+            *(ExecutorRemoved(time=now, executor=each.executor, host=each.host, reason=reason) for each in executors.values()),
+        ]
+        for sink in self._sinks:
+            self._hand_over(sink, ended)
         for done in self._unpersisting.values():
             done.set()
         self._deliveries.fail_all(error)
@@ -548,7 +630,7 @@ class ClientLink:
             self._lose(f"{type(error).__name__}: {error}")
 
 
-def _client_of(target: str | Client | Cluster) -> tuple[Client, bool]:
+def _client_of(target: str | Client | Cluster, timeout_s: float | None) -> tuple[Client, bool]:
     if isinstance(target, Client):
         if target.asynchronous:
             raise errors.InvalidArgument(
@@ -566,6 +648,8 @@ def _client_of(target: str | Client | Cluster) -> tuple[Client, bool]:
             allowed="str, Client or Cluster",
         )
     try:
-        return Client(target, asynchronous=False, set_as_default=False), True
+        return Client(
+            target, asynchronous=False, set_as_default=False, **({} if timeout_s is None else {"timeout": timeout_s})
+        ), True
     except (OSError, TimeoutError) as error:
         raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}", address=str(target)) from error

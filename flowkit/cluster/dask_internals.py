@@ -49,6 +49,21 @@ async def open_connection(address: str, connection_args: dict[str, Any], op: str
     return comm
 
 
+async def scheduler_id(address: str, connection_args: dict[str, Any], *, timeout_s: float = 5.0) -> str:
+    """Which scheduler answers at an address; another one after a restart. ``OSError`` when none does."""
+    comm = await connect(address, timeout=timeout_s, **connection_args)
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        return str((await asyncio.wait_for(comm.read(), timeout_s))["id"])
+    finally:
+        comm.abort()
+
+
+def known_scheduler_id(client: Any) -> str:
+    """Which scheduler a client is connected to."""
+    return str(client.scheduler_info()["id"])
+
+
 async def ask(pool: ConnectionPool, address: str, op: str, *, connect_limit_s: float, **message: Any) -> Any:
     """Call a handler of another process over a pool of kept connections; ``OSError`` when none can be opened in time."""
     comm = await pool.connect(address, timeout=connect_limit_s)

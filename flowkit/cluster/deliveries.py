@@ -61,6 +61,11 @@ class Deliveries:
             self._thread.join()
         self._fail(error)
 
+    @property
+    def jobs(self) -> tuple[JobId, ...]:
+        """Jobs that are not over."""
+        return tuple(self._jobs)
+
     def add(self, job: SubmittedJob) -> None:
         """Results of this job may come; from any thread."""
         self._jobs[job.job] = job

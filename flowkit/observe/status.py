@@ -248,6 +248,8 @@ class StatusStore:
                     event.job, event.name, stages, event.skipped, event.time, properties=event.properties
                 )
                 _forget_oldest(self._jobs, lambda job: bool(job.ended_at))
+            case JobEnd() if (ended := self._jobs.get(event.job)) is not None and ended.ended_at:
+                pass  # told once more by a driver that lost its scheduler in that moment
             case JobEnd():
                 self._running_jobs = max(0, self._running_jobs - 1)
                 if not self._running_jobs:
