@@ -79,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--policy", default="fifo", help="fifo, fair, capacity, priority, or what is installed (default: fifo)")
     simulate.add_argument("--jobs", action="store_true", help="tell of each job too")
     simulate.set_defaults(run=_simulate)
+    jobs = commands.add_parser(
+        "jobs",
+        help="the jobs of an event log, and which were lost with their driver",
+        description="List the jobs of an event log. One without an end was lost: its driver was gone before it was over.",
+    )
+    jobs.add_argument("log", help="an application's event log: its directory, or one file of it")
+    jobs.set_defaults(run=_jobs)
     doctor = commands.add_parser(
         "doctor", help="check this installation and say how to mend it", description="Check an installation."
     )
@@ -86,6 +93,27 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--bundle", metavar="FILE", help="write what was found there as JSON, to be sent along with a report")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------------------
+
+
+def _jobs(chosen: argparse.Namespace) -> int:
+    from flowkit.observe.event_log import replay
+    from flowkit.observe.metrics import format_seconds
+    from flowkit.observe.status import StatusStore
+
+    found = StatusStore()
+    try:
+        replay(chosen.log, found)
+    except InvalidArgument as error:
+        return _complain(str(error), USAGE)
+    for job in found.jobs():
+        took = format_seconds(job.ended_at - job.started_at) if job.ended_at else ""
+        reason = f": {job.reason.splitlines()[0]}" if job.reason else ""
+        outcome = job.outcome if job.ended_at else "lost"
+        print(f"{job.job:>5}  {outcome:<10} {took:>8}  {job.name}{reason}")
+    return OK
 
 
 # -- run -----------------------------------------------------------------------------------------------------------------

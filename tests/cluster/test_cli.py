@@ -14,7 +14,8 @@ import pytest
 import flowkit as fk
 from flowkit import __version__
 from flowkit.cli import main
-from flowkit.observe.event_log import read_event_log
+from flowkit.model.events import JobEnd
+from flowkit.observe.event_log import EventLog, read_event_log
 from flowkit.rdd.capsules import CapsuleRunsCode
 from flowkit.testing.inline import inline_context
 
@@ -125,6 +126,26 @@ def test_a_saved_failure_is_shown_and_replayed(tmp_path, capsys):
         assert main(["replay", saved, "--no-debug"]) == 0
     assert "failed again at 2" in capsys.readouterr().out
     assert main(["replay", str(tmp_path / "nothing")]) == 2
+
+
+def test_jobs_of_a_log_are_listed_and_those_without_an_end_are_lost(tmp_path, capsys):
+    with inline_context(event_log=str(tmp_path / "whole")) as fc:
+        fc.range(4).count()
+        with pytest.raises(ZeroDivisionError):
+            fc.range(4).map(lambda x: 1 / x).sum()
+        fc.range(5).count()
+        whole = tmp_path / "whole" / fc.app
+    log = EventLog(tmp_path / "short", fc.app, version=__version__)
+    for event in read_event_log(whole):
+        if isinstance(event, JobEnd) and event.job == 2:
+            break  # here its driver died
+        log.on_event(event)
+    log.close()
+    assert main(["jobs", str(tmp_path / "short" / fc.app)]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in told] == [["0", "succeeded"], ["1", "failed"], ["2", "lost"]]
+    assert "ZeroDivisionError:" in told[1]
+    assert main(["jobs", str(tmp_path / "nothing")]) == 2
 
 
 def test_recorded_jobs_are_simulated_on_other_clusters(tmp_path):
