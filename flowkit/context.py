@@ -124,7 +124,12 @@ class Context(Submission, FileShipping, Sources):
         self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
         self._app = self._link.app
         self._planner = Planner(
-            self._link.app, dumps=self._dumps, put=self._link.put_content, max_closure_bytes=self._config.max_closure_bytes
+            self._link.app,
+            dumps=self._dumps,
+            put=self._link.put_content,
+            max_closure_bytes=self._config.max_closure_bytes,
+            coalesces=self._config.coalesce_bytes > 0,
+            splits=self._config.split_bytes > 0,
         )
         self._accumulators = Accumulators(self._link.app)
         self._link.hear_updates(self._accumulators.take)

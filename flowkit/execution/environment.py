@@ -55,6 +55,8 @@ class TaskEnvironment:
     #: cached partitions of this executor; shared, thread-safe
     cache: BlockStore
     content: ContentSource
+    #: whether it may be used: not by a task that computes a piece of a partition
+    uses_cache: bool
     #: for spill runs; exists, private to the task, removed when it ends
     spill_directory: Path
     fetch_in_flight_bytes: int

@@ -185,7 +185,7 @@ def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnv
 
 def _visit(program: StageProgram, index: int, partition: int, environment: TaskEnvironment) -> _Visit:
     step = program.steps[index]
-    held = step.level is not None and (
+    held = _is_kept(step, environment) and (
         environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition), step.level)
         or (environment.remote_blocks is not None and (step.rdd, PartitionIndex(partition)) in environment.remote_blocks)
     )
@@ -215,10 +215,14 @@ def build(program: StageProgram, last: int, partition: int, environment: TaskEnv
             stream = Stream(iter(()))
         else:
             stream = _apply(step, visit.partition, inputs, environment)
-        if step.level is not None:
+        if _is_kept(step, environment):
             stream = _through_cache(program, visit, stream, environment)
         streams[place] = stream if profiler is None else profiler.watched(stream, visit.index)
     return streams[0]
+
+
+def _is_kept(step: Step, environment: TaskEnvironment) -> bool:
+    return step.level is not None and environment.uses_cache
 
 
 def _is_element_wise(program: StageProgram, visit: _Visit) -> bool:

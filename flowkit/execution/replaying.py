@@ -113,6 +113,7 @@ def _environment(directory: Path, partition: int) -> TaskEnvironment:
         shuffle_reads=files,
         sources=_no_sources,
         transport=nowhere,
+        uses_cache=True,
         cache=BlockStore(),
         content=nowhere,
         spill_directory=directory,

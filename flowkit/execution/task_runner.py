@@ -235,6 +235,7 @@ class _Task:
             sources=stage.sources_of if launch.piece is None else partial(_sources_of_piece, stage, launch.piece),
             transport=services.transport,
             cache=services.cache,
+            uses_cache=launch.piece is None,
             content=content,
             spill_directory=_UNMADE,
             fetch_in_flight_bytes=services.config.fetch_in_flight_bytes,

@@ -249,15 +249,26 @@ class Planner:
         Makes bytes readable by executors.
     max_closure_bytes
         Limit of one pickled program.
+    coalesces, splits
+        Whether small partitions may share tasks, and large ones have several.
     """
 
     def __init__(
-        self, app: AppId, *, dumps: Callable[[StageProgram], bytes], put: Callable[[bytes], Content], max_closure_bytes: int
+        self,
+        app: AppId,
+        *,
+        dumps: Callable[[StageProgram], bytes],
+        put: Callable[[bytes], Content],
+        max_closure_bytes: int,
+        coalesces: bool = True,
+        splits: bool = True,
     ) -> None:
         self._app = app
         self._dumps = dumps
         self._put = put
         self._max_closure_bytes = max_closure_bytes
+        self._coalesces = coalesces
+        self._splits = splits
         self._stage_ids = count()
         self._job_ids = count()
         self._stage_of: dict[ShuffleId, StageId] = {}
@@ -330,8 +341,8 @@ class Planner:
             operations=tuple(node.operation for node in stage.nodes[-50:]),
             profile=profile_of(stage),
             barrier=_is_barrier(stage, None if shuffle is not None else partitions),
-            coalescible=is_coalescible(stage),
-            splits=split_shuffle(stage) if may_split or shuffle is not None else None,
+            coalescible=self._coalesces and is_coalescible(stage),
+            splits=split_shuffle(stage) if self._splits and (may_split or shuffle is not None) else None,
         )
 
     def _stage_id(self, shuffle: ShuffleId) -> StageId:

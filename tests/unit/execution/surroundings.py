@@ -80,6 +80,7 @@ class Surroundings:
             shuffle_reads=self.files,
             sources=lambda shuffle: ShuffleSources(shuffle, 1, tuple(self.written[shuffle]), {HOST: ()}),
             transport=NoTransport(),
+            uses_cache=True,
             cache=self.cache,
             content=Content(),
             spill_directory=spill_directory,

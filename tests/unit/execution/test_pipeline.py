@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flowkit.errors import StopIterationInTask
 from flowkit.execution.actions import ReduceRows
 from flowkit.execution.narrow import BLOCK_ELEMENTS, NESTED_STEPS
+from flowkit.execution.pipeline import TaskValue, run_program
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
@@ -280,6 +281,20 @@ def test_a_cached_step_is_computed_once_and_nothing_upstream_is_touched_later(su
     assert calls == [0, 1, 2, 3]
     assert surroundings.metrics.cache_hits == 1
     assert surroundings.metrics.input_rows == 0  # not even the source was opened
+
+
+def test_a_task_that_computes_a_piece_of_a_partition_neither_keeps_it_nor_takes_what_is_kept(surroundings: Surroundings) -> None:
+    program = cached(chain_of(source(4), Map(plus_one)), 1)
+    piece = surroundings.environment()
+    piece.uses_cache = False
+    assert run_program(program, piece) == TaskValue([1, 2, 3, 4])
+    assert piece.cached_blocks == []
+    assert surroundings.run(program) == [1, 2, 3, 4]
+    assert surroundings.metrics.cache_misses == 1
+    piece = surroundings.environment()
+    piece.uses_cache = False
+    assert run_program(program, piece) == TaskValue([1, 2, 3, 4])
+    assert piece.metrics.cache_hits == 0
 
 
 def test_a_cached_step_in_the_middle_of_another_cuts_off_both_inputs(surroundings: Surroundings) -> None:
