@@ -6,7 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
@@ -83,6 +83,12 @@ class Stage:
         """Which piece of its partition a task computes; 0 also where it computes all of it."""
         piece = None if self.pieces is None else self.pieces.piece(task)
         return 0 if piece is None else piece.number
+
+    def partition_count(self, tasks: Collection[PartitionIndex]) -> int:
+        """How many partitions tasks compute; one that was split counts with its first piece."""
+        if self.pieces is None and not self.spans.covered:
+            return len(tasks)
+        return sum(self.spans.length(each) for each in tasks if self.piece_number(each) == 0)
 
     def partition(self, task: PartitionIndex) -> PartitionIndex:
         """The partition a task computes, or the first one it does."""

@@ -20,24 +20,26 @@ if TYPE_CHECKING:
     from flowkit.scheduling.books import Books
 
 #: with more map outputs than these, or more sizes in all, adding up would keep the scheduler's loop for too long
-_MOST_OUTPUTS, _MOST_SIZES = 10_000, 10_000_000
+_MOST_OUTPUTS, _MOST_SIZES = 2_000, 4_000_000
 
 
-def lay_out(books: Books, application: Application, stage: Stage) -> None:
-    """Before the first task of a stage."""
+def lay_out(books: Books, application: Application, stage: Stage) -> bool:
+    """Before the first task of a stage; whether its tasks are others than one for each partition."""
     spec, config = stage.spec, books.config
+    if not spec.coalescible and spec.splits is None:
+        return False
     if any(PROFILE in application.jobs[job].spec.properties for job in stage.jobs):
-        return  # a profile is of one task for each
+        return False  # a profile is of one task for each
     slots = _slots(books)
     tasks = coalescing.TASKS_PER_SLOT * slots
     may_split = spec.splits is not None and config.split_bytes > 0 and slots > 1
     may_share = spec.coalescible and config.coalesce_bytes > 0 and len(spec.partitions) > too_few_to_share(slots)
     if not may_split and not may_share:
-        return
+        return False
     outputs = {parent.shuffle: _outputs(application, parent.shuffle) for parent in spec.parents}
     count = sum(map(len, outputs.values()))
     if count > _MOST_OUTPUTS or count * spec.num_partitions > _MOST_SIZES:
-        return
+        return False
     sizes = {shuffle: _sizes(statuses, spec.num_partitions) for shuffle, statuses in outputs.items()}
     if may_split:
         _split(stage, outputs, sizes, config.split_bytes, tasks)
@@ -52,6 +54,7 @@ def lay_out(books: Books, application: Application, stage: Stage) -> None:
             ]
         for first, length in share(stage.wanted, totals, config.coalesce_bytes, tasks):
             stage.spans.join(first, length)
+    return stage.pieces is not None or bool(stage.spans.covered)
 
 
 def _split(

@@ -135,8 +135,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         if not jobs.roll_back(books, application, stage):
             return
         todo = to_compute(books, stage)
-    if not stage.attempt_count:
-        layout.lay_out(books, application, stage)
+    if not stage.attempt_count and layout.lay_out(books, application, stage):
         todo = to_compute(books, stage)
     if stage.spec.barrier and len(todo) < len(stage.spec.partitions):  # all of its tasks run, or none
         if stage.outputs is not None:
@@ -169,7 +168,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
             stage=stage.id,
             stage_attempt=task_set.attempt_number,
             name=stage.spec.name,
-            task_count=sum(stage.spans.length(each) for each in task_set.pending if stage.piece_number(each) == 0),
+            task_count=stage.partition_count(task_set.pending),
             jobs=tuple(stage.jobs),
         ),
     )
