@@ -94,7 +94,7 @@ def cut(sizes: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
 
     >>> cut([(0, 5), (1, 5), (4, 5), (7, 5)], 2)
     [(0, 4), (4, 9223372036854775807)]
-    >>> cut([(0, 90), (1, 5), (2, 5)], 3)
+    >>> cut([(0, 90), (1, 5), (2, 5)], 2)
     [(0, 1), (1, 9223372036854775807)]
     """
     total = sum(size for _, size in sizes)
