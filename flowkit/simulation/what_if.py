@@ -70,6 +70,7 @@ class Recording:
         found = cls()
         starts: dict[JobId, JobStart] = {}
         there: dict[str, int] = {}
+        pieces: dict[tuple[StageId, PartitionIndex], dict[int, float]] = {}
         for event in events:
             match event:
                 case JobStart():
@@ -81,8 +82,10 @@ class Recording:
                     )
                 case TaskEnd(failure=None):
                     seconds = (event.ended_at - event.started_at) / event.span
-                    for partition in range(event.partition, event.partition + event.span):
-                        found.times[event.stage, PartitionIndex(partition)] = seconds
+                    for partition in map(PartitionIndex, range(event.partition, event.partition + event.span)):
+                        parts = pieces.setdefault((event.stage, partition), {})
+                        parts[event.piece] = seconds
+                        found.times[event.stage, partition] = sum(parts.values())
                 case ExecutorAdded():
                     there[event.executor] = event.slots
                     if len(there) > len(found.slots):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, JobFailed
-from flowkit.model.events import JobStart
+from flowkit.model.events import JobStart, TaskEnd
+from flowkit.model.ids import PartitionIndex, StageId
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import job, map_stage, result_stage
@@ -97,3 +99,22 @@ def test_a_stage_that_never_ran_costs_nothing_and_a_job_without_a_beginning_is_l
 def test_a_log_without_jobs_is_refused(tmp_path):
     with pytest.raises(InvalidArgument, match="no event log"):
         Recording.read(tmp_path)
+
+
+def test_partitions_that_shared_a_task_share_its_time_and_pieces_of_one_add_up():
+    cluster = SimulatedCluster(Config(), task_s=1.0)
+    cluster.first_bytes = 40 << 20
+    cluster.add_executor("north", 2)
+    app = cluster.open_application("app")
+    pairs = map_stage(0, 8)
+    result = msgspec.structs.replace(result_stage(1, 40, [pairs]), coalescible=True, splits=pairs.shuffle)
+    cluster.submit(job(app, 0, pairs, result))
+    cluster.run()
+    ended = [each for each in cluster.events if isinstance(each, TaskEnd) and each.stage == 1]
+    pieces = sum(1 for each in ended if each.partition == 0)
+    assert pieces > 1
+    assert any(each.span > 1 for each in ended)
+    times = Recording.of(cluster.events).times
+    assert times[StageId(1), PartitionIndex(0)] == pytest.approx(pieces * 1.0)
+    assert sum(each for (stage, _), each in times.items() if stage == 1) == pytest.approx(len(ended) * 1.0)
+    assert {partition for stage, partition in times if stage == 1} == set(range(40))
