@@ -419,7 +419,14 @@ class ClientLink:
                 self._link.send(encode([sti.LeaseRenewed(self._app)]))
 
     async def _give_up(self) -> None:
-        self._lose("its driver began anew")
+        """Nobody waits for the session any more; a scheduler that is still there is told so."""
+        connected = self._lost is None and self._link.connected
+        if connected:
+            self._flush()
+            self._link.send(encode([sti.ApplicationClosed(self._app, "its driver began anew elsewhere")]))
+        self._note_loss("its driver began anew")
+        if connected:
+            await self._link.wait_acknowledged(FAREWELL_LIMIT_S)
         await self._farewell()
 
     async def _farewell(self) -> None:
@@ -435,6 +442,11 @@ class ClientLink:
 
     def _lose(self, reason: str) -> None:
         """The session is over without our doing."""
+        self._note_loss(reason)
+        self._link.close()
+
+    def _note_loss(self, reason: str) -> None:
+        """Its jobs fail, and listeners hear what nobody else will tell them. Once."""
         error = errors.ApplicationLost(f"application {self._app} is lost: {reason}", app=self._app, reason=reason)
         with self._condition:
             if self._lost is not None:
@@ -454,7 +466,6 @@ class ClientLink:
         for done in self._unpersisting.values():
             done.set()
         self._deliveries.fail_all(error)
-        self._link.close()
 
     def _check_alive(self) -> None:
         if self._lost is not None:
@@ -638,6 +649,13 @@ def _client_of(target: str | Client | Cluster, timeout_s: float | None) -> tuple
                 name="client",
                 value=repr(target),
                 allowed="a synchronous Client",
+            )
+        if target.status == "closed":
+            raise errors.InvalidArgument(
+                "the Dask client was closed; hand in another one, or the cluster's address",
+                name="client",
+                value=repr(target),
+                allowed="an open Client",
             )
         return target, False
     if not isinstance(target, str | Cluster):

@@ -271,6 +271,7 @@ class TaskContext:
         self.mark_completed()
         with self._lock:
             self._is_completed = False
+            self._failure_listeners.clear()  # theirs ended well
         self.partition_id = partition
 
     # -- pickling

@@ -147,7 +147,10 @@ class TaskGettingResult(_Event, frozen=True):
 
 
 class TaskEnd(_Event, frozen=True):
-    """An attempt is over. ``failure`` None when it ended well; ``counted`` whether it used up one of the task's tries."""
+    """An attempt is over. ``failure`` None when it ended well; ``counted`` whether it used up one of the task's tries.
+
+    Of one that computed several partitions, and failed, ``partition`` is the one it was at.
+    """
 
     app: AppId
     stage: StageId

@@ -240,6 +240,8 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
     task_set = attempt.task_set
     stage = books.stage_of(task_set)
     application = books.applications.get(task_set.app)
+    if report.at and stage is not None:
+        attempt.told = stage.partition(PartitionIndex(attempt.partition + report.at)), 0
     if attempt.is_void or stage is None or application is None or stage.task_set is not task_set:
         jobs.publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
         return
@@ -276,7 +278,6 @@ def after_failure(
         # One of them fails: the others are not to run as often as it does, and fewer at a time take less memory.
         together = [attempt.partition, *stage.spans.cut(attempt.partition, 1)]
         attempt.partition = together.pop(at)
-        attempt.told = stage.partition(attempt.partition), 0
         attempt.span = 1
         _add_tasks(books, stage, together)
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")

@@ -64,15 +64,13 @@ def _split(
     assert streamed is not None
     wanted = set(stage.spec.partitions)
     cuts: dict[PartitionIndex, list[tuple[int, int]]] = {}
-    for partition, wished in skewed(sizes[streamed], piece_bytes):
-        if partition not in wanted:
-            continue
+    found = [(partition, wished) for partition, wished in skewed(sizes[streamed], piece_bytes) if partition in wanted]
+    codes = [(int(status.map_partition), _codes(status)) for status in outputs[streamed]] if found else []
+    for partition, wished in found:
         # Each piece reads all of the other side: together no more than what is split.
         other = sum(size[partition] for shuffle, size in sizes.items() if shuffle != streamed)
         count = min(wished, most, sizes[streamed][partition] // max(1, other))
-        parts = [
-            (int(status.map_partition), decode_size(code)) for status in outputs[streamed] if (code := _codes(status)[partition])
-        ]
+        parts = [(output, _DECODED[of_output[partition]]) for output, of_output in codes if of_output[partition]]
         if count > 1 and len(ranges := cut(parts, count)) > 1:
             cuts[PartitionIndex(partition)] = ranges
     if cuts:
@@ -107,7 +105,7 @@ def _sizes(statuses: list[MapStatus], count: int) -> list[int]:
     """Bytes of each reduce partition of a shuffle."""
     import numpy as np
 
-    decoded = np.array([float(size) for size in _DECODED]).astype(np.int64)
+    decoded = np.array(_DECODED, np.int64)
     totals = np.zeros(count, np.int64)
     for status in statuses:
         codes = np.frombuffer(_codes(status), np.uint8)[:count]

@@ -35,7 +35,7 @@ class Pieces:
     ((3, 1, 2), Piece(number=1, count=2, shuffle=7, first=2, end=5), None)
     """
 
-    __slots__ = ("_partitions", "_pieces", "_shuffle", "wanted")
+    __slots__ = ("_partitions", "_pieces", "wanted")
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class Pieces:
         count: int,
         wanted: Sequence[PartitionIndex],
     ) -> None:
-        self._shuffle = shuffle
         self._partitions: list[PartitionIndex] = []
         self._pieces: dict[int, Piece] = {}
         numbers: list[range] = []

@@ -393,8 +393,9 @@ class SimulatedExecutor:
         self._end(attempt, failure, newly_cached)
 
     def _end(self, attempt: AttemptId, failure: TaskFailure, newly_cached: Sequence[BlockInfo] = ()) -> None:
-        started_at = self.running[attempt].started_at
-        self.report(TaskFailed(attempt, started_at, self._world.now, failure, TaskMetrics(), tuple(newly_cached)))
+        task = self.running[attempt]
+        at = attempt % task.launch.span  # any of its partitions
+        self.report(TaskFailed(attempt, task.started_at, self._world.now, failure, TaskMetrics(), tuple(newly_cached), at))
         self._forget(attempt)
 
     def _forget(self, attempt: AttemptId) -> None:

@@ -13,10 +13,12 @@ from operator import add
 
 import psutil
 import pytest
+from distributed import Client
 
 import flowkit as fk
+from flowkit.cluster.wire import PLUGIN_NAME
 from flowkit.config import Config
-from flowkit.errors import ApplicationLost, ClusterError
+from flowkit.errors import ApplicationLost, ClusterError, InvalidArgument
 from flowkit.storage.host_directory import HostDirectory
 
 pytestmark = pytest.mark.timeout(180)
@@ -151,10 +153,33 @@ def test_one_that_does_not_come_back_is_told_in_time(deployment):
         assert fc.range(4).count() == 4
 
 
-def test_another_cluster_does_as_well(deployment):
-    with _connected(deployment) as fc, fk.Context(workers=1, progress="off") as other:
+def test_another_cluster_does_as_well_and_the_first_is_told():
+    with (
+        fk.Context(workers=1, progress="off") as first,
+        fk.Context(workers=1, progress="off") as other,
+        fk.Context(first.client, progress="off") as fc,
+    ):
         evens = fc.range(10, num_partitions=2).filter(lambda x: x % 2 == 0).cache()
         assert evens.count() == 5
-        fc.reconnect(other.client)
+        future = fc.range(1).map(lambda _: __import__("time").sleep(300)).count_async()
+        while not any(stage.running_count for stage in fc.status.stages(running=True)):
+            fc.wait_for_listeners()
+        (lost,) = fc.reconnect(other.client)
+        assert lost.name.startswith("count")
+        with pytest.raises(ApplicationLost):
+            future.result(20)
+        drivers = first._embedded.cluster.scheduler.plugins[PLUGIN_NAME]._drivers
+        assert fc.app not in drivers
+        assert first.app in drivers
         assert evens.collect() == [0, 2, 4, 6, 8]
         assert other.range(3).sum() == 3
+        assert first.range(3).sum() == 3, "its worker is free again"
+
+
+def test_a_client_that_was_closed_is_no_way_back():
+    with fk.Context(workers=1, progress="off") as first, Client(first.client.scheduler.address, set_as_default=False) as client:
+        fc = fk.Context(client, progress="off")
+        client.close()
+        with pytest.raises(InvalidArgument, match="was closed"):
+            fc.reconnect(client)
+        fc.close()

@@ -162,3 +162,17 @@ def test_listeners_that_raise_exit_exceptions_cannot_stop_the_others():
     with pytest.raises(TaskListenersFailed):
         context.mark_completed()
     assert order == [1]
+
+
+def test_a_task_that_goes_on_with_another_partition_has_ended_the_one_before():
+    heard = []
+    context = make_context(partition_id=2)
+    context.add_task_completion_listener(lambda context: heard.append(("completed", context.partition_id)))
+    context.add_task_failure_listener(lambda context, error: heard.append(("failed", context.partition_id)))
+    context.move_on(9)
+    assert heard == [("completed", 2)]
+    assert (context.partition_id, context.is_completed()) == (9, False)
+    context.add_task_completion_listener(lambda context: heard.append(("completed", context.partition_id)))
+    context.mark_failed(ValueError())
+    context.mark_completed()
+    assert heard == [("completed", 2), ("completed", 9)], "who listened for the first hears nothing of the second"
