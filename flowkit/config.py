@@ -234,7 +234,7 @@ class Config:
     split_bytes: int = _setting(
         16 << 20,
         "A partition of a join whose streamed side has more than twice as much, and more than four times what others have, is joined by several "
-        "tasks, each of which reads about so much of it; 0: by one. Results and their order are the same either way.",
+        "tasks, each of which reads about so much of it; 0: by one. Rows and their order are the same either way.",
         _not_negative,
         unit="bytes",
     )
