@@ -43,8 +43,9 @@ class Deployment:
         }
         dask = [sys.executable, "-m", "dask"]
         here = ["--host", "127.0.0.1"]
+        pages = ["--dashboard-address", "127.0.0.1:0"]  # any port: it has some even where it shows no dashboard
         self.processes = [
-            subprocess.Popen([*dask, "scheduler", *here, "--port", str(self.port), "--no-dashboard"], **quiet),  # type: ignore[call-overload]
+            subprocess.Popen([*dask, "scheduler", *here, "--port", str(self.port), *pages], **quiet),  # type: ignore[call-overload]
             *(
                 subprocess.Popen(
                     [*dask, "worker", self.address, *here, "--nthreads", "1", "--no-dashboard", "--death-timeout", "60"], **quiet
