@@ -9,6 +9,7 @@ import pytest
 import flowkit as fk
 from flowkit.config import Config
 from flowkit.model.events import TaskEnd
+from tests.conformance.heard import heard
 
 HOT = 20_000
 
@@ -57,22 +58,8 @@ OPERATIONS = {
 
 
 def _ran(fc, rdd):
-    class Keeps:
-        def __init__(self):
-            self.ends = []
-
-        def on_event(self, event):
-            if isinstance(event, TaskEnd) and event.failure is None:
-                self.ends.append(event)
-
-    keeps = Keeps()
-    fc.add_listener(keeps)
-    try:
-        rows = rdd.collect()
-        fc.wait_for_listeners()
-    finally:
-        fc.remove_listener(keeps)
-    return rows, keeps.ends
+    rows, events = heard(fc, rdd.collect)
+    return rows, [each for each in events if isinstance(each, TaskEnd) and each.failure is None]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

@@ -10,36 +10,19 @@ import pytest
 
 import flowkit as fk
 from flowkit.execution import task_runner
-from flowkit.model.events import ExecutorAdded, TaskEnd
+from flowkit.model.events import TaskEnd
 from flowkit.model.task import ExceptionFailure
 from flowkit.testing.event_order import check_event_order
 from flowkit.testing.inline import inline_context
+from tests.conformance.heard import heard
 
 MANY = 60
 
 
 def _ended(fc, operation):
     """Task ends that the operation leads to, and what it returns."""
-    result, events = _heard(fc, operation)
+    result, events = heard(fc, operation)
     return result, [each for each in events if isinstance(each, TaskEnd) and each.failure is None]
-
-
-def _heard(fc, operation):
-    class Keeps:
-        def __init__(self):
-            self.events = []
-
-        def on_event(self, event):
-            self.events.append(event)
-
-    keeps = Keeps()
-    fc.add_listener(keeps)
-    try:
-        result = operation()
-        fc.wait_for_listeners()
-    finally:
-        fc.remove_listener(keeps)
-    return result, keeps.events
 
 
 def _pairs(fc, count=2_000):
@@ -150,7 +133,7 @@ def test_the_partition_that_fails_is_the_one_that_is_named(fc):
             broken.count()
         caught.append(raised.value)
 
-    _, events = _heard(fc, fail)
+    _, events = heard(fc, fail)
     assert "partition 17" in str(caught[0]) + "\n".join(getattr(caught[0], "__notes__", []))
     failures = [each for each in events if isinstance(each, TaskEnd) and isinstance(each.failure, ExceptionFailure)]
     assert {each.partition for each in failures if each.failure.type_name == "ValueError"} == {17}
@@ -186,5 +169,5 @@ def test_a_task_that_takes_long_leaves_the_others_to_others(fc):
 def test_events_keep_their_order(fc):
     chosen = random.Random(7).sample(range(1_000), 300)
     rdd = fc.parallelize(chosen, 4).map(lambda x: (x, 1)).reduce_by_key(add, MANY).sort_by_key(num_partitions=MANY)
-    _, events = _heard(fc, rdd.count)
-    check_event_order([each for each in events if not isinstance(each, ExecutorAdded)])
+    _, events = heard(fc, rdd.count)
+    check_event_order(events)
