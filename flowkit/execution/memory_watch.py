@@ -6,8 +6,8 @@ processes share, are nobody's alone.
 ::
 
     part of the limit    what happens
-    0.65                 cached blocks go (to disk where their level says so); tables are spilled, each once for each raise; free memory is
-                         given back to the system
+    0.65                 cached blocks go (to disk where their level says so); tables are spilled, each once for each raise; what that frees is
+                         given back to the system at once
     0.75                 no task is started while another runs
     0.88                 the task with the largest share fails with ``TaskOutOfMemory``, which names operation, partition and large keys
     0.80, 0.95           Dask's: the worker is paused, its nanny kills the process. The last resort
@@ -15,16 +15,13 @@ processes share, are nobody's alone.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import islice
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -32,6 +29,7 @@ from flowkit.execution.attempt import Attempt
 from flowkit.execution.blame import is_own, is_users
 from flowkit.lineage.call_site import short_call_site
 from flowkit.model.shown import short
+from flowkit.storage.memory.process import private_bytes, trim
 from flowkit.storage.memory.task_memory import ExecutorMemory
 
 logger = logging.getLogger(__name__)
@@ -50,26 +48,6 @@ _GROWTH_S: Final = 0.05
 #: pressure is raised again when so much (as a part of the limit) came on top, or after so long
 _STEP, _AGAIN_S = 0.03, 1.0
 _KEYS_LOOKED_AT, _KEYS_TOLD = 200_000, 3
-
-
-def private_bytes() -> int:
-    """What this process holds alone; 0 where the system does not tell.
-
-    >>> private_bytes() >= 0
-    True
-    """
-    try:
-        _size, resident, shared, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    except OSError:
-        return 0
-    return (int(resident) - int(shared)) * _page_bytes()
-
-
-@cache
-def _page_bytes() -> int:
-    import resource
-
-    return resource.getpagesize()
 
 
 def _in_a_thread(action: Callable[[], None]) -> None:
@@ -233,24 +211,6 @@ class MemoryWatch:
             f"{where} took too much memory: its process holds {_mb(held)} of {_mb(self.limit_bytes)}, {_mb(granted)} of them granted to "
             f"this task{_place(attempt.switch.thread)}; more partitions make tasks smaller, a larger memory_limit makes room"
         )
-
-
-def trim() -> None:
-    """Give what is free back to the system."""
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
-    if (libc := _libc()) is not None:
-        libc.malloc_trim(0)
-
-
-@cache
-def _libc() -> Any:
-    try:
-        libc = ctypes.CDLL(None)
-        _ = libc.malloc_trim  # glibc alone has it
-    except (OSError, AttributeError):
-        return None
-    return libc
 
 
 def _place(thread: int) -> str:

@@ -37,8 +37,8 @@ def _sorted(
                 rows += batch
                 if not reservation.fits(len(rows), _estimate_sorting, rows):
                     finished.append(runs.write("sorted", _sorted_rows(rows, order, place)))
-                    environment.metrics.memory_spilled_bytes += reservation.release()
                     rows = []
+                    environment.metrics.memory_spilled_bytes += reservation.release()
             rows = _sorted_rows(rows, order, place)
             if not finished:
                 yield rows

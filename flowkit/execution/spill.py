@@ -77,7 +77,7 @@ class Reservation:
         return needed <= max(self.held_bytes, SMALLEST_TABLE_BYTES)
 
     def release(self) -> int:
-        """Give everything back; returns how much that was. The next table starts anew."""
+        """Give everything back, after it was freed; returns how much that was. The next table starts anew."""
         released, self.held_bytes, self._next_look = self.held_bytes, 0, 0
         self._memory.release(released)
         return released
@@ -307,8 +307,8 @@ class SpilledTable:
                             outgrown=self._outgrown,
                         )
                     deeper._add((places[key], key, combiner) for key, combiner in table.items())
-                    self._environment.metrics.memory_spilled_bytes += reservation.release()
                     table, places, row_count = {}, {}, 0
+                    self._environment.metrics.memory_spilled_bytes += reservation.release()
             run.delete()
             if deeper is None:
                 yield from ((places[key], key, combiner) for key, combiner in table.items())
@@ -395,10 +395,10 @@ class LoadingTable(Generic[_T]):
         if self.spilled is None:
             self.spilled = self._make_spilled()
         self.spilled.add(self._items(self.table))
-        freed = self._reservation.release()
-        self._environment.metrics.memory_spilled_bytes += freed
         self.table = self._new()
         self.row_count = 0
+        freed = self._reservation.release()
+        self._environment.metrics.memory_spilled_bytes += freed
         return freed
 
     def finish(self) -> SpilledTable | None:

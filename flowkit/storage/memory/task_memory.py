@@ -14,12 +14,15 @@ from flowkit.abc import MemoryPool
 from flowkit.errors import ConfigError
 from flowkit.model.ids import AttemptId
 from flowkit.model.memory import NOTHING_SAID, StorageGrant
+from flowkit.storage.memory.process import trim
 from flowkit.storage.memory.unified import UnifiedPool
 
 #: kept free of all budgets: what Python, Arrow and the messages of a busy executor take between two looks
 MARGIN_BYTES = 64 << 20
 #: with less than this a task spills at every few thousand rows, and nobody would know why it is slow
 SMALLEST_USABLE_BYTES = 16 << 20
+#: who gives back less than this under pressure has not spilled a table
+_TABLE_BYTES = 1 << 20
 
 
 def usable_bytes(limit: int, resident_at_start: int, fraction: float) -> int:
@@ -79,6 +82,8 @@ class ExecutorMemory:
         self._evict: Callable[[int], int] | None = None
         #: how often the process was found to hold too much: whoever sees a number that is new to them spills what they can
         self.pressure = 0
+        #: the pressure under which free memory was given back to the system last
+        self._trimmed_at = 0
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -107,6 +112,15 @@ class ExecutorMemory:
         """Take back part of what a task holds."""
         with self._mutex:
             self._pool.release(task, size_bytes)
+
+    def trim(self) -> None:
+        """Something large was freed. Under pressure, the system gets it back before something else grows beside it.
+
+        What Python frees stays with its process, and counts as held: enough for the process to be killed for memory it does not use.
+        """
+        if self._trimmed_at != self.pressure:
+            self._trimmed_at = self.pressure
+            trim()
 
     def open_task(self, task: AttemptId, properties: Mapping[str, str] = NOTHING_SAID) -> None:
         """A task begins, of a job of which this was said."""
@@ -251,10 +265,12 @@ class TaskMemory:
         return False
 
     def release(self, size_bytes: int) -> None:
-        """Give back part of what is held."""
+        """Give back part of what is held, after it was freed."""
         if size_bytes:
             self._executor.release(self.attempt, size_bytes)
             self.used_bytes -= size_bytes
+            if size_bytes >= _TABLE_BYTES:
+                self._executor.trim()
 
     def release_all(self) -> int:
         """Close the account at the task's end; returns the bytes it still held, which were leaked. Idempotent."""

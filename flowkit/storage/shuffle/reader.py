@@ -26,7 +26,7 @@ from flowkit.storage.shuffle.files import BlockError, BlockMissing
 #: small batches are joined up to this many rows or encoded bytes, so that what follows is not called for a handful of rows
 _BATCH_ROWS, _BATCH_BYTES = 4_096, 1 << 20
 #: a local block above this is read in pieces instead of whole
-_STREAM_ABOVE_BYTES = 64 << 20
+_STREAM_ABOVE_BYTES = 16 << 20
 #: threads that wait for other hosts; requests are large, so a few keep a link busy
 _MOST_THREADS = 4
 #: how often a reader that waits for another host looks whether its task was killed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flowkit.model.ids import AttemptId
+from flowkit.storage.memory.process import private_bytes, trim
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 
 TOTAL = 1_000
+TABLE_BYTES = 1 << 20
 
 
 class Table:
@@ -75,3 +77,30 @@ def test_other_tasks_are_left_alone() -> None:
     Table("theirs", theirs, 500, log)
     assert mine.acquire(900) == 500
     assert log == []
+
+
+def test_under_pressure_what_a_spilled_table_frees_goes_back_to_the_system_once_for_each_raise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executor = ExecutorMemory(TABLE_BYTES * 8)
+    memory = TaskMemory(executor, AttemptId(1))
+    trims: list[int] = []
+    monkeypatch.setattr("flowkit.storage.memory.task_memory.trim", lambda: trims.append(executor.pressure))
+    for pressure, given_back in [(0, TABLE_BYTES), (1, 1_000), (1, TABLE_BYTES), (1, TABLE_BYTES), (2, TABLE_BYTES)]:
+        executor.pressure = pressure
+        memory.acquire(given_back)
+        memory.release(given_back)
+    assert trims == [1, 2]
+
+
+@pytest.mark.undisturbed
+def test_the_system_gets_back_what_python_has_freed() -> None:
+    trim()
+    before = private_bytes()
+    rows = [bytes([number % 256]) * 2_000 for number in range(50_000)]
+    pin = rows[-1]
+    assert private_bytes() >= before + 90_000_000
+    del rows
+    trim()
+    assert private_bytes() <= before + 20_000_000, "although the last piece of it is in use"
+    assert pin
