@@ -66,7 +66,7 @@ from flowkit.scheduling.stimuli import (
     TaskWouldNotStop,
 )
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flowkit.abc import BlockTransport
-from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
+from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import BlockInfo
@@ -55,8 +55,10 @@ class TaskEnvironment:
     #: cached partitions of this executor; shared, thread-safe
     cache: BlockStore
     content: ContentSource
-    #: whether it may be used: not by a task that computes a piece of a partition
+    #: whether the cache may be used: not by a task that computes a piece of a partition
     uses_cache: bool
+    #: RDDs whose cached partitions have another number than theirs
+    kept_as: Mapping[RddId, RddId]
     #: for spill runs; exists, private to the task, removed when it ends
     spill_directory: Path
     fetch_in_flight_bytes: int

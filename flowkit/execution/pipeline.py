@@ -185,10 +185,12 @@ def _plan(program: StageProgram, last: int, partition: int, environment: TaskEnv
 
 def _visit(program: StageProgram, index: int, partition: int, environment: TaskEnvironment) -> _Visit:
     step = program.steps[index]
-    held = _is_kept(step, environment) and (
-        environment.cache.holds(environment.app, step.rdd, PartitionIndex(partition), step.level)
-        or (environment.remote_blocks is not None and (step.rdd, PartitionIndex(partition)) in environment.remote_blocks)
-    )
+    held = False
+    if _is_kept(step, environment):
+        block = environment.kept_as.get(step.rdd, step.rdd), PartitionIndex(partition)
+        held = environment.cache.holds(environment.app, *block, step.level) or (
+            environment.remote_blocks is not None and block in environment.remote_blocks
+        )
     return _Visit(index, partition, [], held)
 
 
@@ -240,11 +242,10 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         return build(uncached, visit.index, visit.partition, environment).closed()
 
     assert step.level is not None
-    remote, block = environment.remote_blocks, (step.rdd, PartitionIndex(visit.partition))
+    remote, block = environment.remote_blocks, (environment.kept_as.get(step.rdd, step.rdd), PartitionIndex(visit.partition))
     rows = environment.cache.get_or_compute(
         environment.app,
-        step.rdd,
-        PartitionIndex(visit.partition),
+        *block,
         compute,
         level=step.level,
         recorder=environment.cached_blocks.append,

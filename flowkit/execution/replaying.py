@@ -114,6 +114,7 @@ def _environment(directory: Path, partition: int) -> TaskEnvironment:
         sources=_no_sources,
         transport=nowhere,
         uses_cache=True,
+        kept_as={},
         cache=BlockStore(),
         content=nowhere,
         spill_directory=directory,

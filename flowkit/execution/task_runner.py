@@ -236,6 +236,7 @@ class _Task:
             transport=services.transport,
             cache=services.cache,
             uses_cache=launch.piece is None,
+            kept_as=definition.kept_as,
             content=content,
             spill_directory=_UNMADE,
             fetch_in_flight_bytes=services.config.fetch_in_flight_bytes,

@@ -14,6 +14,7 @@ StageId = NewType("StageId", int)
 """Stable for a map stage (one per shuffle for the application's life); fresh for each job's result stage."""
 ShuffleId = NewType("ShuffleId", int)
 RddId = NewType("RddId", int)
+"""The driver's number of an RDD; where its partitions are kept, also its generation (``kept_as``)."""
 PartitionIndex = NewType("PartitionIndex", int)
 AttemptId = NewType("AttemptId", int)
 """One try at one task, unique in the cluster, made by the scheduler core, ever rising."""
@@ -23,6 +24,26 @@ HostToken = NewType("HostToken", str)
 """Names the directory executors of one host share; two tokens are two hosts, whatever their IP."""
 ContentId = NewType("ContentId", str)
 """Hex digest of immutable bytes (large closures, collections)."""
+
+
+_GENERATION_BIT = 32
+
+
+def kept_as(rdd: RddId, generation: int) -> RddId:
+    """The number under which partitions of an RDD are cached, after its rows were voided ``generation`` times.
+
+    An RDD whose rows are others each time it is computed must not be made of old and new ones. Whatever is late (a task that goes on, a
+    copy under way, news of either) has the old number, so nobody takes it for a part of the new ones.
+
+    >>> kept_as(RddId(7), 0), rdd_of(kept_as(RddId(7), 3))
+    (7, 7)
+    """
+    return RddId(rdd + (generation << _GENERATION_BIT))
+
+
+def rdd_of(kept: RddId) -> RddId:
+    """The RDD of partitions that are kept under a number."""
+    return RddId(kept & ((1 << _GENERATION_BIT) - 1))
 
 
 def executor_address(executor: ExecutorId) -> str:

@@ -45,6 +45,8 @@ class StageDefinition(msgspec.Struct, frozen=True):
     content_holders: dict[ContentId, tuple[tuple[HostToken, str], ...]] = {}
     #: its tasks run all at once, and may wait for one another
     barrier: bool = False
+    #: cached RDDs whose partitions have another number than theirs, and which (``ids.kept_as``)
+    kept_as: dict[RddId, RddId] = {}
 
 
 class BlockHolders(msgspec.Struct, frozen=True, array_like=True):

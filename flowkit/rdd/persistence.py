@@ -264,7 +264,8 @@ class Persistence(Base[T]):
         -----
         flowkit never guesses this. Rows are taken to be the same each time: what is lost is computed again alone, next to what
         others have read already. Where this is said, losing one output of a shuffle that was read rolls back all of it and all
-        that was made from it; the job fails, with that reason, if part of its result was already delivered.
+        that was made from it, in the cache too; the job fails, with that reason, if part of its result was already delivered.
+        A cached partition that is lost before any shuffle has new rows when it is computed again: ``checkpoint`` keeps them for good.
 
         Partitioner kept. Cost: narrow, no job; when something is lost, more is computed again.
 

@@ -9,7 +9,19 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, ShuffleId, StageId
+from flowkit.model.ids import (
+    AppId,
+    AttemptId,
+    ContentId,
+    ExecutorId,
+    HostToken,
+    JobId,
+    PartitionIndex,
+    RddId,
+    ShuffleId,
+    StageId,
+    kept_as,
+)
 from flowkit.model.job_spec import JobSpec, StageKind, StageSpec
 from flowkit.model.task import StageDefinition
 from flowkit.scheduling.blocks import CachedBlocks
@@ -159,12 +171,20 @@ class Application:
         #: the map stage of each shuffle
         self.map_stages: dict[ShuffleId, Stage] = {}
         self.blocks = CachedBlocks()
+        #: of cached RDDs whose rows are others each time: the shuffles they may have been made from that are such too
+        self.made_from: dict[RddId, set[ShuffleId]] = {}
+        #: how often what is cached of an RDD was voided with these
+        self.generations: dict[RddId, int] = {}
         #: hosts that hold a content
         self.contents: dict[ContentId, set[HostToken]] = {}
         #: rises whenever a content is put somewhere
         self.content_epoch = 0
         #: what stages may start or stop must be looked at again
         self.is_stale = False
+
+    def kept_as(self, rdd: RddId) -> RddId:
+        """The number under which an RDD is cached now."""
+        return kept_as(rdd, self.generations.get(rdd, 0)) if self.generations else rdd
 
     def job_stages(self, job: Job) -> list[Stage]:
         """Its stages, parents first."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
-from flowkit.model.ids import ExecutorId, PartitionIndex, RddId
+import msgspec
+
+from flowkit.model.ids import ExecutorId, PartitionIndex, RddId, rdd_of
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 
@@ -19,7 +21,7 @@ _NOBODY: Mapping[ExecutorId, BlockInfo] = {}
 
 
 class CachedBlocks:
-    """Who holds what."""
+    """Who holds what; RDDs by the number under which they are kept (``ids.kept_as``)."""
 
     __slots__ = ("_holders", "asked", "copying", "count_by_executor", "lacking", "levels", "refused", "stranded")
 
@@ -125,6 +127,14 @@ class CachedBlocks:
             self.stop_copying(block, executor)
         return lost
 
+    def held_by_executor(self, rdd: RddId) -> dict[ExecutorId, list[Block]]:
+        """What each executor holds of an RDD."""
+        held: dict[ExecutorId, list[Block]] = {}
+        for partition, holders in self._holders.get(rdd, {}).items():
+            for executor in holders:
+                held.setdefault(executor, []).append((rdd, partition))
+        return held
+
     def drop_rdd(self, rdd: RddId) -> None:
         """An RDD is not to be kept any more."""
         for holders in self._holders.pop(rdd, {}).values():
@@ -144,6 +154,12 @@ class CachedBlocks:
             assert self.holders(*block), f"nobody holds {block}"
             counts.update(list(self.holders(*block)))
         assert counts == +self.count_by_executor, (counts, self.count_by_executor)
+
+
+def told_of(block: BlockInfo) -> BlockInfo:
+    """As listeners know it: by its RDD."""
+    rdd = rdd_of(block.rdd)
+    return block if rdd == block.rdd else msgspec.structs.replace(block, rdd=rdd)
 
 
 def is_in_file(block: BlockInfo) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
-from flowkit.model.ids import AppId, StageId
-from flowkit.model.job_spec import JobSpec
+from flowkit.model.ids import AppId, ShuffleId, StageId
+from flowkit.model.job_spec import Determinism, JobSpec
 from flowkit.scheduling import jobs, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropContents, DropRdd, JobFailed, ReleaseResults
@@ -69,9 +69,10 @@ def apply(
             for stage in application.stages.values():
                 stage.missing_contents.pop(content, None)
         case sti.RddUnpersistRequested(rdd=rdd):
-            application.blocks.drop_rdd(rdd)
+            kept = application.kept_as(rdd)
+            application.blocks.drop_rdd(kept)
             for executor in books.executors:
-                books.emit(DropRdd(executor.id, app, rdd))
+                books.emit(DropRdd(executor.id, app, kept))
             books.publish(app, RddUnpersisted(time=books.now, app=app, rdd=rdd))
         case sti.ShuffleReleased(shuffle=shuffle):
             written_by = application.map_stages.get(shuffle)
@@ -141,12 +142,13 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
             stage.accumulated.clear()  # a later job that computes them again counts them again
         stage.jobs[job.id] = stage.last_order = job.order
         for cached in each.cached:
-            application.blocks.keep(cached.rdd, cached.level)
+            application.blocks.keep(application.kept_as(cached.rdd), cached.level)
             books.copies_stale = True
         for content in (each.program, *each.attachments):
             if content.inline is None:
                 application.contents.setdefault(content.id, set()).update(content.holders)
         parents[each.stage] = tuple(by_shuffle[parent.shuffle] for parent in each.parents)
+    _note_origins(application, spec)
     application.jobs[job.id] = job
     application.is_stale = True
     needed = readiness.needed_stages(books, application, job)
@@ -184,3 +186,17 @@ def _refusal(books: Books, application: Application, spec: JobSpec) -> str:
             f"under way are more than max_active_tasks = {books.config.max_active_tasks:,}; wait for some to end, or raise the setting"
         )
     return ""
+
+
+def _note_origins(application: Application, spec: JobSpec) -> None:
+    """Remember which shuffles with rows that are others each time its cached RDDs are made from."""
+    origins: dict[ShuffleId, set[ShuffleId]] = {}
+    for stage in spec.stages:  # parents first
+        if stage.determinism is not Determinism.INDETERMINATE:
+            continue
+        found = {parent.shuffle for parent in stage.parents if parent.shuffle in origins}
+        found.update(*(origins[shuffle] for shuffle in list(found)))
+        if stage.shuffle is not None:
+            origins[stage.shuffle] = found
+        for cached in stage.cached if found else ():
+            application.made_from.setdefault(cached.rdd, set()).update(found)

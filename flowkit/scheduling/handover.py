@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from flowkit.model.events import BlocksCached, ShuffleOutputsMoved
-from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex
+from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, rdd_of
 from flowkit.model.task import BlockInfo
 from flowkit.scheduling.actions import CopyBlock, CopyOutputs, DropRdd, MayLeave
 from flowkit.scheduling.applications import Application, Stage
-from flowkit.scheduling.blocks import Block, is_in_file
+from flowkit.scheduling.blocks import Block, is_in_file, told_of
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.stimuli import BlockCopied, OutputsCopied
@@ -155,14 +155,21 @@ def block_copied(books: Books, stimulus: BlockCopied) -> None:
 
 
 def note_cached(books: Books, application: Application, state: ExecutorState, blocks: tuple[BlockInfo, ...]) -> None:
-    """An executor holds partitions now."""
+    """An executor holds partitions now; those of rows that were voided meanwhile are dropped."""
+    void = dict.fromkeys(block.rdd for block in blocks if application.kept_as(rdd_of(block.rdd)) != block.rdd)
+    if void:
+        for rdd in void:
+            books.emit(DropRdd(state.id, application.id, rdd))
+        blocks = tuple(block for block in blocks if block.rdd not in void)
     for block in blocks:
         application.blocks.add(state.id, block)
     if application.blocks.lacking or state.draining:
         books.copies_stale = True
         if state.draining:
             application.blocks.lacking.update({(block.rdd, block.partition): None for block in blocks})
-    books.publish(application.id, BlocksCached(time=books.now, app=application.id, executor=state.id, blocks=blocks))
+    if blocks:
+        told = tuple(map(told_of, blocks))
+        books.publish(application.id, BlocksCached(time=books.now, app=application.id, executor=state.id, blocks=told))
 
 
 # -- map outputs ---------------------------------------------------------------------------------------------------

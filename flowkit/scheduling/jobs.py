@@ -5,17 +5,21 @@ Runs in the scheduler process inside ``SchedulerCore``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flowkit.model.events import (
+    BlocksLost,
     JobEnd,
     ShuffleOutputsLost,
     StageCompleted,
     TaskEnd,
 )
-from flowkit.model.ids import AttemptId, ExecutorId
+from flowkit.model.ids import AttemptId, ExecutorId, ShuffleId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import InlineResult, KilledFailure, MapOutput, StoredResult, TaskFailure
 from flowkit.scheduling.actions import (
     DeliverResult,
+    DropRdd,
     DropShuffle,
     ForgetStage,
     JobFailed,
@@ -158,19 +162,19 @@ def finish_job_if_done(books: Books, application: Application, job: Job) -> None
 
 def roll_back(books: Books, application: Application, stage: Stage) -> bool:
     """An indeterminate stage runs again: void its outputs and all that was made from them. False when that ended jobs."""
-    assert stage.outputs is not None
-    _void_outputs(books, stage)
-    void_shuffles = {stage.outputs.shuffle}
+    void = _made_from(application, stage)
+    for each in void.values():
+        if each is not stage:
+            stop_running(books, each, "its input is made again, with other rows")
+        _void_outputs(books, each)
+    _void_cached(books, application, void.keys())
     alive = True
     for job in list(application.jobs.values()):
         for each in application.job_stages(job):
-            if each is stage or not void_shuffles & {parent.shuffle for parent in each.spec.parents}:
+            if each.outputs is not None or void.keys().isdisjoint(parent.shuffle for parent in each.spec.parents):
                 continue
             stop_running(books, each, "its input is made again, with other rows")
-            if each.outputs is not None:
-                _void_outputs(books, each)
-                void_shuffles.add(each.outputs.shuffle)
-            elif each.delivered:
+            if each.delivered:
                 fail_job(
                     books,
                     application,
@@ -182,6 +186,43 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
                 alive = False
                 break
     return alive and bool(stage.jobs)
+
+
+def _made_from(application: Application, stage: Stage) -> dict[ShuffleId, Stage]:
+    """The map stages made from what a stage writes, by whichever job, and itself."""
+    assert stage.outputs is not None
+    readers: dict[ShuffleId, list[Stage]] = {}
+    for each in application.map_stages.values():
+        for parent in each.spec.parents:
+            readers.setdefault(parent.shuffle, []).append(each)
+    found: dict[ShuffleId, Stage] = {}
+    waiting = [stage]
+    while waiting:
+        each = waiting.pop()
+        assert each.outputs is not None
+        if each.outputs.shuffle not in found:
+            found[each.outputs.shuffle] = each
+            waiting += readers.get(each.outputs.shuffle, ())
+    return found
+
+
+def _void_cached(books: Books, application: Application, void: Collection[ShuffleId]) -> None:
+    """What is cached of RDDs made from these shuffles goes; from now on they are cached under another number."""
+    blocks = application.blocks
+    for rdd, origins in application.made_from.items():
+        if origins.isdisjoint(void):
+            continue
+        kept = application.kept_as(rdd)
+        level = blocks.levels.get(kept)
+        for executor, held in blocks.held_by_executor(kept).items():
+            told = tuple((rdd, partition) for _, partition in held)
+            books.publish(application.id, BlocksLost(time=books.now, app=application.id, executor=executor, blocks=told))
+        blocks.drop_rdd(kept)
+        for executor_state in books.executors:
+            books.emit(DropRdd(executor_state.id, application.id, kept))
+        application.generations[rdd] = application.generations.get(rdd, 0) + 1
+        if level is not None:
+            blocks.keep(application.kept_as(rdd), level)
 
 
 def _void_outputs(books: Books, stage: Stage) -> None:

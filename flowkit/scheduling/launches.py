@@ -91,13 +91,14 @@ def _held_elsewhere(
         at = PartitionIndex(partition - each.first)
         if not 0 <= at < each.count:
             continue
-        holders = application.blocks.holders(each.rdd, at)
+        kept = application.kept_as(each.rdd)
+        holders = application.blocks.holders(kept, at)
         if holders and executor.id not in holders:
             known = [state for state in map(books.executors.get, holders) if state is not None]
             known.sort(key=lambda state: state.host != executor.host)
             addresses = tuple(state.address for state in known)
             if addresses:
-                found.append(BlockHolders(each.rdd, at, addresses))
+                found.append(BlockHolders(kept, at, addresses))
     return tuple(found)
 
 
@@ -142,4 +143,5 @@ def _definition(books: Books, application: Application, stage: Stage, attempt_nu
             for content in large
         },
         barrier=stage.spec.barrier,
+        kept_as={each.rdd: application.kept_as(each.rdd) for each in stage.spec.cached if each.rdd in application.generations},
     )

@@ -6,17 +6,18 @@ Runs in the scheduler process inside ``SchedulerCore``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import assert_never
 
 from flowkit.config import Config
 from flowkit.model.events import BlocksLost, BlocksUpdated, ExecutorAdded, ExecutorRemoved
-from flowkit.model.ids import AppId, AttemptId, ExecutorId
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, rdd_of
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings, handover, jobs
 from flowkit.scheduling.actions import ExpireExecutor, FaultFound, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
+from flowkit.scheduling.blocks import Block, told_of
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import CONTENT_WAIT_S
@@ -117,7 +118,7 @@ def executor_lost(
         handover.forget_taker(application, executor_id)
         if lost:
             books.publish(
-                application.id, BlocksLost(time=books.now, app=application.id, executor=executor_id, blocks=tuple(lost))
+                application.id, BlocksLost(time=books.now, app=application.id, executor=executor_id, blocks=_told(lost))
             )
         for job in list(application.jobs.values()):
             for attempt_id in [each for each, (holder, _, _) in job.unfetched.items() if holder == executor_id]:
@@ -163,8 +164,13 @@ def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
     application.is_stale = True
     books.publish(
         application.id,
-        BlocksLost(time=books.now, app=application.id, executor=stimulus.executor, blocks=stimulus.blocks),
+        BlocksLost(time=books.now, app=application.id, executor=stimulus.executor, blocks=_told(stimulus.blocks)),
     )
+
+
+def _told(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """As listeners know them: by their RDDs."""
+    return tuple((rdd_of(rdd), partition) for rdd, partition in blocks)
 
 
 def blocks_moved(books: Books, stimulus: BlocksMoved) -> None:
@@ -179,7 +185,8 @@ def blocks_moved(books: Books, stimulus: BlocksMoved) -> None:
     for block in moved:
         application.blocks.add(stimulus.executor, block)
     if moved:
-        books.publish(application.id, BlocksUpdated(time=books.now, app=application.id, executor=stimulus.executor, blocks=moved))
+        told = tuple(map(told_of, moved))
+        books.publish(application.id, BlocksUpdated(time=books.now, app=application.id, executor=stimulus.executor, blocks=told))
 
 
 def heartbeat(books: Books, stimulus: Heartbeat) -> None:

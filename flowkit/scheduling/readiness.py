@@ -102,7 +102,7 @@ def missing_parents(books: Books, application: Application, stage: Stage) -> lis
     missing = []
     for parent in stage.spec.parents:
         if not stage.reads_behind_cache and any(
-            application.blocks.is_complete(rdd, counts.get(rdd, -1)) for rdd in parent.unless_cached
+            application.blocks.is_complete(application.kept_as(rdd), counts.get(rdd, -1)) for rdd in parent.unless_cached
         ):
             continue
         parent_stage = application.map_stages[parent.shuffle]
@@ -225,7 +225,7 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
     """Where partitions of a stage would best run: by cached blocks, then input files, then map outputs."""
     one_host = len(books.executors.by_host) < 2
     near = {} if one_host else _near_hosts(books, application, stage)
-    cached = [each for each in stage.spec.cached if each.rdd in application.blocks]
+    cached = [(each, kept) for each in stage.spec.cached if (kept := application.kept_as(each.rdd)) in application.blocks]
     files = {} if one_host else stage.spec.preferred_hosts
     if not near and not cached and not files:
         return None
@@ -234,10 +234,10 @@ def _preference(books: Books, application: Application, stage: Stage) -> Callabl
     def preference(task: PartitionIndex) -> Preference | None:
         partition = stage.partition(task)
         executors: list[ExecutorId] = []
-        for each in cached:
+        for each, kept in cached:
             at = partition - each.first
             if 0 <= at < each.count:
-                executors += application.blocks.holders(each.rdd, PartitionIndex(at))
+                executors += application.blocks.holders(kept, PartitionIndex(at))
         hosts: Collection[HostToken] = near.get(partition, ())
         if not hosts and files:
             hosts = dict.fromkeys(host for name in files.get(partition, ()) for host in names.get(name, ()))

@@ -424,11 +424,12 @@ class SimulatedExecutor:
             if content.inline is None and not definition.content_holders.get(content.id):
                 raise _Failed(ContentMissing((content.id,)))
         for rdd in program.cached:
-            block = self.cache.get((launch.app, rdd, partition))
+            kept = definition.kept_as.get(rdd, rdd)
+            block = self.cache.get((launch.app, kept, partition))
             if block is None:
                 for each in launch.blocks:
-                    if each.rdd == rdd and each.partition == partition:
-                        block = self._held_by(each.addresses, launch.app, rdd, partition)
+                    if each.rdd == kept and each.partition == partition:
+                        block = self._held_by(each.addresses, launch.app, kept, partition)
             if block is not None:
                 return block
         origin = None
@@ -437,8 +438,9 @@ class SimulatedExecutor:
         inputs = [value for shuffle in program.parents for value in self._read(launch.app, definition, shuffle)]
         value = computed(program.key, partition, inputs, origin)
         for rdd in program.cached:
-            self.cache[launch.app, rdd, partition] = value
-            newly_cached.append(BlockInfo(rdd, partition, _OUTPUT_BYTES))
+            kept = definition.kept_as.get(rdd, rdd)
+            self.cache[launch.app, kept, partition] = value
+            newly_cached.append(BlockInfo(kept, partition, _OUTPUT_BYTES))
         return value
 
     def _read(self, app: AppId, definition: StageDefinition, shuffle: ShuffleId) -> list[Value]:

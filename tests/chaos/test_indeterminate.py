@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_rolled_back_stage_gives_all_readers_the_same_rows(start, story, tmp_p
     first, second = story.map_stages()
     assert story.successes(first.stage) == dict.fromkeys(range(MAPS), 2), "all of it runs again, not only what was lost"
     assert story.successes(second.stage)[0] == 2, "and so does who had read it"
+
+
+def test_what_was_cached_of_the_old_rows_goes_with_them(start, story, tmp_path: Path):
+    directory = tmp_path / "files"
+    fc = start(workers=1, local_directory=str(directory))
+    kept = with_a_loss_on_the_way(fc, directory, tmp_path / "lost").cache()
+    seen = kept.map(lambda row: row[1]).group_by_key(2).map_values(set).collect_as_map()
+    assert all(len(tokens) == 1 for tokens in seen.values()), "some rows came from the cache, of another run"
+    again: dict[int, set[str]] = {}
+    for _, (partition, token) in kept.collect():
+        again.setdefault(partition, set()).add(token)
+    assert again == seen, "what is cached now are the new rows"
+    story.wait_until_jobs_ended(2)
+    cached = Counter((block.rdd, block.partition) for each in story.of(ev.BlocksCached) for block in each.blocks)
+    cached.subtract(block for each in story.of(ev.BlocksLost) for block in each.blocks)
+    assert cached == dict.fromkeys(((kept.id, partition) for partition in range(REDUCERS)), 1), "listeners know them by their RDD"
+    kept.unpersist(blocking=True)
+    assert len(kept.collect()) == MAPS * REDUCERS
 
 
 def test_a_job_that_has_delivered_results_of_lost_rows_fails_and_says_why(start, story, tmp_path: Path):

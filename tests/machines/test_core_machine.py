@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flowkit.abc import SchedulingPolicy
 from flowkit.config import Config
 from flowkit.model import events as ev
-from flowkit.model.ids import AppId, RddId, ShuffleId
+from flowkit.model.ids import AppId, RddId, ShuffleId, rdd_of
 from flowkit.model.job_spec import Determinism, StageSpec
 from flowkit.model.resources import ResourceProfile
 from flowkit.model.storage_level import StorageLevel
@@ -157,8 +157,7 @@ class CoreMachine(RuleBasedStateMachine):
             partitions,
             read,
             determinism=kind,
-            # Not where rows are others each time: what is in the cache of them is not rolled back.
-            cached=100 + number if cached and read and kind is not Determinism.INDETERMINATE else None,
+            cached=100 + number if cached and read else None,
             level=replace(StorageLevel.MEMORY_ONLY, replication=replication),
         )
         self.stages[app].append(self._with_needs(app, stage, needs))
@@ -295,7 +294,7 @@ class CoreMachine(RuleBasedStateMachine):
         if executor is not None:
             cache = self.cluster.executors[executor].cache
             for app, rdd, partition in list(cache)[::2]:
-                self.disturbed.add((app, rdd))
+                self.disturbed.add((app, rdd_of(rdd)))
                 del cache[app, rdd, partition]
                 self.cluster.tell(sti.BlocksEvicted(executor, app, ((rdd, partition),)))
 
@@ -403,7 +402,7 @@ class CoreMachine(RuleBasedStateMachine):
                 holders = blocks.holders(rdd, partition)
                 if (
                     app,
-                    rdd,
+                    rdd_of(rdd),
                 ) in self.disturbed:  # news of a block may come after the news that it is gone: it is missed when used
                     continue
                 assert all((app, rdd, partition, holder) in held for holder in holders)

@@ -81,6 +81,7 @@ class Surroundings:
             sources=lambda shuffle: ShuffleSources(shuffle, 1, tuple(self.written[shuffle]), {HOST: ()}),
             transport=NoTransport(),
             uses_cache=True,
+            kept_as={},
             cache=self.cache,
             content=Content(),
             spill_directory=spill_directory,
