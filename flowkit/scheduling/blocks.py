@@ -85,7 +85,7 @@ class CachedBlocks:
         holders = partitions.get(partition, {})
         if holders.pop(executor, None) is not None:
             self.count_by_executor[executor] -= 1
-            if self.level(rdd).replication > 1:
+            if holders:  # too few, or such as are about to leave
                 self.lacking[rdd, partition] = None
         if not holders:
             partitions.pop(partition, None)

@@ -161,7 +161,7 @@ def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
         application.blocks.remove(stimulus.executor, rdd, partition)
         if application.blocks.level(rdd).replication > 1:  # else a copy there would only drive out others
             application.blocks.refuse(stimulus.executor, rdd, partition)
-    application.is_stale = True
+    application.is_stale = books.copies_stale = True
     books.publish(
         application.id,
         BlocksLost(time=books.now, app=application.id, executor=stimulus.executor, blocks=_told(stimulus.blocks)),

@@ -106,6 +106,42 @@ def test_a_copy_that_was_given_up_for_want_of_memory_is_not_pressed_on_its_execu
     assert holders(cluster, app, 0) == set(cluster.executors) - {chosen}
 
 
+def test_a_copy_that_was_given_up_is_made_at_another_executor(cluster):
+    for _ in range(3):
+        cluster.add_executor()
+    app = cluster.open_application("app")
+    cluster.submit(cached_job(app, 0, TWICE, partitions=1))
+    cluster.run()
+    before = holders(cluster, app, 0)
+    chosen = sorted(before)[0]
+    del cluster.executors[chosen].cache[app, RDD, 0]
+    cluster.tell(sti.BlocksEvicted(chosen, app, ((RddId(RDD), PartitionIndex(0)),)))
+    cluster.advance(5.0)
+    assert holders(cluster, app, 0) == set(cluster.executors) - {chosen}
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_when_only_those_are_left_who_leave_a_partition_is_copied_to_somebody_else(cluster, lost):
+    for _ in range(3):
+        cluster.add_executor()
+    app = cluster.open_application("app")
+    cluster.submit(cached_job(app, 0, TWICE, partitions=1))
+    cluster.run()
+    cluster.submit(cached_job(app, 1, StorageLevel.MEMORY_ONLY, partitions=1))  # one copy is enough from now on
+    cluster.run()
+    staying, leaving = sorted(holders(cluster, app, 0))
+    (third,) = set(cluster.executors) - {staying, leaving}
+    cluster.tell(sti.ExecutorDraining(leaving))
+    cluster.advance(0.5)
+    if lost:
+        cluster.kill_executor(staying)
+    else:
+        del cluster.executors[staying].cache[app, RDD, 0]
+        cluster.tell(sti.BlocksEvicted(staying, app, ((RddId(RDD), PartitionIndex(0)),)))
+    cluster.advance(5.0)
+    assert third in holders(cluster, app, 0) or staying in holders(cluster, app, 0)
+
+
 def test_a_copy_of_an_rdd_that_was_unpersisted_meanwhile_is_dropped(cluster):
     for _ in range(2):
         cluster.add_executor()
