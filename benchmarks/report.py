@@ -9,7 +9,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-ORDER = ("flowkit", "inlined", "by_hand", "dask", "ray", "pyspark")
+ORDER = ("flowkit", "before", "inlined", "by_hand", "dask", "ray", "pyspark")
 TITLES = {"by_hand": "by hand", "inlined": "by hand, inlined"}
 
 

@@ -1,7 +1,8 @@
 """flowkit beside its peers: same machine, same data, same run, answers compared, ratios written down.
 
-    python benchmarks/run.py [--only group,sort] [--engines flowkit,pyspark] [--repeat 5] [--scale 1.0]
+    python benchmarks/run.py [--only group,sort] [--engines flowkit,pyspark] [--before REVISION] [--repeat 5] [--scale 1.0]
 
+With ``--before``, flowkit as it was at a revision takes its turns beside the present one: what a change costs is seen in one run.
 Each peer lives in an environment of its own (``.envs/<peer>``), made at first use; one that cannot be had is named and
 left out. For each workload every engine opens a session, warms up once, and then the engines take turns, so that a
 machine that slows down slows all of them. A full run writes benchmarks/RESULTS.md; a partial one only prints.
@@ -43,16 +44,17 @@ class Engine:
     name: str
     requirements: tuple[str, ...] = ()
     needs: str = ""
+    #: where its flowkit is, if it uses one
+    root: Path | None = None
 
     @property
     def script(self) -> Path:
-        return (
-            HERE / "engines" / (f"on_{self.name}.py" if (HERE / "engines" / f"on_{self.name}.py").exists() else f"{self.name}.py")
-        )
+        script = "flowkit" if self.root is not None else self.name
+        return HERE / "engines" / (f"on_{script}.py" if (HERE / "engines" / f"on_{script}.py").exists() else f"{script}.py")
 
 
 ENGINES = (
-    Engine("flowkit"),
+    Engine("flowkit", root=ROOT),
     Engine("inlined"),
     Engine("by_hand"),
     Engine("dask", ("dask[bag]", "distributed")),
@@ -61,8 +63,24 @@ ENGINES = (
 )
 
 
+BEFORE = "before"
+
+
 class Unavailable(Exception):
     """An engine that cannot be had here, with the reason."""
+
+
+def flowkit_at(revision: str) -> Engine:
+    """flowkit as it was: the files of a revision, unpacked beside the peers."""
+    found = subprocess.run(["git", "rev-parse", "--short", revision], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise SystemExit(f"--before {revision}: {found.stderr.strip()}")
+    home = ENVIRONMENTS / f"flowkit-{found.stdout.strip()}"
+    if not home.exists():
+        home.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", revision, "flowkit"], cwd=ROOT, capture_output=True, check=True)
+        subprocess.run(["tar", "-x", "-C", str(home)], input=archive.stdout, check=True)
+    return Engine(BEFORE, root=home)
 
 
 def python_for(engine: Engine) -> Path:
@@ -106,7 +124,7 @@ class Session:
         command = [str(python), str(engine.script), "--cores", str(cores), "--scale", str(scale), "--text", str(text)]
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)] if engine.name == "flowkit" else [str(HERE)]),
+            "PYTHONPATH": os.pathsep.join([str(HERE)] if engine.root is None else [str(HERE), str(engine.root)]),
         }
         self.engine = engine
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- closed with the session
@@ -203,7 +221,8 @@ class Bench:
 
     def open(self, engine: Engine, python: Path) -> Session:
         session = Session(engine, python, self.cores, self.scale, self.text)
-        self.versions.update(session.versions)
+        if engine.name != BEFORE:
+            self.versions.update(session.versions)
         return session
 
     def startup(self) -> dict[str, Measured]:
@@ -287,6 +306,7 @@ def main() -> int:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="size of everything against the published table (default: %(default)s)"
     )
+    parser.add_argument("--before", metavar="REVISION", help="flowkit as it was then takes its turns too")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 2, help="task slots of every engine (default: all)")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md although the run is not a full one")
     arguments = parser.parse_args()
@@ -295,6 +315,9 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(unknown)}")
 
     engines, missing = [], {}
+    if arguments.before:
+        before = flowkit_at(arguments.before)
+        engines.append((before, python_for(before)))
     for engine in ENGINES:
         if engine.name in wanted:
             try:

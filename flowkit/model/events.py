@@ -74,7 +74,8 @@ class JobEnd(_Event, frozen=True):
 class StageSubmitted(_Event, frozen=True):
     """A stage attempt has partitions to compute; ``task_count`` of them (fewer than the stage has, after a loss).
 
-    Each has a task of its own, unless small ones share one (``TaskEnd.span``).
+    Each has a task of its own, unless small ones share one (``TaskEnd.span``). One that was split counts with its first piece
+    (``TaskEnd.piece``): 0 when only others are made again.
     """
 
     app: AppId

@@ -1,7 +1,7 @@
 """Hosts that are network namespaces of this machine: processes in them reach one another over a bridge alone, which tests cut and heal.
 
-As root with iproute2 only. There is no delay and no loss here (that needs the kernel's netem, which few machines that run tests have): links are
-there or not, both ways or one way.
+As root with iproute2 only. Links are there or not, both ways or one way; those of the fixture ``wide_net`` are wires with delay and loss
+(``wire.py``), which needs /dev/net/tun.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Net:
         self._subnet = f"10.77.{os.getpid() % 200 + 1}"
         self.addresses: dict[str, str] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._wires: dict[str, subprocess.Popen[str]] = {}
         ip("link", "add", f"{self._tag}br", "type", "bridge")
         ip("addr", "add", f"{self._subnet}.1/24", "dev", f"{self._tag}br")
         ip("link", "set", f"{self._tag}br", "up")
@@ -52,12 +53,15 @@ class Net:
             )
         )
 
-    def add_host(self, name: str) -> None:
-        """A host with a worker of one thread."""
+    def add_host(self, name: str, *, wired: bool = False) -> None:
+        """A host with a worker of one thread; ``wired``: behind a wire that can be made slow and lossy."""
         number = len(self.addresses) + 2
         inside, outside, space = f"{self._tag}i{number}", f"{self._tag}o{number}", f"{self._tag}{name}"
         ip("netns", "add", space)
-        ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+        if wired:
+            self._wires[name] = _wire(outside, inside)
+        else:
+            ip("link", "add", outside, "type", "veth", "peer", "name", inside)
         ip("link", "set", inside, "netns", space)
         ip("link", "set", outside, "master", f"{self._tag}br")
         ip("link", "set", outside, "up")
@@ -83,6 +87,13 @@ class Net:
         """As it was before ``cut``."""
         ip("link", "set", f"{self._tag}o{int(self.addresses[name].rpartition('.')[2])}", "up")
 
+    def impair(self, name: str, *, delay_s: float = 0.0, jitter_s: float = 0.0, loss: float = 0.0) -> None:
+        """From now on frames from and to a wired host come so late, each way, and that part of them is lost."""
+        orders = self._wires[name].stdin
+        assert orders is not None
+        orders.write(f"{delay_s} {jitter_s} {loss}\n")
+        orders.flush()
+
     def silence(self, name: str, towards: str) -> None:
         """What one host sends to the other is lost; what that one sends arrives."""
         ip("-n", f"{self._tag}{name}", "route", "add", "blackhole", f"{self.addresses[towards]}/32")
@@ -106,20 +117,46 @@ class Net:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for wire in self._wires.values():
+            wire.communicate(timeout=15)
         for name in self.addresses:
             ip("netns", "del", f"{self._tag}{name}", check=False)
         ip("link", "del", f"{self._tag}br", check=False)
 
 
+def _wire(outside: str, inside: str) -> subprocess.Popen[str]:
+    wire = subprocess.Popen(  # noqa: S603
+        [sys.executable, str(Path(__file__).with_name("wire.py")), outside, inside],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert wire.stdout is not None
+    assert wire.stdout.readline() == "ready\n", "the wire could not be laid"
+    return wire
+
+
 @pytest.fixture
 def net(tmp_path: Path) -> Iterator[Net]:
     """Two hosts, ``north`` and ``south``, and this side with the scheduler and the driver."""
+    yield from _two_hosts(tmp_path, wired=False)
+
+
+@pytest.fixture
+def wide_net(tmp_path: Path) -> Iterator[Net]:
+    """The same, each behind a wire that can be made slow and lossy (``Net.impair``)."""
+    if not os.access("/dev/net/tun", os.W_OK):
+        pytest.skip("needs /dev/net/tun, to lay wires that are slow and lossy")
+    yield from _two_hosts(tmp_path, wired=True)
+
+
+def _two_hosts(directory: Path, *, wired: bool) -> Iterator[Net]:
     if os.geteuid() or shutil.which("ip") is None:
         pytest.skip("needs root and iproute2, to make network namespaces")
-    found = Net(tmp_path)
+    found = Net(directory)
     try:
         for name in ("north", "south"):
-            found.add_host(name)
+            found.add_host(name, wired=wired)
         yield found
     finally:
         found.close()
