@@ -223,6 +223,13 @@ class ExecutorsReleased(_Event, frozen=True):
     reason: str
 
 
+class ExecutorsKept(_Event, frozen=True):
+    """Executors that were to leave stay, for there is work for them again."""
+
+    executors: tuple[ExecutorId, ...]
+    reason: str
+
+
 class ShuffleOutputsLost(_Event, frozen=True):
     """Map outputs became unreadable and will be made again if needed: exactly these partitions."""
 
@@ -292,6 +299,7 @@ Event = (
     | ExecutorUnexcluded
     | AllocationChanged
     | ExecutorsReleased
+    | ExecutorsKept
     | ShuffleOutputsLost
     | BlocksCached
     | BlocksLost

@@ -184,7 +184,7 @@ def executors(shell: Any, _options: argparse.Namespace) -> Any:
             each.running_count,
             each.succeeded_count,
             each.failed_count,
-            f"gone: {each.reason}" if each.removed_at else "",
+            ("has left" if each.released else f"gone: {each.reason}") if each.removed_at else "",
         )
         for each in found
     ]

@@ -16,7 +16,7 @@ from flowkit.observe.snapshot import Snapshot
 #: parts that are lists of things with an identity: only those that changed are told
 _KEYED: Final = {"jobs": "job", "stages": "stage", "executors": "executor"}
 #: lists told whole when anything in them changed: they are short
-_WHOLE: Final = ("failures", "running_tasks", "hints")
+_WHOLE: Final = ("failures", "running_tasks", "hints", "changes")
 
 
 def full(snapshot: Snapshot) -> dict[str, Any]:

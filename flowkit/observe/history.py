@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from flowkit.model.events import (
     ExecutorAdded,
     ExecutorExcluded,
     ExecutorRemoved,
+    ExecutorsKept,
     ExecutorsReleased,
     ExecutorUnexcluded,
     JobEnd,
@@ -34,7 +35,7 @@ from flowkit.model.events import (
     TaskEnd,
     TaskStuck,
 )
-from flowkit.model.ids import AppId, JobId, StageId, executor_label
+from flowkit.model.ids import AppId, ExecutorId, JobId, StageId, executor_label
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.metrics import format_seconds
 from flowkit.observe.progress import describe_failure
@@ -122,6 +123,7 @@ _TOLD: Final = frozenset(
         ExecutorExcluded,
         ExecutorUnexcluded,
         AllocationChanged,
+        ExecutorsKept,
         ExecutorsReleased,
         RddUnpersisted,
         ApplicationEnd,
@@ -138,10 +140,11 @@ def _is_worth_a_line(event: Event) -> bool:
 
 def _worded(events: list[Event], new: list[Event] | None = None) -> list[Line]:
     starts = {event.job: event.time for event in events if isinstance(event, JobStart)}
+    released = _released(events)
     lines = []
     for kind, alike in groupby(events if new is None else new, _kind_of_failure):
         if kind is None:
-            lines += [Line(event.time, *_in_words(event, starts)) for event in alike]
+            lines += [Line(event.time, *_in_words(event, starts, released)) for event in alike]
         else:
             lines.append(_failures([event for event in alike if isinstance(event, TaskEnd)], *kind))
     return lines
@@ -167,7 +170,18 @@ def _failures(alike: list[TaskEnd], kind: str, message: str, stage: StageId) -> 
     return Line(last.time, f"{told}: {kind}: {message}", bad=True)
 
 
-def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
+def _released(events: list[Event]) -> set[ExecutorId]:
+    """Executors that were let go."""
+    found: set[ExecutorId] = set()
+    for event in events:
+        if isinstance(event, ExecutorsReleased):
+            found.update(event.executors)
+        elif isinstance(event, ExecutorsKept):
+            found.difference_update(event.executors)
+    return found
+
+
+def _in_words(event: Event, starts: dict[JobId, float], released: Collection[ExecutorId]) -> tuple[str, bool]:
     match event:
         case JobStart():
             tasks = sum(info.task_count for info in event.stages if info.stage not in event.skipped)
@@ -186,6 +200,8 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
             return f"stage {event.stage} ({event.name}) {ended}", bool(event.failure)
         case ExecutorAdded():
             return f"executor {executor_label(event.executor)} is there, {event.slots} slots", False
+        case ExecutorRemoved(executor=executor) if executor in released:
+            return f"executor {executor_label(executor)} has left", False
         case ExecutorRemoved():
             return f"executor {executor_label(event.executor)} is gone: {event.reason.partition(chr(10))[0]}", True
         case ShuffleOutputsLost():
@@ -217,6 +233,10 @@ def _in_words(event: Event, starts: dict[JobId, float]) -> tuple[str, bool]:
         case ExecutorsReleased():
             names = ", ".join(map(executor_label, event.executors))
             return f"executor{'s' if len(event.executors) > 1 else ''} {names} may leave: {event.reason}", False
+        case ExecutorsKept():
+            names = ", ".join(map(executor_label, event.executors))
+            told = f"executors {names} stay" if len(event.executors) > 1 else f"executor {names} stays"
+            return f"{told} after all: {event.reason}", False
         case RddUnpersisted():
             return f"RDD {event.rdd} is unpersisted", False
         case ApplicationEnd():

@@ -7,7 +7,7 @@ static view that stays in a saved notebook, a page. ``version`` moves whenever t
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, assert_never
 
@@ -15,10 +15,13 @@ import msgspec
 
 from flowkit.model.events import (
     SKIPPED,
+    AllocationChanged,
     ApplicationEnd,
     Event,
     ExecutorAdded,
     ExecutorRemoved,
+    ExecutorsKept,
+    ExecutorsReleased,
     JobEnd,
     JobStart,
     ShuffleOutputsLost,
@@ -45,7 +48,7 @@ from flowkit.observe.durations import Durations
 from flowkit.observe.executor_times import ExecutorTimes
 from flowkit.observe.hints import Hint, StageFacts, hints_for
 from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
-from flowkit.observe.snapshot import SCHEMA, ExecutorView, FailureView, JobView, RunningTask, Snapshot, StageView
+from flowkit.observe.snapshot import SCHEMA, ClusterChange, ExecutorView, FailureView, JobView, RunningTask, Snapshot, StageView
 from flowkit.observe.timeline import Timeline
 
 #: kinds of failures told one by one; more are counted
@@ -53,6 +56,8 @@ _MOST_FAILURES: Final = 20
 #: jobs and stages told one by one, for loops that run thousands: the oldest that ended well are only counted
 _MOST_JOBS, _MOST_STAGES = 200, 200
 _MOST_TEXT: Final = 600
+#: of how many executors there are to be
+_MOST_CHANGES: Final = 50
 
 
 class _Stage:
@@ -122,7 +127,7 @@ class _Stage:
 
 
 class _Executor:
-    __slots__ = ("added_at", "done", "executor", "failed", "host", "reason", "removed_at", "running", "slots")
+    __slots__ = ("added_at", "done", "executor", "failed", "host", "reason", "released", "removed_at", "running", "slots")
 
     def __init__(self, executor: ExecutorId, host: str, slots: int, added_at: float) -> None:
         self.executor = executor
@@ -132,6 +137,8 @@ class _Executor:
         self.running = self.done = self.failed = 0
         self.removed_at = 0.0
         self.reason = ""
+        #: it was let go, for there was no work
+        self.released = False
 
 
 class ProgressModel:
@@ -158,6 +165,7 @@ class ProgressModel:
         self._jobs: OrderedDict[JobId, JobView] = OrderedDict()
         self._stages: OrderedDict[StageId, _Stage] = OrderedDict()
         self._executors: OrderedDict[ExecutorId, _Executor] = OrderedDict()
+        self._changes: deque[ClusterChange] = deque(maxlen=_MOST_CHANGES)
         self._failures: OrderedDict[tuple[str, str, StageId], FailureView] = OrderedDict()
         self._running: dict[AttemptId, RunningTask] = {}
         self._running_jobs = 0
@@ -203,6 +211,12 @@ class ProgressModel:
                 return True
             case ExecutorRemoved():
                 return self._executor_removed(event)
+            case AllocationChanged():
+                change = ClusterChange(event.time, event.before, event.target, event.reason[:_MOST_TEXT])
+                self._changes.append(change)
+                return True
+            case ExecutorsReleased() | ExecutorsKept():
+                return self._released(event)
             case ApplicationEnd():
                 return self._all_over(event)
             case _:
@@ -371,6 +385,11 @@ class ProgressModel:
         executor.removed_at, executor.reason, executor.running = event.time, event.reason[:_MOST_TEXT], 0
         return True
 
+    def _released(self, event: ExecutorsReleased | ExecutorsKept) -> bool:
+        for executor in filter(None, map(self._executors.get, event.executors)):
+            executor.released = isinstance(event, ExecutorsReleased)
+        return True
+
     def _forget(self) -> None:
         while len(self._jobs) > _MOST_JOBS:
             oldest = next((job for job in self._jobs.values() if job.state == "succeeded"), None)
@@ -401,6 +420,7 @@ class ProgressModel:
             stages=tuple(stage.view() for stage in self._stages.values()),
             executors=tuple(_executor_view(each) for each in self._executors.values() if self._concerns(each)),
             failures=tuple(self._failures.values()),
+            changes=tuple(each for each in self._changes if each.at >= self._started_at > 0),
             running_tasks=tuple(self._running.values()),
             hints=self._hints(),
             job_count=self._job_count,
@@ -461,6 +481,7 @@ def _executor_view(executor: _Executor) -> ExecutorView:
         done=executor.done,
         failed=executor.failed,
         removed_at=executor.removed_at,
+        released=executor.released,
         reason=executor.reason,
     )
 

@@ -74,6 +74,17 @@ class ExecutorView(msgspec.Struct, frozen=True):
     failed: int
     removed_at: float
     reason: str
+    #: it was let go, for there was no work for it
+    released: bool = False
+
+
+class ClusterChange(msgspec.Struct, frozen=True):
+    """There were to be more executors, or fewer."""
+
+    at: float
+    before: int
+    target: int
+    reason: str
 
 
 class FailureView(msgspec.Struct, frozen=True):
@@ -125,3 +136,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     skipped_count: int
     #: events that a queue had to drop: then numbers are too low
     dropped_events: int
+    #: what elasticity decided since the first job
+    changes: tuple[ClusterChange, ...] = ()

@@ -11,7 +11,7 @@ from html import escape
 from typing import Final
 
 from flowkit.observe.metrics import format_bytes, format_count, format_seconds
-from flowkit.observe.snapshot import ExecutorView, FailureView, Snapshot, StageView
+from flowkit.observe.snapshot import ClusterChange, ExecutorView, FailureView, Snapshot, StageView
 from flowkit.observe.timeline import Block
 
 #: a job shorter than this, without failures, is one line
@@ -54,13 +54,21 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
     if snapshot.state == "succeeded" and not failures and snapshot.ended_at - snapshot.started_at < SHORT_S:
         return f'<div style="color: {_TEXT}">{head}</div>'
     parts = [head, _bar(snapshot), failures, _stage_table(snapshot.stages, now)]
-    parts += [_folded("graph", _graph(snapshot.stages)), _folded("timeline", _timeline(blocks, snapshot.executors))]
+    parts += [
+        _folded("graph", _graph(snapshot.stages)),
+        _folded("timeline", _timeline(blocks, snapshot.executors, snapshot.changes)),
+    ]
     parts += [
         f'<div style="border-left: 3px solid {_WARN}; padding-left: 8px; margin: 4px 0"><b>{escape(hint.text)}</b>: '
         f"{escape(hint.change)}</div>"
         for hint in snapshot.hints
     ]
-    gone = [each for each in snapshot.executors if each.removed_at]
+    parts += [
+        f'<div style="color: {_FAINT}">after {format_seconds(each.at - snapshot.started_at)}: {each.before} → {each.target} executors, '
+        f"{escape(each.reason)}</div>"
+        for each in snapshot.changes[-5:]
+    ]
+    gone = [each for each in snapshot.executors if each.removed_at and not each.released]
     parts += [f'<div style="color: {_FAINT}">{escape(each.label)} is gone: {escape(each.reason)}</div>' for each in gone[-5:]]
     return (
         f'<div style="color: {_TEXT}; border: 1px solid {_LINE}; border-radius: 4px; padding: 6px 10px; max-width: 1100px; '
@@ -218,7 +226,7 @@ def _box(stage: StageView, x: int, y: int) -> str:
 _LANE, _LABEL, _CHART = 12, 150, 760
 
 
-def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView]) -> str:
+def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView], changes: Sequence[ClusterChange]) -> str:
     if not blocks:
         return ""
     labels = {each.executor: each.label for each in executors}
@@ -240,11 +248,17 @@ def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView]) -> str
         for (executor, lane), number in place.items()
     )
     height = len(lanes) * _LANE + 16
+    marks = "".join(
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 12}" stroke="{_FAINT}" stroke-dasharray="3 2"/>'
+        f'<text x="{x + 2:.1f}" y="{height - 3}" style="fill: {_FAINT}">{each.before}→{each.target}</text>'
+        for each in changes
+        if first <= each.at <= last and (x := _LABEL + (each.at - first) * scale)
+    )
     scale_text = (
         f'<text x="{_LABEL}" y="{height - 3}" style="fill: {_FAINT}">0</text>'
         f'<text x="{_CHART}" y="{height - 3}" text-anchor="end" style="fill: {_FAINT}">{format_seconds(last - first)}</text>'
     )
     return (
         f'<svg role="img" aria-label="task timeline" width="{_CHART}" height="{height}" font-size="10">'
-        f"{names}{rectangles}{scale_text}</svg>"
+        f"{names}{rectangles}{marks}{scale_text}</svg>"
     )

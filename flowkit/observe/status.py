@@ -17,6 +17,8 @@ from flowkit.model.events import (
     Event,
     ExecutorAdded,
     ExecutorRemoved,
+    ExecutorsKept,
+    ExecutorsReleased,
     JobEnd,
     JobStart,
     ShuffleOutputsLost,
@@ -127,6 +129,8 @@ class ExecutorStatus:
     failed_count: int = 0
     removed_at: float = 0.0
     reason: str = ""
+    #: it was let go, for there was no work for it
+    released: bool = False
 
 
 @dataclass(slots=True)
@@ -278,6 +282,9 @@ class StatusStore:
                 executor = self._executors.get(event.executor)
                 if executor is not None:
                     executor.removed_at, executor.reason, executor.running_count = event.time, event.reason, 0
+            case ExecutorsReleased(executors=executors) | ExecutorsKept(executors=executors):
+                for executor in filter(None, map(self._executors.get, executors)):
+                    executor.released = isinstance(event, ExecutorsReleased)
             case ShuffleOutputsLost():
                 summary.lost_outputs += len(event.partitions)
             case _:

@@ -12,7 +12,7 @@ from math import inf
 
 from flowkit.abc import Allocation, AllocationPolicy, Demand, IdleExecutor
 from flowkit.config import Config
-from flowkit.model.events import AllocationChanged, ExecutorsReleased
+from flowkit.model.events import AllocationChanged, ExecutorsKept, ExecutorsReleased
 from flowkit.model.ids import AppId, ExecutorId
 from flowkit.scheduling import handover
 from flowkit.scheduling.actions import CloseExecutors, FaultFound, ScaleTo
@@ -69,14 +69,17 @@ class Allocator:
             return
         self.wake_at = None if found.look_at is None else max(found.look_at, self._next_look)
         self._let_go(books, demand, found)
+        present = demand.present + self._call_back(books, found.target - demand.present, found.reason)
         target = int(max(self._minimum, min(self._maximum, found.target)))
         if target != self.target:
             before, self.target = self.target, target
             books.publish(
                 None,
-                AllocationChanged(time=books.now, target=target, before=before, present=demand.present, reason=found.reason),
+                AllocationChanged(time=books.now, target=target, before=before, present=present, reason=found.reason),
             )
-        asked = max(self.target, demand.present - len(self._leaving_now(demand, found))) + len(self._leaving)
+        # Those whose driver was told to close them are gone for the cluster: counted, it would put others in their place.
+        untold = sum(told_at == -inf for told_at in self._leaving.values())
+        asked = max(self.target, present - len(self._leaving_now(demand, found))) + untold
         if asked != self._asked:
             self._asked = asked
             books.emit(ScaleTo(scaler, asked))
@@ -145,6 +148,21 @@ class Allocator:
             books.publish(None, ExecutorsReleased(time=books.now, executors=tuple(going), reason=found.reason))
             handover.settle(books)
             self._close_who_may_leave(books, next(iter(self._scalers)))
+
+    def _call_back(self, books: Books, most: int, reason: str) -> int:
+        """Keep some of those that were to leave, whose driver was not told yet; returns how many."""
+        kept: list[ExecutorId] = []
+        for executor, told_at in self._leaving.items():
+            state = books.executors.get(executor)
+            if len(kept) < most and told_at == -inf and state is not None:
+                state.draining = state.may_leave = False
+                books.executors.refresh(state)
+                kept.append(executor)
+        for executor in kept:
+            del self._leaving[executor]
+        if kept:
+            books.publish(None, ExecutorsKept(time=books.now, executors=tuple(kept), reason=reason))
+        return len(kept)
 
     def _close_who_may_leave(self, books: Books, scaler: AppId) -> None:
         if not self._leaving:

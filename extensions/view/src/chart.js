@@ -3,13 +3,14 @@
 import { h, setText } from "./dom.js";
 import { formatSeconds, plural } from "./format.js";
 
-/** @import {Block, Executor} from "./types.js" */
+/** @import {Block, Change, Executor} from "./types.js" */
 
 const LANE = 14, LABEL = 150, MOST_LANES = 40;
 const COLOURS = ["#4285c9", "#e08a32", "#4a9e5c", "#9166b8", "#c25b8f", "#3f9fa3", "#a3872f", "#7a6a5d"];
 
 export class Chart {
   /** @type {Block[]} */ #blocks = [];
+  /** @type {Change[]} */ #changes = [];
   /** @type {Map<string, string>} */ #labels = new Map();
   /** seconds shown; null: all there are @type {[number, number] | null} */ #window = null;
   /** @type {number | null} */ #dragged = null;
@@ -44,9 +45,10 @@ export class Chart {
     );
   }
 
-  /** @param {Block[]} blocks @param {Executor[]} executors */
-  update(blocks, executors) {
+  /** @param {Block[]} blocks @param {Executor[]} executors @param {Change[]} changes */
+  update(blocks, executors, changes) {
     this.#blocks = blocks;
+    this.#changes = changes;
     for (const each of executors) this.#labels.set(each.executor, each.label);
     this.redraw();
   }
@@ -111,6 +113,20 @@ export class Chart {
       const [executor, lane] = key.split("\n");
       context.fillText(`${this.#labels.get(executor) ?? executor} #${lane}`.slice(-24), 0, place * LANE + 11);
     }
+    context.globalAlpha = 0.6;
+    context.setLineDash([3, 2]);
+    for (const { at, before, target } of this.#changes) {
+      if (at < from || at > to) continue;
+      const x = LABEL + (at - from) * scale;
+      context.beginPath();
+      context.moveTo(x, 0);
+      context.lineTo(x, height - 14);
+      context.strokeStyle = style.color;
+      context.stroke();
+      context.fillText(`${before}→${target}`, x + 2, height - 4);
+    }
+    context.globalAlpha = 1;
+    context.setLineDash([]);
     const left = `${formatSeconds(Math.max(0, from - this.#all()[0]))}`, right = `${formatSeconds(to - this.#all()[0])}`;
     context.fillText(left, LABEL, height - 4);
     context.fillText(right, width - context.measureText(right).width, height - 4);
@@ -123,6 +139,11 @@ export class Chart {
     const [from, to] = this.#window ?? this.#all();
     const part = (x - LABEL) / Math.max(1, (this.canvas.clientWidth || 600) - LABEL);
     return from + (to - from) * Math.min(1, Math.max(0, part));
+  }
+
+  #secondsPerPixel() {
+    const [from, to] = this.#window ?? this.#all();
+    return (to - from) / Math.max(1, (this.canvas.clientWidth || 600) - LABEL);
   }
 
   /** @param {[number, number] | null} window */
@@ -170,6 +191,8 @@ export class Chart {
     }
     const lanes = this.#lanes(), time = this.#timeAt(event.offsetX), place = Math.floor(event.offsetY / LANE);
     const found = this.#blocks.find(([executor, lane, , start, end]) => lanes.get(`${executor}\n${lane}`) === place && start <= time && time <= end);
+    const near = this.#changes.find(({ at }) => Math.abs(at - time) < 4 * this.#secondsPerPixel());
+    if (near && !found) return setText(this.tip, `${near.before} → ${near.target} executors, ${near.reason}`);
     setText(this.tip, found ? `stage ${found[2]}: ${plural(found[5], "task")}${found[6] ? `, ${found[6]} failed` : ""}, ${formatSeconds(found[4] - found[3])} on ${this.#labels.get(found[0]) ?? found[0]}` : "");
   }
 }

@@ -9,7 +9,7 @@ import { applied, Timeline } from "./state.js";
 import { STYLE } from "./style.js";
 import { SCHEMA } from "./types.js";
 
-/** @import {Snapshot, Stage, Delta, TimelinePart} from "./types.js" */
+/** @import {Change, Executor, Snapshot, Stage, Delta, TimelinePart} from "./types.js" */
 
 /** Jobs shorter than this are one line. */
 const SHORT_S = 1;
@@ -114,10 +114,10 @@ export class Panel {
         break;
       case "Timeline":
         if (this.body.firstChild !== this.chart.element) this.body.replaceChildren(this.chart.element);
-        this.chart.update(this.timeline.blocks, snapshot.executors);
+        this.chart.update(this.timeline.blocks, snapshot.executors, snapshot.changes ?? []);
         break;
       case "Executors":
-        this.body.replaceChildren(executorTable(snapshot));
+        this.body.replaceChildren(...(snapshot.changes ?? []).slice(-5).map((each) => change(each, snapshot)), executorTable(snapshot));
         break;
       default:
         this.body.replaceChildren(stageTable(snapshot, now));
@@ -245,12 +245,23 @@ function stageRow(stage, now) {
   );
 }
 
+/** @param {Change} each @param {Snapshot} snapshot */
+function change(each, snapshot) {
+  return h("div", { class: "fk-note" }, `after ${formatSeconds(each.at - snapshot.started_at)}: ${each.before} → ${each.target} executors, ${each.reason}`);
+}
+
+/** @param {Executor} executor */
+function whereabouts(executor) {
+  if (!executor.removed_at) return executor.released ? "may leave" : "";
+  return executor.released ? "has left" : `gone: ${executor.reason}`;
+}
+
 /** @param {Snapshot} snapshot */
 function executorTable(snapshot) {
   const n = (/** @type {string | number} */ text) => h("td", { class: "fk-n" }, text);
   return table(
     ["executor", "", "slots", "running", "done", "failed"],
     2,
-    snapshot.executors.map((each) => h("tr", {}, h("td", { class: "fk-name" }, each.label), h("td", { class: "fk-name" }, each.removed_at ? `gone: ${each.reason}` : ""), n(each.slots), n(each.running), n(each.done), n(each.failed))),
+    snapshot.executors.map((each) => h("tr", {}, h("td", { class: "fk-name" }, each.label), h("td", { class: "fk-name" }, whereabouts(each)), n(each.slots), n(each.running), n(each.done), n(each.failed))),
   );
 }

@@ -3,7 +3,7 @@
 /** @import {Snapshot, Delta, Block, TimelinePart} from "./types.js" */
 
 const KEYED = /** @type {const} */ ({ jobs: "job", stages: "stage", executors: "executor" });
-const WHOLE = /** @type {const} */ (["failures", "running_tasks", "hints"]);
+const WHOLE = /** @type {const} */ (["failures", "running_tasks", "hints", "changes"]);
 
 /**
  * A snapshot with a delta on top; null when the delta is for another version, so that a full one is needed.

@@ -82,6 +82,18 @@ test("a short job that went well is one line", () => {
   assert.equal(panel.tabBar.hidden, false);
 });
 
+test("the executors' tab tells who left and who was lost, and how many there were to be", () => {
+  const host = document.createElement("div");
+  const panel = new Panel(host);
+  const executor = { executor: "a", label: "a", host: "h", slots: 2, running: 0, done: 4, failed: 0, removed_at: 3, reason: "closed", released: true };
+  const executors = [executor, { ...executor, executor: "b", label: "b", released: false, reason: "it was killed" }];
+  panel.show({ ...story.last, started_at: 1, ended_at: 9, executors, changes: [{ at: 2, before: 1, target: 4, reason: "38 tasks wait" }] }, 10);
+  panel.tabBar.children.find((each) => each.textContent === "Executors").listeners.click();
+  assert.match(host.textContent, /has left/);
+  assert.match(host.textContent, /gone: it was killed/);
+  assert.match(host.textContent, /after 1.0 s: 1 → 4 executors, 38 tasks wait/);
+});
+
 test("a silent job says since when, and that it waits for workers", () => {
   const host = document.createElement("div");
   const panel = new Panel(host);

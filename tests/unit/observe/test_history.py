@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import islice
 
-from flowkit.model.events import ExecutorAdded, ExecutorRemoved, JobEnd, JobStart, TaskEnd
+from flowkit.model.events import ExecutorAdded, ExecutorRemoved, ExecutorsKept, ExecutorsReleased, JobEnd, JobStart, TaskEnd
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, JobId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, KilledFailure
@@ -47,6 +47,22 @@ def test_failures_of_one_kind_in_a_row_are_one_line():
     assert second.text == "partition 3 of stage 0 failed on executor 10.0.0.1:4000, try 1: KeyError: worse"
     assert first.bad
     assert second.bad
+
+
+def test_who_was_let_go_has_left_and_who_was_called_back_and_then_dies_is_gone():
+    history = History(APP)
+    host = HostToken("h")
+    left, back = (ExecutorId(f"tcp://10.0.0.{number}:4000#a") for number in (1, 2))
+    history.on_event(ExecutorsReleased((left, back), "idle", time=1.0))
+    history.on_event(ExecutorsKept((back,), "40 tasks wait", time=1.5))
+    for executor in (left, back):
+        history.on_event(ExecutorRemoved(executor, host, "closed", time=2.0))
+    told = [(line.text, line.bad) for line in history.lines()]
+    assert told[1:] == [
+        ("executor 10.0.0.2:4000 stays after all: 40 tasks wait", False),
+        ("executor 10.0.0.1:4000 has left", False),
+        ("executor 10.0.0.2:4000 is gone: closed", True),
+    ]
 
 
 def test_what_went_well_and_what_was_killed_on_purpose_is_not_told():

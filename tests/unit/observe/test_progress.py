@@ -6,10 +6,14 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowkit.config import Config
 from flowkit.model.events import TaskEnd
 from flowkit.model.task import ExceptionFailure
+from flowkit.observe.deltas import applied, difference, full
 from flowkit.observe.progress import ProgressModel
 from flowkit.observe.snapshot import Snapshot
+from flowkit.observe.static_view import render_static
+from flowkit.scheduling.policies.backlog import Backlog
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import job, map_stage, result_stage
 
@@ -55,6 +59,27 @@ def test_while_a_job_runs_its_running_tasks_are_told():
     assert (snapshot.state, snapshot.stages[0].state, snapshot.stages[1].state) == ("running", "running", "waiting")
     assert snapshot.stages[0].running == len(snapshot.running_tasks) == 4
     assert sum(executor.running for executor in snapshot.executors) == 4
+
+
+def test_what_elasticity_decides_is_told_from_the_first_job_on():
+    cluster = SimulatedCluster(Config(lease_s=1e9, max_executors=4), task_s=1.0, allocation=Backlog())
+    cluster.add_executor("first", slots=1)
+    cluster.slots = 1
+    app = cluster.open_application("app")
+    cluster.offer_scaling(app, 1)
+    cluster.submit(job(app, 0, result_stage(0, 40)))
+    cluster.advance(200.0)
+    snapshot = of(cluster.events).snapshot()
+    assert [(each.before, each.target) for each in snapshot.changes][:2] == [(1, 2), (2, 4)]
+    assert all(each.reason for each in snapshot.changes)
+    left = [each for each in snapshot.executors if each.removed_at]
+    assert len(left) == 3
+    assert all(each.released for each in left)
+    drawn = render_static(snapshot, of(cluster.events).timeline.since(0, 0).blocks)
+    assert "1 → 2 executors" in drawn
+    assert "is gone" not in drawn
+    before = of(cluster.events[:5]).snapshot()
+    assert applied(full(before), difference(before, snapshot))["changes"] == full(snapshot)["changes"]
 
 
 def test_what_was_lost_is_done_no_more_and_then_recomputed():

@@ -149,6 +149,17 @@ def test_a_cluster_grows_with_a_batch_and_is_as_small_as_before_when_it_was_idle
     assert len(released) == 5
 
 
+def test_nobody_is_started_while_a_cluster_shrinks():
+    cluster, app = elastic(max_executors=4, slots=1)
+    done = cluster.submit(job(app, 0, result_stage(0, 40)))
+    while not done.ended:
+        cluster.advance(0.5)
+    over = cluster.now
+    cluster.advance(200.0)
+    assert len(cluster.executors) == 1
+    assert not [event for event in cluster.events if isinstance(event, ev.ExecutorAdded) and event.time > over]
+
+
 def test_nothing_is_computed_again_for_those_that_left():
     cluster, app = elastic(executors=4, min_executors=1)
     pairs = map_stage(0, 16)
@@ -188,6 +199,29 @@ def test_work_that_comes_before_the_idle_time_is_over_keeps_them():
         cluster.advance(40.0)
     assert len(cluster.executors) == 3
     assert not cluster.closed
+
+
+def test_those_about_to_leave_are_called_back_when_work_comes_before_anybody_new_is_asked_for(monkeypatch):
+    monkeypatch.setattr("flowkit.simulation.executor._COPY_S", 30.0)  # what they hand over is large
+    cluster, app = elastic(executors=4, min_executors=1)
+    pairs = map_stage(0, 16)
+    first = cluster.submit(job(app, 0, pairs, result_stage(1, 4, [pairs])))
+    while not first.ended:
+        cluster.advance(0.5)
+    while not any(isinstance(event, ev.ExecutorsReleased) for event in cluster.events):
+        cluster.advance(0.5)
+    second = cluster.submit(job(app, 1, result_stage(2, 200)))
+    while not second.ended:
+        cluster.advance(0.5)
+    kept = [executor for event in cluster.events if isinstance(event, ev.ExecutorsKept) for executor in event.executors]
+    assert len(kept) == 3
+    assert not cluster.closed
+    first_change = next(
+        event for event in cluster.events if isinstance(event, ev.AllocationChanged) and event.target > event.before
+    )
+    back = next(event.time for event in cluster.events if isinstance(event, ev.ExecutorsKept))
+    assert (first_change.before, first_change.present) == (1, 2), "one of them is back, and it is the one that was wanted"
+    assert first_change.time == back
 
 
 def test_a_stream_in_bursts_changes_a_stable_cluster_once_a_minute_at_most():
