@@ -61,6 +61,28 @@ def test_the_button_cancels_while_the_cell_blocks(notebook, front_end):
     page.keep(f"cancelled-{front_end.partition('/')[0]}")
 
 
+def test_a_cluster_that_grows_and_shrinks_under_a_cell_is_drawn(notebook):
+    page = notebook(
+        "fc.close()\nfc = fk.Context(allocation=fk.Backlog(backlog_s=0.3, idle_s=1.0), max_executors=3)",
+        "fc.range(60, num_partitions=60).map(lambda x: time.sleep(.3)).count()\n"
+        "fc.range(2, num_partitions=1).map(lambda x: time.sleep(5)).count()",
+    )
+    page.run(1)
+    page.begin(2)
+    page.output(2).locator(".fk-numbers").wait_for()
+    page.output(2).get_by_role("tab", name="Executors").click(force=True)
+    expect(page.output(2).locator("[role=tabpanel]")).to_contain_text(re.compile(r"1 → 2 executors, \d+ tasks wait"), timeout=20_000)
+    expect(page.output(2).locator("[role=tabpanel]")).to_contain_text("has left", timeout=60_000)
+    page.keep("elastic-executors")
+    page.output(2).get_by_role("tab", name="Timeline").click(force=True)
+    page.page.wait_for_timeout(400)
+    page.keep("elastic-timeline")
+    page.wait_until_done(2)
+    expect(page.output(2)).to_contain_text("1 → 2 executors")
+    expect(page.output(2)).not_to_contain_text("is gone")
+    page.keep("elastic-done")
+
+
 def test_stopping_the_cell_cancels_its_jobs(notebook):
     page = notebook("fc.range(400, num_partitions=400).map(lambda x: time.sleep(.2)).count()", "%flowkit jobs -n 1")
     page.begin(1)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowkit.abc import SchedulingPolicy
+from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AppId, RddId, ShuffleId, rdd_of
@@ -27,6 +27,7 @@ from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, Memory
 from flowkit.scheduling import coalescing
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
+from flowkit.scheduling.policies.backlog import Backlog
 from flowkit.scheduling.policies.capacity import Capacity
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
@@ -47,6 +48,9 @@ NETWORKS = (
 #: Few enough steps make this many failures of one task; more would end jobs that are to succeed.
 FORGIVING = Config(validate=True, max_task_failures=1_000, max_stage_attempts=1_000, no_executor_timeout_s=600.0)
 OOPS = ExceptionFailure("ValueError", "no", "", None)
+
+#: executors on which two tasks of a stage failed are kept from it, for a while
+EXCLUDING = {"exclude_failing": True, "exclude_after_failures": 2, "exclude_timeout_s": 20.0, "exclude_wait_s": 5.0}
 
 GPUS = {"gpu": ("0", "1")}
 SHARED: tuple[tuple[str, ...], ...] = ((), ("gpu",))
@@ -78,6 +82,8 @@ class CoreMachine(RuleBasedStateMachine):
         policy=st.sampled_from([Fifo(), Fair({"red": 2}), Capacity({"red": 0.5}), Priority()]),
         at_once=st.integers(1, 5),
         first_bytes=st.sampled_from([1_000, 40 << 20]),
+        elastic=st.booleans(),
+        excludes=st.booleans(),
     )
     def start(
         self,
@@ -88,12 +94,24 @@ class CoreMachine(RuleBasedStateMachine):
         policy: SchedulingPolicy,
         at_once: int,
         first_bytes: int,
+        elastic: bool,
+        excludes: bool,
     ) -> None:
         task_s = (0.001, 0.02, 0.4)
         self.policy = policy
         config = FORGIVING.with_settings(speculation=speculation, speculation_quantile=0.3, speculation_min_s=0.05)
+        if elastic:
+            config = config.with_settings(max_executors=6)
+        if excludes:
+            config = config.with_settings(**EXCLUDING)
+        self.elastic, self.excludes = elastic, excludes
         self.cluster = SimulatedCluster(
-            config, policy=policy, seed=seed, network=network, task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3]
+            config,
+            policy=policy,
+            allocation=self._allocation(),
+            seed=seed,
+            network=network,
+            task_s=lambda launch: task_s[(launch.partition + launch.stage) % 3],
         )
         self.patches = pytest.MonkeyPatch()
         self.patches.setattr(coalescing, "TASKS_PER_SLOT", 1)  # or few stages would have partitions enough to share tasks
@@ -112,6 +130,9 @@ class CoreMachine(RuleBasedStateMachine):
         self.disturbed: set[tuple[AppId, int]] = set()
         for number in range(executors):
             self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3, resources=GPUS, shared=SHARED[number % 2])
+
+    def _allocation(self) -> AllocationPolicy | None:
+        return Backlog(backlog_s=0.5, idle_s=5.0, cached_idle_s=20.0) if self.elastic else None
 
     def _executor(self, place: int) -> str | None:
         executors = sorted(self.cluster.executors)
@@ -250,6 +271,11 @@ class CoreMachine(RuleBasedStateMachine):
         if len(self.cluster.executors) < 6:
             self.cluster.add_executor(host, slots)
 
+    @precondition(lambda self: self.elastic)
+    @rule(name=app_names)
+    def offer_scaling(self, name: str) -> None:
+        self.cluster.offer_scaling(self._app(name), len(self.cluster.executors))
+
     @precondition(lambda self: self.cluster.executors)
     @rule(place=places, task_caused=st.booleans(), record=st.booleans())
     def kill_executor(self, place: int, task_caused: bool, record: bool) -> None:
@@ -369,7 +395,8 @@ class CoreMachine(RuleBasedStateMachine):
         assert done.ended
         if done.failed is not None:
             rolled_back = done.failed.kind == "ShuffleLost" and done.spec.app in self.indeterminate
-            assert rolled_back or done.spec.job in self.cancelled, done.failed
+            excluded = self.excludes and "nowhere to run" in done.failed.reason
+            assert rolled_back or excluded or done.spec.job in self.cancelled, done.failed
             return
         assert done.numbers == expected(done.spec)
         attempts: dict[tuple[int, int], int] = {}
@@ -416,7 +443,7 @@ class CoreMachine(RuleBasedStateMachine):
     def check_replay(self) -> None:
         """The recorded stimuli lead to the same state, and to the same wish to be woken, though nobody asked for it before."""
         cluster = self.cluster
-        again = SchedulerCore(cluster.config, seed=cluster.seed, policy=self.policy)
+        again = SchedulerCore(cluster.config, seed=cluster.seed, policy=self.policy, allocation=self._allocation())
         for at, batch in cluster.batches:
             again.handle_all(batch, at)
         assert again.snapshot() == cluster.core.snapshot()
