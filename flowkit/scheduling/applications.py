@@ -122,10 +122,14 @@ class Stage:
 
     def definition_version(self, application: Application, address_epoch: int) -> int:
         """Rises whenever what executors must know of the stage changes."""
-        version = 0
-        if self.spec.parents or any(content.inline is None for content in (self.spec.program, *self.spec.attachments)):
+        version, spec = 0, self.spec
+        if (
+            spec.parents
+            or spec.program.inline is None
+            or (spec.attachments and any(each.inline is None for each in spec.attachments))
+        ):
             version += address_epoch + application.content_epoch
-        for parent in self.spec.parents:
+        for parent in spec.parents:
             outputs = application.map_stages[parent.shuffle].outputs
             assert outputs is not None
             version += outputs.epoch

@@ -48,15 +48,18 @@ def launch(
     _define(books, application, stage, task_set.attempt_number, executor)
     number = task_set.tries.get(partition, 0)
     task_set.tries[partition] = number + 1
-    if not speculative:  # the attempt beside it may be committing
+    if number and not speculative:  # else the attempt beside it may be committing
         books.commits.release(stage.app, stage.id, partition)
     attempt_id = books.next_attempt
     books.next_attempt = AttemptId(attempt_id + 1)
     attempt = Attempt(attempt_id, task_set, partition, number, executor, books.now, locality)
     attempt.urgent = urgent
-    attempt.span = stage.spans.length(partition)
-    piece = None if stage.pieces is None else stage.pieces.piece(partition)
-    attempt.told = stage.partition(partition), 0 if piece is None else piece.number
+    if stage.spans.covered:
+        attempt.span = stage.spans.length(partition)
+    piece = None
+    if stage.pieces is not None:
+        piece = stage.pieces.piece(partition)
+        attempt.told = stage.partition(partition), 0 if piece is None else piece.number
     if task_set.profile.amounts:
         attempt.resources = resources.take(task_set.profile, executor.resources)
     books.executors.take(executor, attempt)

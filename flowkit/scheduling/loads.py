@@ -16,25 +16,17 @@ if TYPE_CHECKING:
     from flowkit.scheduling.executors import ExecutorState
 
 
-class _Rung:
-    """Executors of one group and one load."""
+class _Place:
+    """Where an executor stands: every task moves it twice, so it is moved without looking for it."""
 
-    __slots__ = ("members", "positions")
+    __slots__ = ("at", "group", "load", "state")
 
-    def __init__(self) -> None:
-        self.members: list[ExecutorState] = []
-        self.positions: dict[ExecutorId, int] = {}
-
-    def add(self, state: ExecutorState) -> None:
-        self.positions[state.id] = len(self.members)
-        self.members.append(state)
-
-    def remove(self, executor: ExecutorId) -> None:
-        at = self.positions.pop(executor)
-        last = self.members.pop()
-        if last.id != executor:
-            self.members[at] = last
-            self.positions[last.id] = at
+    def __init__(self, state: ExecutorState, group: _Group, load: int) -> None:
+        self.state = state
+        self.group = group
+        self.load = load
+        #: among those of the same load
+        self.at = 0
 
 
 class _Group:
@@ -44,27 +36,28 @@ class _Group:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.rungs: list[_Rung] = []
+        #: by load
+        self.rungs: list[list[_Place]] = []
         #: no rung below it has a member
         self.lowest = 0
         self.size = 0
 
-    def add(self, state: ExecutorState, load: int) -> None:
+    def add(self, place: _Place, load: int) -> None:
         while len(self.rungs) <= load:
-            self.rungs.append(_Rung())
-        self.rungs[load].add(state)
+            self.rungs.append([])
+        rung = self.rungs[load]
+        place.group, place.load, place.at = self, load, len(rung)
+        rung.append(place)
         self.lowest = min(self.lowest, load)
         self.size += 1
 
-    def remove(self, executor: ExecutorId, load: int) -> None:
-        self.rungs[load].remove(executor)
+    def remove(self, place: _Place) -> None:
+        rung = self.rungs[place.load]
+        last = rung.pop()
+        if last is not place:
+            rung[place.at] = last
+            last.at = place.at
         self.size -= 1
-
-    def lowest_rung(self, limit: int) -> int | None:
-        """The lowest load anybody has, if it is below the limit."""
-        while self.lowest < len(self.rungs) and not self.rungs[self.lowest].members:
-            self.lowest += 1
-        return self.lowest if self.lowest < min(limit, len(self.rungs)) else None
 
 
 class Loads:
@@ -89,82 +82,83 @@ class Loads:
 
     def __init__(self) -> None:
         self._groups: dict[int, _Group] = {}
-        self._places: dict[ExecutorId, tuple[_Group, int]] = {}
+        self._places: dict[ExecutorId, _Place] = {}
 
     def of(self, state: ExecutorState) -> int | None:
         """What it holds; None: it is not to be offered anything."""
         place = self._places.get(state.id)
-        return None if place is None else place[1]
+        return None if place is None else place.load
 
     def put(self, state: ExecutorState, load: int) -> None:
         """It holds so much now; new ones are added."""
+        group = self._groups.get(state.slots)
+        if group is None:
+            group = self._groups[state.slots] = _Group(state.slots)
         place = self._places.get(state.id)
-        if place is not None:
-            group, before = place
-            if before == load and group.slots == state.slots:
-                return
-            self._remove(state, group, before)
-        found = self._groups.get(state.slots)
-        if found is None:
-            found = self._groups[state.slots] = _Group(state.slots)
-        found.add(state, load)
-        self._places[state.id] = found, load
+        if place is None:
+            place = self._places[state.id] = _Place(state, group, load)
+        elif place.group is group and place.load == load:
+            return
+        else:
+            self._remove(place)
+            self._groups[state.slots] = group  # which may have been empty for a moment
+        group.add(place, load)
 
     def move(self, state: ExecutorState, load: int) -> None:
         """It holds so much now, if it is offered anything at all."""
         place = self._places.get(state.id)
         if place is not None:
-            group, before = place
-            group.remove(state.id, before)
-            group.add(state, load)
-            self._places[state.id] = group, load
+            group = place.group
+            group.remove(place)
+            group.add(place, load)
 
     def discard(self, state: ExecutorState) -> int:
         """It is not to be offered anything; what it held here, 0 when it was not there."""
         place = self._places.pop(state.id, None)
         if place is None:
             return 0
-        self._remove(state, *place)
-        return place[1]
+        self._remove(place)
+        return place.load
 
-    def _remove(self, state: ExecutorState, group: _Group, load: int) -> None:
-        group.remove(state.id, load)
+    def _remove(self, place: _Place) -> None:
+        group = place.group
+        group.remove(place)
         if not group.size:
             del self._groups[group.slots]
 
     def least(self, limit: Callable[[int], int], chance: Random) -> ExecutorState | None:
         """One that holds least for its slots, and less than ``limit(slots)``; None when there is none."""
-        best: _Rung | None = None
+        best: list[_Place] | None = None
         best_load = 0.0
         for slots, group in self._groups.items():
-            rung = group.lowest_rung(limit(slots))
-            if rung is not None and (best is None or rung / slots < best_load):
-                best, best_load = group.rungs[rung], rung / slots
-        if best is None:
-            return None
-        return best.members[int(chance.random() * len(best.members))]
+            rungs, lowest = group.rungs, group.lowest
+            while not rungs[lowest]:  # a group has members
+                lowest += 1
+            group.lowest = lowest
+            if lowest < limit(slots) and (best is None or lowest / slots < best_load):
+                best, best_load = rungs[lowest], lowest / slots
+        return None if best is None else best[int(chance.random() * len(best))].state
 
     def below(self, limit: Callable[[int], int]) -> list[ExecutorState]:
         """All that hold less than ``limit(slots)``, in no order."""
         return [
-            state
+            place.state
             for slots, group in self._groups.items()
             for rung in group.rungs[group.lowest : limit(slots)]
-            for state in rung.members
+            for place in rung
         ]
 
     def count_below(self, limit: Callable[[int], int]) -> int:
         """How many hold less than ``limit(slots)``."""
-        return sum(
-            len(rung.members) for slots, group in self._groups.items() for rung in group.rungs[group.lowest : limit(slots)]
-        )
+        return sum(len(rung) for slots, group in self._groups.items() for rung in group.rungs[group.lowest : limit(slots)])
 
     def check(self, loads: dict[ExecutorId, int]) -> None:
         """Invariants: these are there, each at its load."""
         assert self._places.keys() == loads.keys(), self._places.keys() ^ loads.keys()
-        for executor, (group, load) in self._places.items():
-            assert loads[executor] == load, f"{executor} holds {loads[executor]}, and stands at {load}"
-            rung = group.rungs[load]
-            assert rung.members[rung.positions[executor]].id == executor
-            assert group.lowest <= load
+        for executor, place in self._places.items():
+            assert loads[executor] == place.load, f"{executor} holds {loads[executor]}, and stands at {place.load}"
+            assert place.group.rungs[place.load][place.at] is place
+            assert place.state.id == executor
+            assert place.group.lowest <= place.load
+        assert all(group.size for group in self._groups.values())
         assert sum(group.size for group in self._groups.values()) == len(self._places)

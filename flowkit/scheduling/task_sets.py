@@ -276,16 +276,18 @@ class TaskSet:
         """
         if not self.pending:
             return None
-        choices = [(self._indifferent, Locality.NO_PREFERENCE)]
-        if self._anywhere:
-            near = [(self._by_executor.get(executor.id), Locality.PROCESS), (self._by_host.get(executor.host), Locality.NODE)]
-            choices = [(queue, locality) for queue, locality in near if queue] + choices
-            if not others or now >= self._waiting_since + wait_s:
-                choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
-            if self._by_rack and (not others or now >= self._rack_at(wait_s)):
-                choices.append((self._by_rack.get(executor.rack, _NOBODY), Locality.RACK))
-            if not others or now >= self._anywhere_at(wait_s):
-                choices.append((self._anywhere, Locality.ANY))
+        if not self._anywhere:
+            partition = self._take(self._indifferent, executor, others, now)
+            return None if partition is None else (partition, Locality.NO_PREFERENCE)
+        near = [(self._by_executor.get(executor.id), Locality.PROCESS), (self._by_host.get(executor.host), Locality.NODE)]
+        choices = [(queue, locality) for queue, locality in near if queue]
+        choices.append((self._indifferent, Locality.NO_PREFERENCE))
+        if not others or now >= self._waiting_since + wait_s:
+            choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
+        if self._by_rack and (not others or now >= self._rack_at(wait_s)):
+            choices.append((self._by_rack.get(executor.rack, _NOBODY), Locality.RACK))
+        if not others or now >= self._anywhere_at(wait_s):
+            choices.append((self._anywhere, Locality.ANY))
         for queue, locality in choices:
             partition = self._take(queue, executor, others, now)
             if partition is not None:
