@@ -51,8 +51,10 @@ class Attempt:
         self.out_of_memory: str | None = None
         #: answers to commit requests; None wakes a task that waits for one, to look whether it was killed
         self.answers: SimpleQueue[bool | None] = SimpleQueue()
-        #: answers at barriers: which meeting it was, and what all sent; None as above
-        self.gathered: SimpleQueue[tuple[int, tuple[bytes, ...]] | None] = SimpleQueue()
+        #: answers at barriers, in stages that have such: which meeting it was, and what all sent; None as above
+        self.gathered: SimpleQueue[tuple[int, tuple[bytes, ...]] | None] | None = (
+            SimpleQueue() if stage.definition.barrier else None
+        )
         #: meetings it was at
         self.meetings = 0
         #: its ending is reported two times, for tests
@@ -63,7 +65,8 @@ class Attempt:
         if not self.switch.kill(reason):
             return False
         self.answers.put(None)
-        self.gathered.put(None)
+        if self.gathered is not None:
+            self.gathered.put(None)
         return True
 
     def acquire_commit(self, request: Callable[[AttemptId], None], resend_s: float) -> None:
@@ -91,6 +94,7 @@ class Attempt:
 
         Raises ``TaskKilled`` when this one is to stop, as it is when another fails.
         """
+        assert self.gathered is not None
         while True:
             self.switch.check()
             arrive(self.id, self.meetings, call, data)

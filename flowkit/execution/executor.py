@@ -361,7 +361,7 @@ class Executor:
     def answer_barrier(self, attempt: AttemptId, meeting: int, data: tuple[bytes, ...]) -> None:
         """All tasks have met; nobody waiting for it is no error."""
         known = self._running.get(attempt)
-        if known is not None:
+        if known is not None and known.gathered is not None:
             known.gathered.put((meeting, data))
 
     def answer_commit(self, attempt: AttemptId, granted: bool) -> None:

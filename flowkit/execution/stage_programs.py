@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flowkit.errors import FetchFailed
 from flowkit.execution.shipped import Place, installing_into
+from flowkit.model.faults import FAULTS
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import ShuffleSources
@@ -77,17 +79,20 @@ class Program:
 class Stage:
     """One attempt at a stage, as this executor knows it."""
 
-    __slots__ = ("definition", "program", "sources")
+    __slots__ = ("definition", "local_properties", "program", "sources")
 
     def __init__(self, definition: StageDefinition, program: Program) -> None:
-        self.definition = definition
         self.program = program
-        self.sources: Mapping[ShuffleId, ShuffleSources] = {each.shuffle: each for each in definition.sources}
+        self.update(definition)
 
     def update(self, definition: StageDefinition) -> None:
         """Take over a newer definition; tasks that ask for sources from now on get its."""
         self.definition = definition
-        self.sources = {each.shuffle: each for each in definition.sources}
+        self.sources: Mapping[ShuffleId, ShuffleSources] = {each.shuffle: each for each in definition.sources}
+        #: what its tasks may read of its job's properties; shared by them, and read-only
+        self.local_properties: Mapping[str, str] = MappingProxyType(
+            {name: value for name, value in definition.properties.items() if name != FAULTS}
+        )
 
     def sources_of(self, shuffle: ShuffleId) -> ShuffleSources:
         """The newest known.

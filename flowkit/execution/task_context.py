@@ -20,6 +20,8 @@ from flowkit.model.metrics import TaskMetrics
 CompletionListener = Callable[["TaskContext"], object]
 FailureListener = Callable[["TaskContext", BaseException], object]
 
+_NO_RESOURCES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
 MOST_GATHERED_BYTES: Final = 64 << 10
 """Of one message of ``all_gather``: all of them are in the scheduler's memory at once, and go to every task."""
 
@@ -115,7 +117,7 @@ class TaskContext:
         self.local_properties: Mapping[str, str] = MappingProxyType(dict(local_properties))
         self.metrics = metrics
         self.cpus = cpus
-        self.resources: Mapping[str, tuple[str, ...]] = MappingProxyType(dict(resources or {}))
+        self.resources = MappingProxyType(dict(resources)) if resources else _NO_RESOURCES
         self._meet = meet
         self._is_interrupted = is_interrupted
         self._acquire_commit = acquire_commit

@@ -217,9 +217,6 @@ class _Task:
         def acquire_commit() -> None:
             attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)
 
-        def meet(call: str, data: bytes) -> tuple[bytes, ...]:
-            return attempt.meet(services.reach_barrier, call, data, services.config.executor_timeout_s)
-
         self.environment = _Environment(
             app=launch.app,
             stage=launch.stage,
@@ -256,12 +253,12 @@ class _Task:
             num_partitions=definition.num_partitions,
             attempt_number=launch.attempt_number,
             task_attempt_id=attempt.id,
-            local_properties={name: value for name, value in definition.properties.items() if name != FAULTS},
+            local_properties=stage.local_properties,
             metrics=attempt.metrics,
             is_interrupted=lambda: attempt.switch.reason is not None,
             acquire_commit=acquire_commit,
             content_path=content.path,
-            meet=meet if definition.barrier else None,
+            meet=self._meet if definition.barrier else None,
             cpus=launch.cpus,
             resources=launch.resources,
         )
@@ -270,6 +267,10 @@ class _Task:
             # For libraries that look there; with several slots they would overwrite one another's.
             self.visible_before = os.environ.get(_VISIBLE_GPUS, "")
             os.environ[_VISIBLE_GPUS] = ",".join(launch.resources["gpu"])
+
+    def _meet(self, call: str, data: bytes) -> tuple[bytes, ...]:
+        services = self.services
+        return self.attempt.meet(services.reach_barrier, call, data, services.config.executor_timeout_s)
 
     def _remote_blocks(self, environment: _Environment) -> RemoteBlocks:
         return RemoteBlocks(

@@ -5,6 +5,8 @@ Pure; runs wherever somebody looks on.
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import attrgetter
 from typing import Final
 
 from flowkit.model.metrics import TaskMetrics
@@ -12,6 +14,8 @@ from flowkit.model.metrics import TaskMetrics
 _SUMMED: Final = tuple(
     name for name in TaskMetrics.__struct_fields__ if name not in {"peak_memory_bytes", "hot_key", "hot_key_rows"}
 )
+
+_summed_of: Final = attrgetter(*_SUMMED)
 
 
 def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
@@ -22,10 +26,8 @@ def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
     >>> total.run_s, total.peak_memory_bytes
     (1.5, 10)
     """
-    for name in _SUMMED:
-        value = getattr(one, name)
-        if value:
-            setattr(total, name, getattr(total, name) + value)
+    for name in compress(_SUMMED, _summed_of(one)):  # of some twenty numbers a task has a few
+        setattr(total, name, getattr(total, name) + getattr(one, name))
     if one.hot_key and one.hot_key == total.hot_key:
         total.hot_key_rows += one.hot_key_rows
     elif one.hot_key_rows > total.hot_key_rows:

@@ -319,8 +319,11 @@ class StatusStore:
                 known[1].add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
-            again = [self._was_done(event.stage, event.partition + each) for each in range(event.span) if not event.piece]
-            summary.recomputed_tasks += any(again)
+            if event.span > 1:
+                again = [self._was_done(event.stage, event.partition + each) for each in range(event.span)]
+                summary.recomputed_tasks += any(again)
+            elif not event.piece:
+                summary.recomputed_tasks += self._was_done(event.stage, event.partition)
         elif _is_failure(event):
             summary.failed_tasks += 1
 

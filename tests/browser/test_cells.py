@@ -71,7 +71,9 @@ def test_a_cluster_that_grows_and_shrinks_under_a_cell_is_drawn(notebook):
     page.begin(2)
     page.output(2).locator(".fk-numbers").wait_for()
     page.output(2).get_by_role("tab", name="Executors").click(force=True)
-    expect(page.output(2).locator("[role=tabpanel]")).to_contain_text(re.compile(r"1 → 2 executors, \d+ tasks wait"), timeout=20_000)
+    expect(page.output(2).locator("[role=tabpanel]")).to_contain_text(
+        re.compile(r"1 → 2 executors, \d+ tasks wait"), timeout=20_000
+    )
     expect(page.output(2).locator("[role=tabpanel]")).to_contain_text("has left", timeout=60_000)
     page.keep("elastic-executors")
     page.output(2).get_by_role("tab", name="Timeline").click(force=True)
