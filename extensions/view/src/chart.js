@@ -115,6 +115,7 @@ export class Chart {
     }
     context.globalAlpha = 0.6;
     context.setLineDash([3, 2]);
+    let free = LABEL + 30; // right of the first time, left of the last
     for (const { at, before, target } of this.#changes) {
       if (at < from || at > to) continue;
       const x = LABEL + (at - from) * scale;
@@ -123,7 +124,9 @@ export class Chart {
       context.lineTo(x, height - 14);
       context.strokeStyle = style.color;
       context.stroke();
+      if (x < free || x > width - 70) continue;
       context.fillText(`${before}→${target}`, x + 2, height - 4);
+      free = x + 34;
     }
     context.globalAlpha = 1;
     context.setLineDash([]);

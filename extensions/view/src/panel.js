@@ -247,7 +247,7 @@ function stageRow(stage, now) {
 
 /** @param {Change} each @param {Snapshot} snapshot */
 function change(each, snapshot) {
-  return h("div", { class: "fk-note" }, `after ${formatSeconds(each.at - snapshot.started_at)}: ${each.before} → ${each.target} executors, ${each.reason}`);
+  return h("div", { class: "fk-numbers" }, `after ${formatSeconds(each.at - snapshot.started_at)}: ${each.before} → ${each.target} executors, ${each.reason}`);
 }
 
 /** @param {Executor} executor */
