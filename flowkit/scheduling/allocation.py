@@ -49,6 +49,11 @@ class Allocator:
             self.target = int(max(self.target, min(self._maximum, count)))
         self._scalers[app] = None
 
+    def leaves(self, executor: ExecutorId) -> None:
+        """It was asked to leave: not by us, unless its driver was told to close it, so it is not ours to call back."""
+        if self._leaving.get(executor) == -inf:
+            del self._leaving[executor]
+
     def look(self, books: Books) -> None:
         """Ask for more, let some go."""
         if self._policy is None or not self._scalers:
@@ -69,8 +74,8 @@ class Allocator:
             return
         self.wake_at = None if found.look_at is None else max(found.look_at, self._next_look)
         self._let_go(books, demand, found)
-        present = demand.present + self._call_back(books, found.target - demand.present, found.reason)
         target = int(max(self._minimum, min(self._maximum, found.target)))
+        present = demand.present + self._call_back(books, target - demand.present, found.reason)
         if target != self.target:
             before, self.target = self.target, target
             books.publish(

@@ -206,6 +206,8 @@ class SchedulerCore:
                     books, stimulus.executor, stimulus.reason, task_caused=stimulus.task_caused, running=stimulus.running
                 )
             case sti.ExecutorPaused() | sti.ExecutorResumed() | sti.ExecutorDraining() | sti.SlotsChanged():
+                if isinstance(stimulus, sti.ExecutorDraining):
+                    self._allocator.leaves(stimulus.executor)
                 losses.executor_changed(books, stimulus)
             case sti.BlocksEvicted():
                 losses.blocks_evicted(books, stimulus)

@@ -48,7 +48,7 @@ def launch(
     _define(books, application, stage, task_set.attempt_number, executor)
     number = task_set.tries.get(partition, 0)
     task_set.tries[partition] = number + 1
-    if number and not speculative:  # else the attempt beside it may be committing
+    if not speculative:  # the attempt beside it may be committing
         books.commits.release(stage.app, stage.id, partition)
     attempt_id = books.next_attempt
     books.next_attempt = AttemptId(attempt_id + 1)

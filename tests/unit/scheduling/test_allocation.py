@@ -14,6 +14,7 @@ from flowkit.config import Config
 from flowkit.errors import ConfigError
 from flowkit.model import events as ev
 from flowkit.model.ids import ExecutorId
+from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.policies.backlog import Backlog
 from flowkit.scheduling.policies.stable import Stable
 from flowkit.simulation.cluster import SimulatedCluster
@@ -177,8 +178,6 @@ def test_nothing_is_computed_again_for_those_that_left():
 
 
 def test_one_that_holds_cached_partitions_stays_until_they_are_unpersisted():
-    from flowkit.scheduling import stimuli as sti
-
     cluster, app = elastic(executors=4)
     done = cluster.submit(job(app, 0, result_stage(0, 16, cached=7)))
     while not done.ended:
@@ -222,6 +221,27 @@ def test_those_about_to_leave_are_called_back_when_work_comes_before_anybody_new
     back = next(event.time for event in cluster.events if isinstance(event, ev.ExecutorsKept))
     assert (first_change.before, first_change.present) == (1, 2), "one of them is back, and it is the one that was wanted"
     assert first_change.time == back
+
+
+def test_whom_somebody_else_retires_meanwhile_is_not_called_back(monkeypatch):
+    monkeypatch.setattr("flowkit.simulation.executor._COPY_S", 30.0)
+    cluster, app = elastic(executors=3, min_executors=1)
+    pairs = map_stage(0, 16)
+    first = cluster.submit(job(app, 0, pairs, result_stage(1, 4, [pairs])))
+    while not first.ended:
+        cluster.advance(0.5)
+    while not (
+        released := [each for event in cluster.events if isinstance(event, ev.ExecutorsReleased) for each in event.executors]
+    ):
+        cluster.advance(0.5)
+    cluster.tell(sti.ExecutorDraining(released[0]))
+    cluster.advance(0.1)
+    second = cluster.submit(job(app, 1, result_stage(2, 100)))
+    while not second.ended:
+        cluster.advance(0.5)
+    kept = [executor for event in cluster.events if isinstance(event, ev.ExecutorsKept) for executor in event.executors]
+    assert released[0] not in kept
+    assert kept == released[1:]
 
 
 def test_a_stream_in_bursts_changes_a_stable_cluster_once_a_minute_at_most():
