@@ -115,6 +115,7 @@ class Executors:
         #: slots of usable executors, and those with nothing to run
         self.usable_slots = 0
         self.idle_slots = 0
+        self._idle_of_host: dict[HostToken, int] = {}
         #: hosts by the names that a file system may use for them, in order of arrival
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
         #: racks of hosts, where a topology says so
@@ -149,6 +150,11 @@ class Executors:
         """The executor of this name, or those of the host of this name."""
         state = self._by_id.get(ExecutorId(place))
         return [state] if state is not None else list(self.by_host.get(HostToken(place), {}).values())
+
+    def idle_at(self, place: ExecutorId | HostToken) -> int:
+        """Slots of an executor, or of the executors of a host, that have nothing to do."""
+        state = self._by_id.get(ExecutorId(place))
+        return state.idle_slots if state is not None else self._idle_of_host.get(HostToken(place), 0)
 
     def share(self, state: ExecutorState, names: Sequence[str]) -> None:
         """Named resources of these names belong to a new executor's host: who else has them there has the same."""
@@ -193,6 +199,10 @@ class Executors:
         self.draining.pop(state.id, None)
         self.usable_slots -= self._usable.pop(state.id, 0)
         self.idle_slots -= state.idle_slots
+        if neighbours:
+            self._idle_of_host[state.host] = self._idle_of_host.get(state.host, 0) - state.idle_slots
+        else:
+            self._idle_of_host.pop(state.host, None)
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
 
     def refresh(self, state: ExecutorState) -> None:
@@ -256,8 +266,11 @@ class Executors:
         else:
             self.with_surplus.pop(state.id, None)
         idle = -surplus if surplus < 0 and state.usable else 0
-        self.idle_slots += idle - state.idle_slots
-        state.idle_slots = idle
+        if idle != state.idle_slots:
+            more = idle - state.idle_slots
+            self.idle_slots += more
+            self._idle_of_host[state.host] = self._idle_of_host.get(state.host, 0) + more
+            state.idle_slots = idle
 
     def addresses(self) -> dict[HostToken, tuple[str, ...]]:
         """Who serves each host's files: to be read, not changed."""
@@ -271,6 +284,9 @@ class Executors:
             assert self.by_host[state.host][state.id] is state
             assert (state.surplus > 0) == (state.id in self.with_surplus), state
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
+        assert all(
+            self.idle_at(host) == sum(state.idle_slots for state in states.values()) for host, states in self.by_host.items()
+        )
         assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
         assert self._usable == {state.id: state.slots for state in self._by_id.values() if state.usable}
         assert {host for hosts in self.hosts_by_name.values() for host in hosts} <= self.by_host.keys()

@@ -148,6 +148,10 @@ class Loads:
             for place in rung
         ]
 
+    def all_within(self, limit: Callable[[int], int]) -> bool:
+        """Whether ``limit(slots)`` is never more than the slots: only those with idle ones are below it."""
+        return all(limit(slots) <= slots for slots in self._groups)
+
     def count_below(self, limit: Callable[[int], int]) -> int:
         """How many hold less than ``limit(slots)``."""
         return sum(len(rung) for slots, group in self._groups.items() for rung in group.rungs[group.lowest : limit(slots)])

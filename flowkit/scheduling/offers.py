@@ -23,6 +23,8 @@ _LEAST_PATIENCE_S = 0.005
 #: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve.
 _MOST_LAUNCHED = 512
 _BREATH_S = 0.001
+#: In a large cluster, such a part of its slots is not shared any finer: policies are asked so much less often.
+_FINEST = 1_000
 #: How many executors are searched for stuck tasks at a time.
 _MOST_SEARCHED = 256
 
@@ -107,7 +109,7 @@ class Offers:
                 self._serve_safely(books, live[0], most=shares[0].most)
                 return
             by_id = {id(task_set): share for task_set, share in zip(live, shares, strict=True)}
-            turn = max(1, books.executors.idle_slots // (4 * len(open_to))) if len(open_to) > 1 else None
+            turn = max(1, slots // _FINEST, books.executors.idle_slots // (4 * len(open_to))) if len(open_to) > 1 else None
             for task_set in self._ordered(live):
                 if id(task_set) not in open_to:
                     continue

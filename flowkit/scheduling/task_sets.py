@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.resources import DEFAULT_PROFILE
@@ -315,6 +315,11 @@ class TaskSet:
     def choice_count(self) -> int:
         """Executors and hosts that tasks were kept for, at most so many."""
         return len(self._by_executor) + len(self._by_host) + len(self._by_neighbour)
+
+    def is_wanted(self, place: ExecutorId | HostToken) -> bool:
+        """Whether tasks may still be kept for an executor or host."""
+        queues: tuple[Mapping[Any, deque[PartitionIndex]], ...] = self._by_executor, self._by_host, self._by_neighbour
+        return any(queue.get(place) for queue in queues)
 
     def choices(self, now: float, wait_s: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""

@@ -133,7 +133,10 @@ class Turn:
         """Offer to those alone that what waits is kept for, some of them: of a host to whoever holds least first."""
         executors, task_set = self._books.executors, self._task_set
         launched = 0
+        idle_only = loads.all_within(limit)
         for wanted in task_set.choices(self._books.now, self._books.config.locality_wait_s, _MOST_CHOICES):
+            if idle_only and not executors.idle_at(wanted):
+                continue
             held = ((loads.of(executor), executor) for executor in executors.at(wanted))
             room = [
                 (load / executor.slots, executor) for load, executor in held if load is not None and load < limit(executor.slots)
@@ -142,6 +145,8 @@ class Turn:
             while room and task_set.pending and launched != most:
                 _, executor = room.pop(0)
                 if not self._offer(executor):
+                    if not task_set.is_wanted(wanted):
+                        break  # nor is there anything for the others of the host
                     continue
                 launched += 1
                 load = loads.of(executor)
