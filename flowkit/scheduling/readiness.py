@@ -92,8 +92,11 @@ def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:
         missing = stage.outputs.missing(books.executors.by_host)
     else:
         done, covered = stage.delivered, stage.spans.covered
-        missing = [partition for partition in stage.wanted if partition not in done and partition not in covered]
-    return [partition for partition in missing if partition not in running]
+        if done or covered:
+            missing = [partition for partition in stage.wanted if partition not in done and partition not in covered]
+        else:
+            missing = list(stage.wanted)
+    return [partition for partition in missing if partition not in running] if running else missing
 
 
 def missing_parents(books: Books, application: Application, stage: Stage) -> list[Stage]:
