@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.resources import DEFAULT_PROFILE
@@ -318,8 +318,8 @@ class TaskSet:
 
     def is_wanted(self, place: ExecutorId | HostToken) -> bool:
         """Whether tasks may still be kept for an executor or host."""
-        queues: tuple[Mapping[Any, deque[PartitionIndex]], ...] = self._by_executor, self._by_host, self._by_neighbour
-        return any(queue.get(place) for queue in queues)
+        host = HostToken(place)
+        return bool(self._by_executor.get(ExecutorId(place)) or self._by_host.get(host) or self._by_neighbour.get(host))
 
     def choices(self, now: float, wait_s: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""
