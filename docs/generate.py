@@ -93,6 +93,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "storage-level": (flowkit.StorageLevel,),
     "scheduling-policies": (flowkit.Fair, flowkit.Capacity, flowkit.Priority, flowkit.Pool),
     "allocation-policies": (flowkit.Backlog, flowkit.Stable),
+    "placement-policies": (flowkit.DelayScheduling,),
+    "speculation-and-health": (flowkit.SlowerThanMedian, flowkit.FailureCounts),
     "memory-managers": (flowkit.UnifiedMemory, flowkit.QuotaMemory, flowkit.OnDemandMemory),
     "config": (Config, ConfigBuilder),
     "looking-on": (Profile, History, Capsule),

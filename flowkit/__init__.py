@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from flowkit.rdd.rdd import RDD
     from flowkit.scheduling.policies.backlog import Backlog
     from flowkit.scheduling.policies.capacity import Capacity
+    from flowkit.scheduling.policies.delay import DelayScheduling
+    from flowkit.scheduling.policies.failure_counts import FailureCounts
     from flowkit.scheduling.policies.fair import Fair
     from flowkit.scheduling.policies.pools import Pool
     from flowkit.scheduling.policies.priority import Priority
     from flowkit.scheduling.policies.stable import Stable
+    from flowkit.scheduling.policies.stragglers import SlowerThanMedian
     from flowkit.storage.memory.on_demand import OnDemandMemory
     from flowkit.storage.memory.quota import QuotaMemory
     from flowkit.storage.memory.unified import UnifiedMemory
@@ -33,6 +36,8 @@ __all__ = [  # noqa: RUF022 (as sorted() does)
     "Capacity",
     "Config",
     "Context",
+    "DelayScheduling",
+    "FailureCounts",
     "Fair",
     "FlowkitError",
     "OnDemandMemory",
@@ -40,6 +45,7 @@ __all__ = [  # noqa: RUF022 (as sorted() does)
     "Priority",
     "QuotaMemory",
     "RDD",
+    "SlowerThanMedian",
     "Stable",
     "StorageLevel",
     "TaskContext",
@@ -56,9 +62,12 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
         "Stable": "flowkit.scheduling.policies.stable",
         "Capacity": "flowkit.scheduling.policies.capacity",
         "Config": "flowkit.config",
+        "DelayScheduling": "flowkit.scheduling.policies.delay",
         "Fair": "flowkit.scheduling.policies.fair",
+        "FailureCounts": "flowkit.scheduling.policies.failure_counts",
         "Pool": "flowkit.scheduling.policies.pools",
         "Priority": "flowkit.scheduling.policies.priority",
+        "SlowerThanMedian": "flowkit.scheduling.policies.stragglers",
         "Context": "flowkit.context",
         "FlowkitError": "flowkit.errors",
         "OnDemandMemory": "flowkit.storage.memory.on_demand",

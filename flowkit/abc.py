@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import Content, JobSpec
 from flowkit.model.memory import StorageGrant
 
@@ -250,6 +251,147 @@ class AllocationPolicy(Protocol):
 
     def look(self, demand: Demand) -> Allocation:
         """What there should be now. May keep state of its own; must not wait."""
+        ...
+
+
+class Waits(NamedTuple):
+    """How long a stage's tasks leave slots unused for better ones, in seconds, level by level."""
+
+    #: for the executor that caches what they read, before another of its host
+    process_s: float
+    #: for a host that has it, before one of its rack
+    node_s: float
+    #: for the rack, before any
+    rack_s: float
+
+
+class Near(NamedTuple):
+    """Where what a partition reads lies, as far as it is known; each empty where it is not."""
+
+    #: executors that hold what it would compute, or what it is computed from, in their cache
+    caching: Collection[ExecutorId] = ()
+    #: hosts of the executors in ``caching``
+    caching_hosts: Collection[HostToken] = ()
+    #: hosts on whose disks its files lie
+    file_hosts: Collection[HostToken] = ()
+    #: hosts that hold a fifth or more of what it reads of shuffles
+    shuffle_hosts: Collection[HostToken] = ()
+
+
+class Preferred(NamedTuple):
+    """Where a partition is to run, if a slot comes free there in time."""
+
+    executors: Collection[ExecutorId] = ()
+    hosts: Collection[HostToken] = ()
+
+
+class ExecutorView(Protocol):
+    """What a placement policy may know of an executor."""
+
+    @property
+    def id(self) -> ExecutorId: ...
+    @property
+    def host(self) -> HostToken: ...
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Names and addresses that its host is known by."""
+        ...
+
+    @property
+    def rack(self) -> str:
+        """What the topology says of its host; empty where there is none."""
+        ...
+
+    @property
+    def slots(self) -> int: ...
+
+
+class PlacementPolicy(Protocol):
+    """Where tasks run, as far as there is a choice. Pure: the same input, the same answer."""
+
+    def waits(self, stage: TaskSetView) -> Waits:
+        """Asked once, when a stage's tasks begin to wait."""
+        ...
+
+    def prefer(self, stage: TaskSetView, partition: int, near: Near) -> Preferred:
+        """Asked once for each task of which something is known; nowhere in particular: ``Preferred()``."""
+        ...
+
+
+@runtime_checkable
+class RestrictingPolicy(Protocol):
+    """A placement policy that also keeps stages away from executors, for good."""
+
+    def waits(self, stage: TaskSetView) -> Waits:
+        """See ``PlacementPolicy``."""
+        ...
+
+    def prefer(self, stage: TaskSetView, partition: int, near: Near) -> Preferred:
+        """See ``PlacementPolicy``."""
+        ...
+
+    def allows(self, stage: TaskSetView, executor: ExecutorView) -> bool:
+        """Whether a stage's tasks may run there at all; asked once for each pair. Nobody may: the job fails after a grace time."""
+        ...
+
+
+class StageProgress(NamedTuple):
+    """How far a stage is that has tasks under way."""
+
+    stage: TaskSetView
+    #: tasks that ended well, and all it has
+    done: int
+    total: int
+    #: seconds that ended tasks took, shortest first: all of them, or a fair sample of some hundreds
+    durations: Sequence[float]
+
+    @property
+    def median_s(self) -> float:
+        """What half of them did not exceed; without any, infinite."""
+        return self.durations[len(self.durations) // 2] if self.durations else inf
+
+
+class SpeculationPolicy(Protocol):
+    """Which running tasks are tried on another executor as well."""
+
+    def slow_after(self, progress: StageProgress) -> float | None:
+        """Seconds after which a task of the stage is slow; None: as yet none is. Asked ten times a second a stage. Pure."""
+        ...
+
+
+class Failures(NamedTuple):
+    """What failed on an executor, told when one more task did."""
+
+    #: seconds, on the scheduler's clock
+    now: float
+    executor: ExecutorView
+    stage: TaskSetView
+    #: different tasks of this stage that failed there, and of all stages of the application
+    of_stage: int
+    of_application: int
+    #: executors of its host, itself included, and how many of the others are excluded from the application
+    neighbours: int
+    excluded_neighbours: int
+    #: how the last one failed
+    reason: str
+
+
+class Exclusion(NamedTuple):
+    """What an executor gets no more tasks of."""
+
+    #: of this stage
+    from_stage: bool = False
+    #: of the application, for so many seconds; 0: it goes on
+    from_application_s: float = 0.0
+    #: nor do the other executors of its host, for so many seconds
+    host_s: float = 0.0
+
+
+class HealthPolicy(Protocol):
+    """Which executors are kept from tasks after failures there."""
+
+    def judge(self, failures: Failures) -> Exclusion:
+        """Asked at each failure that counts against its task. What was excluded before stays so. Pure."""
         ...
 
 

@@ -179,13 +179,14 @@ def _count(text: str) -> int:
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    from flowkit.cluster.extensions import scheduling_policy
+    from flowkit.cluster.extensions import with_policies
+    from flowkit.config import Config
     from flowkit.observe.metrics import format_seconds
     from flowkit.simulation.what_if import Recording, simulate
 
     try:
         recording = Recording.read(chosen.log)
-        scheduling_policy(chosen.policy)
+        policy = with_policies(Config(scheduling_policy=chosen.policy)).scheduling_policy
     except InvalidArgument as error:
         return _complain(str(error), USAGE)
     except ConfigError as error:
@@ -197,7 +198,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
     )
     for count in dict.fromkeys([there, *chosen.executors]):
         try:
-            found = simulate(recording, count, slots=chosen.slots, policy=scheduling_policy(chosen.policy))
+            found = simulate(recording, count, slots=chosen.slots, policy=policy)
         except JobFailed as error:
             return _complain(str(error), FAILED)
         busy = recording.work_s / (found.took_s * found.executors * found.slots) if found.took_s else 0.0

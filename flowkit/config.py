@@ -43,13 +43,23 @@ def _setting(
     *,
     unit: str = "",
     method: str = "",
+    switch: str = "",
     mapping: bool = False,
     plain: bool = False,
 ) -> Any:
-    """A field. With ``method`` its value is a name, or an object that has the method; with ``mapping`` it is such, or stores, by name;
-    with ``plain`` as well, numbers and mappings by name.
+    """A field. With ``method`` its value is a name, or an object that has the method, and with ``switch`` True stands for that name, False
+    for ``off``; with ``mapping`` it is such, or stores, by name; with ``plain`` as well, numbers and mappings by name.
     """
-    metadata = {"doc": doc, "check": check, "unit": unit, "since": "0.1", "method": method, "mapping": mapping, "plain": plain}
+    metadata = {
+        "doc": doc,
+        "check": check,
+        "unit": unit,
+        "since": "0.1",
+        "method": method,
+        "switch": switch,
+        "mapping": mapping,
+        "plain": plain,
+    }
     return field(default_factory=dict, hash=False, metadata=metadata) if mapping else field(default=default, metadata=metadata)
 
 
@@ -112,6 +122,13 @@ class Config:
         plain=True,
     )
 
+    placement: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "delay",
+        "Where tasks run; `delay`: near what they read, if a slot comes free there within `locality_wait_s`; other names: entry points of the "
+        "group `flowkit.placement_policies` where the scheduler runs; or an object with `prefer(stage, partition, near)`, which is pickled "
+        "and runs there.",
+        method="prefer",
+    )
     topology: Any = _setting(  # noqa: RUF009 - as the others: a field
         "none",
         "Which hosts are near one another: `none`, an entry point of the group `flowkit.topologies` where the scheduler runs, or a function that "
@@ -141,9 +158,13 @@ class Config:
         60.0, "How long an executor without tasks and cached partitions stays, with `allocation = backlog`.", _positive, unit="s"
     )
 
-    speculation: bool = _setting(
-        False,
-        "Whether tasks that take much longer than their fellows are tried on another executor as well; the first to end well counts.",
+    speculation: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "off",
+        "Which tasks are tried on another executor as well, the first to end well counts; `off`: none; `median` (or True): those that take "
+        "several times as long as the median of their fellows; other names: entry points of the group `flowkit.speculation_policies` where the "
+        "scheduler runs; or an object with `slow_after(progress)`, which is pickled and runs there.",
+        method="slow_after",
+        switch="median",
     )
     speculation_quantile: float = _setting(
         0.9, "Part of a stage's tasks that are over before others are taken for slow.", _fraction
@@ -151,8 +172,13 @@ class Config:
     speculation_multiplier: float = _setting(3.0, "How many times the median a slow task takes.", _positive)
     speculation_min_s: float = _setting(0.1, "How long a slow task takes at least.", _positive, unit="s")
 
-    exclude_failing: bool = _setting(
-        False, "Whether executors on which tasks keep failing get none of the stage, then of the application, for a while."
+    exclude_failing: Any = _setting(  # noqa: RUF009 - as the others: a field
+        "off",
+        "Which executors are kept from tasks after failures there; `off`: none; `counts` (or True): those on which several tasks failed, from "
+        "the stage, then from the application for a while; other names: entry points of the group `flowkit.health_policies` where the "
+        "scheduler runs; or an object with `judge(failures)`, which is pickled and runs there.",
+        method="judge",
+        switch="counts",
     )
     exclude_after_failures: int = _setting(
         2,
@@ -279,6 +305,9 @@ class Config:
     def __post_init__(self) -> None:
         for each in settings_of(self):
             value = getattr(self, each.name)
+            if each.metadata["switch"] and (isinstance(value, bool) or str(value).lower() in {"true", "false"}):
+                value = each.metadata["switch"] if str(value).lower() == "true" else "off"
+                object.__setattr__(self, each.name, value)
             if each.metadata["method"] and not each.metadata["mapping"]:
                 _check_component(each, value)
                 continue
@@ -534,6 +563,18 @@ class ConfigBuilder:
     def with_allocation(self, policy: Any) -> ConfigBuilder:
         """How many executors there are: a name, or an object as ``abc.AllocationPolicy`` has it."""
         return self.with_settings(allocation=policy)
+
+    def with_placement(self, policy: Any) -> ConfigBuilder:
+        """Where tasks run: a name, or an object as ``abc.PlacementPolicy`` has it."""
+        return self.with_settings(placement=policy)
+
+    def with_speculation(self, policy: Any = True) -> ConfigBuilder:
+        """Which slow tasks are tried elsewhere as well: a name, or an object as ``abc.SpeculationPolicy`` has it."""
+        return self.with_settings(speculation=policy)
+
+    def with_health_policy(self, policy: Any = True) -> ConfigBuilder:
+        """Which executors are kept from tasks after failures there: a name, or an object as ``abc.HealthPolicy`` has it."""
+        return self.with_settings(exclude_failing=policy)
 
     def with_serializer(self, name: str, serializer: Any = None) -> ConfigBuilder:
         """One more way in which rows of some types become bytes: an object as ``abc.Serializer`` has it; None: the one of this name."""

@@ -9,17 +9,14 @@ something by an entry point of a group of ours::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flowkit.abc import AllocationPolicy, MemoryManager, SchedulingPolicy, Serializer
+from flowkit.abc import MemoryManager, Serializer
+from flowkit.config import Config
 from flowkit.errors import ConfigError
-from flowkit.scheduling.policies.backlog import Backlog
-from flowkit.scheduling.policies.capacity import Capacity
-from flowkit.scheduling.policies.fair import Fair
-from flowkit.scheduling.policies.fifo import Fifo
-from flowkit.scheduling.policies.priority import Priority
-from flowkit.scheduling.policies.stable import Stable
+from flowkit.scheduling.policies.built_in import BUILT_IN
 from flowkit.storage.memory.on_demand import OnDemandMemory
 from flowkit.storage.memory.unified import UnifiedMemory
 from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSerializer, MsgpackSerializer, PickleSerializer
@@ -27,20 +24,22 @@ from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSeria
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-POLICIES = "flowkit.scheduling_policies"
-MANAGERS = "flowkit.memory_managers"
-"""Entry points: a class, or a function, that makes one when called without arguments."""
+_POLICIES: Mapping[str, tuple[str, str]] = {
+    "scheduling_policy": ("flowkit.scheduling_policies", "order(candidates)"),
+    "placement": ("flowkit.placement_policies", "prefer(stage, partition, near)"),
+    "topology": ("flowkit.topologies", "__call__(names)"),
+    "speculation": ("flowkit.speculation_policies", "slow_after(progress)"),
+    "exclude_failing": ("flowkit.health_policies", "judge(failures)"),
+    "allocation": ("flowkit.allocation_policies", "look(demand)"),
+}
+"""By setting the group of entry points, each a class, or a function, that makes one when called without arguments; and what it has."""
 
-SERIALIZERS = "flowkit.serializers"
-ALLOCATIONS = "flowkit.allocation_policies"
-TOPOLOGIES = "flowkit.topologies"
+_MANAGERS = "flowkit.memory_managers"
+_SERIALIZERS = "flowkit.serializers"
 
-_BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
-    POLICIES: {"fifo": Fifo, "fair": Fair, "capacity": Capacity, "priority": Priority},
-    ALLOCATIONS: {"backlog": Backlog, "stable": Stable},
-    TOPOLOGIES: {},
-    MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
-    SERIALIZERS: {
+_OWN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
+    _MANAGERS: {"unified": UnifiedMemory, "on_demand": OnDemandMemory},
+    _SERIALIZERS: {
         "msgpack": MsgpackSerializer,
         "arrow": ArrowSerializer,
         "pickle": PickleSerializer,
@@ -49,48 +48,32 @@ _BUILT_IN: Mapping[str, Mapping[str, Callable[[], Any]]] = {
 }
 
 
-def scheduling_policy(chosen: str | SchedulingPolicy, pools: Mapping[str, Any] | None = None) -> SchedulingPolicy:
-    """The policy of this name: one of flowkit's own, else one that an installed package offers. An object is one itself.
-
-    ``pools`` are what ``fair`` and ``capacity`` share the cluster between.
+def with_policies(config: Config) -> Config:
+    """A configuration in which policies that installed packages offer stand as objects; flowkit's own are known by name.
 
     Raises
     ------
     errors.ConfigError
-        Nobody offers it in this process, two packages do, or what they offer is none.
+        Nobody offers one of them in this process, two packages do, or what they offer is none.
     """
-    if pools and chosen in {"fair", "capacity"}:
-        return (Fair if chosen == "fair" else Capacity)(pools)
-    found: SchedulingPolicy = _made("scheduling_policy", chosen, POLICIES, "order(candidates)", "where the scheduler runs")
-    return found
-
-
-def allocation_policy(chosen: str | AllocationPolicy, *, idle_s: float) -> AllocationPolicy | None:
-    """The allocation policy of this name, None for ``off``; see ``scheduling_policy``. ``idle_s`` is what ``backlog`` waits."""
-    if chosen in {"off", "backlog"}:
-        return Backlog(idle_s=idle_s) if chosen == "backlog" else None
-    found: AllocationPolicy = _made("allocation", chosen, ALLOCATIONS, "look(demand)", "where the scheduler runs")
-    return found
-
-
-def topology(chosen: str | Callable[[Sequence[str]], str]) -> Callable[[Sequence[str]], str] | None:
-    """The function that tells racks of this name, None for ``none``; see ``scheduling_policy``."""
-    if chosen == "none":
-        return None
-    found: Callable[[Sequence[str]], str] = _made("topology", chosen, TOPOLOGIES, "__call__(names)", "where the scheduler runs")
-    return found
+    found = {}
+    for setting, (group, method) in _POLICIES.items():
+        chosen = getattr(config, setting)
+        if isinstance(chosen, str) and chosen not in BUILT_IN[setting]:
+            found[setting] = _offer(setting, chosen, group, method, "where the scheduler runs", BUILT_IN[setting])
+    return replace(config, **found) if found else config
 
 
 def memory_manager(chosen: str | MemoryManager) -> MemoryManager:
-    """The memory manager of this name; see ``scheduling_policy``."""
-    found: MemoryManager = _made("memory_manager", chosen, MANAGERS, "pool(total_bytes)", "where executors run")
+    """The memory manager of this name; see ``with_policies``."""
+    found: MemoryManager = _made("memory_manager", chosen, _MANAGERS, "pool(total_bytes)", "where executors run")
     return found
 
 
 def serializers(chosen: Mapping[str, str | Serializer]) -> dict[str, Serializer]:
-    """Serialisers by name, those that are given by theirs made; see ``scheduling_policy``."""
+    """Serialisers by name, those that are given by theirs made; see ``with_policies``."""
     return {
-        name: _made(f"serializers[{name!r}]", each, SERIALIZERS, "dumps(values)", "where executors run")
+        name: _made(f"serializers[{name!r}]", each, _SERIALIZERS, "dumps(values)", "where executors run")
         for name, each in chosen.items()
     }
 
@@ -98,10 +81,15 @@ def serializers(chosen: Mapping[str, str | Serializer]) -> dict[str, Serializer]
 def _made(setting: str, chosen: Any, group: str, method: str, where: str) -> Any:
     if not isinstance(chosen, str):
         return chosen
-    built_in = _BUILT_IN[group].get(chosen)
+    built_in = _OWN[group].get(chosen)
     if built_in is not None:
         return built_in()  # most never pay for a look at what is installed
-    entry = _find(setting, chosen, group, where)
+    return _offer(setting, chosen, group, method, where, _OWN[group])
+
+
+def _offer(setting: str, chosen: str, group: str, method: str, where: str, own: Iterable[str]) -> Any:
+    """What an installed package offers by this name; ``own`` are names of flowkit's, for the message."""
+    entry = _find(setting, chosen, group, where, own)
     try:
         made = entry.load()()
     except Exception as error:
@@ -119,7 +107,7 @@ def _made(setting: str, chosen: Any, group: str, method: str, where: str) -> Any
     return made
 
 
-def _find(setting: str, name: str, group: str, where: str) -> EntryPoint:
+def _find(setting: str, name: str, group: str, where: str, own: Iterable[str]) -> EntryPoint:
     from importlib.metadata import entry_points  # a tenth of a second with what it imports, and rarely needed
 
     installed = sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value))
@@ -132,7 +120,7 @@ def _find(setting: str, name: str, group: str, where: str) -> EntryPoint:
         )
     if not found:
         others = [f"{entry.name} ({_offered(entry)})" for entry in installed]
-        known = ", ".join([*(f"{each} (built in)" for each in _BUILT_IN[group]), *dict.fromkeys(others)])
+        known = ", ".join([*(f"{each} (built in)" for each in own), *dict.fromkeys(others)])
         raise ConfigError(
             f"{setting} = {name!r}: {where} these are installed: {known}; install the package that offers it there, as an entry point "
             f"of the group {group!r}",

@@ -82,19 +82,16 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         if dask_internals.has_scheduler_handler(scheduler, OPEN_DRIVER):
             return
         # From here to the end without an await: two drivers may register at once.
-        from flowkit.cluster.extensions import allocation_policy, scheduling_policy, topology
+        from flowkit.cluster.extensions import with_policies
         from flowkit.scheduling.core import SchedulerCore
 
-        policy = scheduling_policy(self._config.scheduling_policy, self._config.pools)
+        config = with_policies(self._config)
         self._active = True
         self._scheduler = scheduler
         self._id = f"scheduler-{secrets.token_hex(8)}"
         self._loop = asyncio.get_running_loop()
         seed = random.SystemRandom().getrandbits(32) if self._seed is None else self._seed
-        allocation = allocation_policy(self._config.allocation, idle_s=self._config.executor_idle_s)
-        self._core = SchedulerCore(
-            self._config, seed=seed, policy=policy, allocation=allocation, topology=topology(self._config.topology)
-        )
+        self._core = SchedulerCore(config, seed=seed)
         self._core_loop = CoreLoop(
             self._core,
             perform=self._perform,

@@ -319,6 +319,7 @@ class ExecutorRuntime:
                         names,
                         self._resources,
                         tuple(self._config.resources),
+                        executor.memory_bytes,
                     )
                 ]
             )

@@ -431,6 +431,11 @@ class Executor:
             metrics.run_s = now - attempt.started
         return live
 
+    @property
+    def memory_bytes(self) -> int:
+        """What tasks and cached partitions may use together."""
+        return self._memory.total_bytes
+
     def statistics(self) -> ExecutorStatistics:
         """One look."""
         return ExecutorStatistics(

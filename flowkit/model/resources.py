@@ -1,4 +1,4 @@
-"""What a task needs of an executor beside a slot: more slots, and named resources such as GPUs."""
+"""What a task needs of an executor beside a slot: more slots, memory, and named resources such as GPUs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ WHOLE: Final = 1_000_000
 
 
 class ResourceProfile(msgspec.Struct, frozen=True):
-    """Slots, and an amount of each named resource: whole addresses, or a part of one (0.5 or less).
+    """Slots, an amount of each named resource (whole addresses, or a part of one, 0.5 or less), and memory.
 
     >>> ResourceProfile(cpus=2, amounts={"gpu": 0.5}).parts("gpu")
     500000
-    >>> str(ResourceProfile(cpus=2, amounts={"gpu": 1}))
-    'cpus=2, gpu=1'
+    >>> str(ResourceProfile(cpus=2, amounts={"gpu": 1}, memory_bytes=3 << 30))
+    'cpus=2, gpu=1, memory_bytes=3,221,225,472'
     """
 
     cpus: int = 1
     amounts: dict[str, float] = {}
+    #: what a task takes at its peak; 0: nobody says
+    memory_bytes: int = 0
 
     @property
     def is_default(self) -> bool:
         """Whether a slot is all that is needed."""
-        return self.cpus == 1 and not self.amounts
+        return self.cpus == 1 and not self.amounts and not self.memory_bytes
 
     def parts(self, name: str) -> int:
         """What a task takes of one address of a resource: all of it, or an equal part as large as what it needs, or larger."""
@@ -40,16 +42,18 @@ class ResourceProfile(msgspec.Struct, frozen=True):
         return max(1, int(self.amounts[name]))
 
     def __str__(self) -> str:
-        return ", ".join([f"cpus={self.cpus}", *(f"{name}={amount:g}" for name, amount in self.amounts.items())])
+        amounts = [f"{name}={amount:g}" for name, amount in self.amounts.items()]
+        memory = [f"memory_bytes={self.memory_bytes:,}"] if self.memory_bytes else []
+        return ", ".join([f"cpus={self.cpus}", *amounts, *memory])
 
 
-def resource_profile(cpus: object, amounts: dict[str, object]) -> ResourceProfile:
+def resource_profile(cpus: object, amounts: dict[str, object], memory_bytes: object = 0) -> ResourceProfile:
     """A profile of arguments somebody gave.
 
     Raises
     ------
     errors.InvalidArgument
-        No whole number of slots, or an amount that is neither a whole number nor a part of up to a half.
+        No whole number of slots or of bytes, or an amount that is neither a whole number nor a part of up to a half.
 
     Examples
     --------
@@ -62,6 +66,13 @@ def resource_profile(cpus: object, amounts: dict[str, object]) -> ResourceProfil
         raise InvalidArgument(
             f"cpus = {cpus!r}: must be a whole number of 1 or more", name="cpus", value=cpus, allowed="1, 2, ..."
         )
+    if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes < 0:
+        raise InvalidArgument(
+            f"memory_bytes = {memory_bytes!r}: must be a whole number, 0 or more",
+            name="memory_bytes",
+            value=memory_bytes,
+            allowed="0, 1, ...",
+        )
     checked: dict[str, float] = {}
     for name, amount in amounts.items():
         fits = isinstance(amount, int | float) and not isinstance(amount, bool) and 0 < amount < float("inf")
@@ -73,7 +84,7 @@ def resource_profile(cpus: object, amounts: dict[str, object]) -> ResourceProfil
                 allowed="1, 2, ... or up to 0.5",
             )
         checked[name] = float(amount)  # type: ignore[arg-type]
-    return ResourceProfile(cpus, checked)
+    return ResourceProfile(cpus, checked, memory_bytes)
 
 
 DEFAULT_PROFILE: Final = ResourceProfile()

@@ -25,8 +25,8 @@ class Needs(Base[T]):
 
     __slots__ = ()
 
-    def with_resources(self, *, cpus: int = 1, **amounts: float) -> Self:
-        """Say what a task that computes this RDD takes: slots, and named resources.
+    def with_resources(self, *, cpus: int = 1, memory_bytes: int = 0, **amounts: float) -> Self:
+        """Say what a task that computes this RDD takes: slots, memory, and named resources.
 
         The whole stage that computes it runs so, from its last shuffle or source to its next shuffle or action.
 
@@ -34,6 +34,9 @@ class Needs(Base[T]):
         ----------
         cpus
             Slots of one executor, 1 or more: for functions that run threads of their own.
+        memory_bytes
+            What the functions of a task hold at its peak, in bytes: no more of them run beside one another than what tasks may use on an
+            executor (the setting ``memory_fraction``) has room for. A hint: what a task really takes is watched as ever.
         amounts
             By name, whole numbers of 1 or more, or a part up to 0.5: with ``gpu=0.25`` four tasks share an address. Executors have what Dask's
             workers were started with (``--resources gpu=2``), or what the setting ``resources`` says.
@@ -56,11 +59,11 @@ class Needs(Base[T]):
 
         Examples
         --------
-        >>> heavy = fc.range(4, num_partitions=2).map(lambda x: x * x).with_resources(cpus=1)
+        >>> heavy = fc.range(4, num_partitions=2).map(lambda x: x * x).with_resources(memory_bytes=1_000_000)
         >>> heavy.sum()
         14
         """
-        profile = resource_profile(cpus, dict(amounts))
+        profile = resource_profile(cpus, dict(amounts), memory_bytes)
         known: ResourceProfile | None = self._node.profile
         if known is not None and known != profile:
             raise InvalidArgument(

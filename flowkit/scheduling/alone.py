@@ -41,7 +41,7 @@ def place(books: Books) -> None:
         if found is not None:
             held[key] = found
             assert stage.task_set is not None
-            if not found.attempts and can_now(stage.task_set.profile, found.resources):
+            if not found.attempts and can_now(stage.task_set.profile, found):
                 _start(books, key, stage, found)
 
 
@@ -61,8 +61,8 @@ def _hold(books: Books, key: Place, stage: Stage) -> ExecutorState | None:
         if each.usable
         and each.id not in taken
         and not (enough and each.attempts)
-        and can_ever(task_set.profile, each.slots, each.resources)
-        and not books.health.avoids(task_set, each)
+        and can_ever(task_set.profile, each)
+        and not books.bars(task_set, each)
     ]
     if not candidates:
         return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from flowkit.model.ids import AttemptId
+from flowkit.model.resources import ResourceProfile
 from flowkit.model.task import TaskSucceeded
 from flowkit.scheduling import jobs, resources
 from flowkit.scheduling.actions import AnswerBarrier
@@ -37,24 +38,27 @@ class Barrier:
 
 
 def _is_open_to(books: Books, task_set: TaskSet, executor: ExecutorState) -> bool:
-    return executor.usable and executor.held_for is None and not books.health.avoids(task_set, executor)
+    return executor.usable and executor.held_for is None and not books.bars(task_set, executor)
 
 
 def most_at_once(books: Books, task_set: TaskSet) -> int:
     """Tasks of a stage that could run at once if nobody else ran any."""
     profile, total = task_set.profile, 0
     for states in books.executors.by_host.values():
-        able = [
-            state
-            for state in states.values()
-            if _is_open_to(books, task_set, state) and resources.can_ever(profile, state.slots, state.resources)
-        ]
-        room = sum(state.slots // profile.cpus for state in able)
+        able = [state for state in states.values() if _is_open_to(books, task_set, state) and resources.can_ever(profile, state)]
+        room = sum(_room(profile, state) for state in able)
         for name in profile.amounts:
             owned = {id(state.resources[name]): state.resources[name] for state in able}  # executors of a host may share them
             room = min(room, sum(each.room(profile.count(name), profile.parts(name)) for each in owned.values()))
         total += room
     return total
+
+
+def _room(profile: ResourceProfile, executor: ExecutorState) -> int:
+    """Tasks that an executor with nothing to do has slots and memory for."""
+    slots = executor.slots // profile.cpus
+    known = profile.memory_bytes and executor.memory_bytes
+    return min(slots, executor.memory_bytes // profile.memory_bytes) if known else slots
 
 
 def _places(books: Books, task_set: TaskSet) -> list[ExecutorState]:
@@ -70,14 +74,14 @@ def _places(books: Books, task_set: TaskSet) -> list[ExecutorState]:
     taken: list[dict[str, tuple[str, ...]]] = []
     while order and len(found) < task_set.size:
         _, tie, planned, state = heappop(order)
-        if state.load + planned + profile.cpus > state.slots or not resources.can_now(profile, state.resources):
+        if state.load + planned + profile.cpus > state.slots or not resources.can_now(profile, state):
             continue
         found.append(state)
-        taken.append(resources.take(profile, state.resources))
+        taken.append(resources.take(profile, state))
         planned += profile.cpus
         heappush(order, ((state.load + planned) / state.slots, tie, planned, state))
     for state, each in zip(found, taken, strict=True):
-        resources.give_back(profile, each, state.resources)
+        resources.give_back(profile, each, state)
     return found if len(found) == task_set.size else []
 
 
@@ -92,7 +96,7 @@ def place(books: Books, task_set: TaskSet) -> bool:
     while task_set.file(task_set.size):
         pass
     for executor in places:
-        found = task_set.next_for(executor, books.now, 0, 0.0)  # 0 others: nobody is waited for, or kept away
+        found = task_set.next_for(executor, books.now, 0)  # 0 others: nobody is waited for, or kept away
         assert found is not None
         launch(books, books.applications[stage.app], stage, task_set, executor, *found)
     return False

@@ -16,7 +16,8 @@ from flowkit.model.task import TaskLaunch
 from flowkit.scheduling.actions import Action, Launch, Publish
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.commits import Commits
-from flowkit.scheduling.executors import Executors
+from flowkit.scheduling.executors import Executors, ExecutorState
+from flowkit.scheduling.placement import Placement
 from flowkit.scheduling.task_sets import TaskSet
 
 if TYPE_CHECKING:
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
 class Books:
     """State of one scheduler core. ``now`` is the time of the stimulus being handled."""
 
-    def __init__(self, config: Config, seed: int, first_attempt: int) -> None:
+    def __init__(self, config: Config, seed: int, first_attempt: int, placement: Placement) -> None:
         self.config = config
         self.rng = Random(seed)
         self.now = 0.0
         self.executors = Executors()
         #: tells the rack of a host by the names it has
         self.topology: Callable[[Sequence[str]], str] | None = None
+        self.placement = placement
+        #: somebody asks how long tasks took
+        self.keeps_durations = False
         #: set by the core: it looks at these books
         self.health: Health
         self.applications: dict[AppId, Application] = {}
@@ -83,6 +87,10 @@ class Books:
                 if task_set is not None and (task_set.pending or task_set.running):
                     found.append(task_set)
         return found
+
+    def bars(self, task_set: TaskSet, executor: ExecutorState) -> bool:
+        """Whether tasks of a stage are kept from an executor: too many failed there, or the placement policy says so."""
+        return self.health.avoids(task_set, executor) or not self.placement.allows(task_set, executor)
 
     def mark_stale(self) -> None:
         """Outputs, blocks or executors changed: what stages may run must be looked at again, everywhere."""

@@ -7,8 +7,8 @@ the job ends; news of its attempts that come later change nothing.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection
-from typing import TypeVar, assert_never
+from collections.abc import Collection
+from typing import assert_never
 
 from flowkit.model.ids import AppId, JobId
 from flowkit.scheduling import jobs
@@ -18,19 +18,8 @@ from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.task_sets import TaskSet
 
-_T = TypeVar("_T")
-
 #: A job, known to the core or not.
 Hit = tuple[AppId, JobId]
-
-
-class Fault(Exception):
-    """Wraps what was raised where only one stage's jobs can be hit."""
-
-    def __init__(self, task_set: TaskSet, error: Exception) -> None:
-        super().__init__(f"stage {task_set.stage} of {task_set.app}")
-        self.task_set = task_set
-        self.error = error
 
 
 def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
@@ -75,21 +64,6 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             return all_jobs(books)
         case _:
             assert_never(stimulus)
-
-
-class PolicyError(Exception):
-    """A policy raised, or gave something that makes no sense: nobody can be served."""
-
-    def __init__(self, policy: object, method: str, what: str) -> None:
-        super().__init__(f"the scheduling policy {policy!r}: {method} {what}")
-
-
-def asked(policy: object, method: str, ask: Callable[[], _T]) -> _T:
-    """What a policy answers; what it raises is told with its name."""
-    try:
-        return ask()
-    except Exception as error:
-        raise PolicyError(policy, method, f"raised {type(error).__name__}: {error}") from error
 
 
 def jobs_needing(books: Books, task_set: TaskSet) -> list[Hit]:

@@ -18,9 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowkit.abc import AllocationPolicy, SchedulingPolicy
 from flowkit.config import Config
-from flowkit.errors import ConfigError, InternalError
+from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
 from flowkit.scheduling import barriers, containment, drivers, endings, handover, losses, readiness
 from flowkit.scheduling import stimuli as sti
@@ -30,11 +29,13 @@ from flowkit.scheduling.actions import (
     ApplicationExpired,
 )
 from flowkit.scheduling.allocation import Allocator
+from flowkit.scheduling.asking import Fault
 from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.health import Health
 from flowkit.scheduling.offers import Offers
-from flowkit.scheduling.policies.fifo import Fifo
+from flowkit.scheduling.placement import Placement
+from flowkit.scheduling.policies.built_in import policies
 from flowkit.scheduling.preemption import Preemption
 from flowkit.scheduling.requests import Unmet
 from flowkit.scheduling.speculation import Speculation
@@ -62,17 +63,11 @@ class SchedulerCore:
     Parameters
     ----------
     config
-        Settings; those of scheduling, limits and time-outs are read here.
+        Settings; those of scheduling, limits and time-outs are read here. Policies are flowkit's own, by name, or objects.
     seed
         Of the generator that breaks ties.
     first_attempt
         The first attempt id; ids rise from there and are never used twice.
-    policy
-        The order of task sets; first in, first out by default. Who names another in ``config`` hands it in here.
-    allocation
-        How many executors there are; None: that is nobody's business here.
-    topology
-        The rack of a host, by its names; None: nobody knows.
     """
 
     def __init__(
@@ -81,25 +76,18 @@ class SchedulerCore:
         *,
         seed: int,
         first_attempt: int = 1,
-        policy: SchedulingPolicy | None = None,
-        allocation: AllocationPolicy | None = None,
-        topology: Callable[[Sequence[str]], str] | None = None,
     ) -> None:
-        if policy is None and config.scheduling_policy != "fifo":
-            raise ConfigError(
-                f"scheduling_policy = {config.scheduling_policy!r}: known without looking for it: fifo",
-                setting="scheduling_policy",
-                value=config.scheduling_policy,
-            )
-        self._books = Books(config, seed, first_attempt)
-        self._books.topology = topology
-        self._offers = Offers(policy or Fifo())
-        self._preemption = Preemption(policy or Fifo())
+        chosen = policies(config)
+        self._books = Books(config, seed, first_attempt, Placement(chosen.placement))
+        self._books.topology = chosen.topology
+        self._offers = Offers(chosen.scheduling)
+        self._preemption = Preemption(chosen.scheduling)
         self._watch = losses.Watch(config)
-        self._speculation = Speculation(config)
-        self._allocator = Allocator(config, allocation)
+        self._speculation = Speculation(chosen.speculation)
+        self._books.keeps_durations = chosen.speculation is not None
+        self._allocator = Allocator(config, chosen.allocation)
         self._unmet = Unmet(config)
-        self._books.health = self._health = Health(config)
+        self._books.health = self._health = Health(config, chosen.health)
         #: the last stimuli with their times: enough to replay what led to a bug
         self.ring: deque[tuple[float, sti.Stimulus]] = deque(maxlen=100_000 if config.validate else _RING_LENGTH)
 
@@ -158,21 +146,22 @@ class SchedulerCore:
                     readiness.look_again(books, application)
                 except Exception as error:
                     self._contain(error, containment.jobs_of(application))
-        self._make_offers()
-        self._preemption.look(books)
+        self._contained(self._offers.make)
+        self._contained(self._preemption.look)
         self._health.look(books)
         handover.settle(books)
-        self._speculation.look(books)
+        self._contained(self._speculation.look)
         self._allocator.look(books)
         self._unmet.look(books)
         self._watch.settle(books)
 
-    def _make_offers(self) -> None:
+    def _contained(self, step: Callable[[Books], None]) -> None:
+        """What is wrong with one stage ends the jobs that need it; the step is then taken for the others."""
         books = self._books
         while True:
             try:
-                self._offers.make(books)
-            except containment.Fault as fault:
+                step(books)
+            except Fault as fault:
                 books.active.pop((fault.task_set.app, fault.task_set.stage), None)  # each goes once, so there is an end
                 self._contain(fault.error, containment.jobs_needing(books, fault.task_set))
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from flowkit.abc import Preferred
 from flowkit.model.events import (
     ShuffleOutputsLost,
     TaskGettingResult,
@@ -43,7 +44,7 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import CONTENT_WAIT_S
 from flowkit.scheduling.stimuli import TaskWouldNotStop
-from flowkit.scheduling.task_sets import Attempt, Preference, TaskSet
+from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 #: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
 UNCOUNTED_LIMIT = 50
@@ -164,7 +165,7 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
         return
     task_set.depth.observe(report.ended_at - report.started_at)
-    if books.config.speculation:
+    if books.keeps_durations:
         task_set.note_duration(report.ended_at - report.started_at, books.rng)
         _end_copies(books, attempt)
     if report.given_back:
@@ -348,7 +349,7 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
     }
 
 
-def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
+def _wish_left(books: Books, attempt: Attempt) -> Preferred | None:
     """Where a task that was given back would best run, of the executors that have a slot for it now."""
     task_set, partition = attempt.task_set, attempt.partition
     wish = None if task_set.preference is None else task_set.preference(partition)
@@ -364,13 +365,13 @@ def _wish_left(books: Books, attempt: Attempt) -> Preference | None:
         )
 
     by_host = books.executors.by_host
-    return (
-        [executor for executor in wish[0] if may_run_on(books.executors.get(executor))],
-        [host for host in wish[1] if any(may_run_on(executor) for executor in by_host.get(host, {}).values())],
+    return Preferred(
+        [executor for executor in wish.executors if may_run_on(books.executors.get(executor))],
+        [host for host in wish.hosts if any(may_run_on(executor) for executor in by_host.get(host, {}).values())],
     )
 
 
-def requeue(books: Books, attempt: Attempt, wish: Preference | None = None) -> None:
+def requeue(books: Books, attempt: Attempt, wish: Preferred | None = None) -> None:
     """Its task waits again."""
     stage = books.stage_of(attempt.task_set)
     if stage is None or stage.task_set is not attempt.task_set:

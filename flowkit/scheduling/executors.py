@@ -34,6 +34,8 @@ class ExecutorState:
         "last_heard",
         "load",
         "may_leave",
+        "memory_bytes",
+        "memory_taken",
         "paused",
         "rack",
         "resources",
@@ -49,6 +51,7 @@ class ExecutorState:
         host_names: tuple[str, ...],
         now: float,
         resources: Mapping[str, Sequence[str]] | None = None,
+        memory_bytes: int = 0,
     ) -> None:
         self.id = executor
         self.address = executor_address(executor)
@@ -58,6 +61,9 @@ class ExecutorState:
         self.rack = ""
         #: named resources it has
         self.resources = {name: Addresses(addresses) for name, addresses in (resources or {}).items()}
+        #: memory that tasks may use, 0 where nobody says, and what of it those have that said what they need
+        self.memory_bytes = memory_bytes
+        self.memory_taken = 0
         #: names a file system may use for this host
         self.host_names = host_names
         #: every attempt it was sent and has not ended, in order of launch: queued ones behind running ones
@@ -242,8 +248,8 @@ class Executors:
         if state.attempts.pop(attempt.id, None) is None:
             return
         state.idle_since = now
-        if attempt.resources:
-            resources.give_back(attempt.task_set.profile, attempt.resources, state.resources)
+        if attempt.has_more:
+            resources.give_back(attempt.task_set.profile, attempt.resources, state)
         state.load -= attempt.cpus
         self.loads.move(state, state.load)
         if attempt.urgent and not attempt.started_at:
@@ -294,6 +300,7 @@ class Executors:
         assert self.draining.keys() == {state.id for state in self._by_id.values() if state.draining}
         for state in self._by_id.values():
             assert state.load == sum(attempt.cpus for attempt in state.attempts.values()), state
+            assert state.memory_taken == sum(each.task_set.profile.memory_bytes for each in state.attempts.values()), state
             assert state.urgent_load == sum(each.cpus for each in state.attempts.values() if each.urgent and not each.started_at)
         offered = [state for state in self._by_id.values() if state.usable and state.held_for is None]
         self.loads.check({state.id: state.load for state in offered})

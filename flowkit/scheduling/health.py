@@ -1,33 +1,40 @@
 """Executors on which tasks keep failing: kept from a stage, then from an application, for a while.
 
-Runs in the scheduler process inside ``SchedulerCore``; off unless ``exclude_failing`` is set. The rules are Spark's: different tasks of one
-stage that fail on an executor exclude it from the stage, such failures over all stages from the application until ``exclude_timeout_s`` is
-over; a host with several excluded executors is excluded whole. An application all of whose executors are excluded fails, with what failed
-where, unless others come within ``exclude_wait_s``.
+Runs in the scheduler process inside ``SchedulerCore``; off unless there is a health policy (``exclude_failing``). It is told at each failure
+what failed on that executor, and says what the executor gets no more tasks of: the stage, or the application for some time, or nor do the
+others of its host. An application all of whose executors are excluded fails, with what failed where, unless others come within
+``exclude_wait_s``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flowkit.abc import Exclusion, Failures, HealthPolicy
 from flowkit.config import Config
 from flowkit.model.events import ExecutorExcluded, ExecutorUnexcluded
 from flowkit.model.ids import AppId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.scheduling import jobs
+from flowkit.scheduling.asking import PolicyError, asked, is_seconds
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
+
+_KIND = "health policy"
 
 
 class Health:
     """What failed where, by application."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, policy: HealthPolicy | None) -> None:
         self._config = config
+        self._policy = policy
         #: tasks that failed on an executor, by stage
         self._failed: dict[tuple[AppId, ExecutorId], dict[StageId, dict[PartitionIndex, None]]] = {}
         #: the last reason of a failure there
         self._reasons: dict[tuple[AppId, ExecutorId], str] = {}
+        #: stages that an executor gets nothing of
+        self._excluded_stages: dict[tuple[AppId, ExecutorId], set[StageId]] = {}
         #: until when an executor or host gets nothing of an application
         self._excluded: dict[tuple[AppId, ExecutorId], float] = {}
         self._excluded_hosts: dict[tuple[AppId, HostToken], float] = {}
@@ -37,7 +44,7 @@ class Health:
 
     def note_failure(self, books: Books, attempt: Attempt, reason: str) -> None:
         """A task failed, by what counts against it."""
-        if not self._config.exclude_failing:
+        if self._policy is None:
             return
         task_set, executor = attempt.task_set, attempt.executor
         key = task_set.app, executor.id
@@ -45,23 +52,26 @@ class Health:
         failed = stages.setdefault(task_set.stage, {})
         failed[attempt.partition] = None
         self._reasons[key] = reason
-        limit = self._config.exclude_after_failures
-        if len(failed) == limit:
-            self._tell(books, executor, task_set, stage=task_set.stage, until=0.0, why=f"{limit} tasks of the stage failed there")
-        total = sum(map(len, stages.values()))
-        if total >= 2 * limit and key not in self._excluded:
-            until = self._excluded[key] = books.now + self._config.exclude_timeout_s
-            self._tell(books, executor, task_set, stage=None, until=until, why=f"{total} tasks failed there")
-            self._look_at_host(books, task_set, executor, until)
-
-    def _look_at_host(self, books: Books, task_set: TaskSet, executor: ExecutorState, until: float) -> None:
         neighbours = books.executors.by_host.get(executor.host, {})
-        sick = [each for each in neighbours if (task_set.app, each) in self._excluded]
-        if len(sick) >= self._config.exclude_after_failures and len(neighbours) > len(sick):
-            self._excluded_hosts[task_set.app, executor.host] = until
+        others = [each for each in neighbours if each != executor.id and (task_set.app, each) in self._excluded]
+        total = sum(map(len, stages.values()))
+        found = _judged(
+            self._policy, Failures(books.now, executor, task_set, len(failed), total, len(neighbours), len(others), reason)
+        )
+        if found.from_stage and task_set.stage not in self._excluded_stages.setdefault(key, set()):
+            self._excluded_stages[key].add(task_set.stage)
+            self._tell(
+                books, executor, task_set, stage=task_set.stage, until=0.0, why=f"{len(failed)} tasks of the stage failed there"
+            )
+        if found.from_application_s > 0 and key not in self._excluded:
+            until = self._excluded[key] = books.now + found.from_application_s
+            self._tell(books, executor, task_set, stage=None, until=until, why=f"{total} tasks failed there")
+        if found.host_s > 0 and (task_set.app, executor.host) not in self._excluded_hosts:
+            until = self._excluded_hosts[task_set.app, executor.host] = books.now + found.host_s
+            why = f"{len(others) + (key in self._excluded)} others of its host are excluded"
             for each in neighbours.values():
-                if each.id not in sick:
-                    self._tell(books, each, task_set, stage=None, until=until, why=f"{len(sick)} others of its host are excluded")
+                if (task_set.app, each.id) not in self._excluded:
+                    self._tell(books, each, task_set, stage=None, until=until, why=why)
 
     def _tell(
         self, books: Books, executor: ExecutorState, task_set: TaskSet, *, stage: StageId | None, until: float, why: str
@@ -85,8 +95,7 @@ class Health:
             return False
         if (task_set.app, executor.host) in self._excluded_hosts or (task_set.app, executor.id) in self._excluded:
             return True
-        failed = self._failed.get((task_set.app, executor.id), {}).get(task_set.stage, ())
-        return len(failed) >= self._config.exclude_after_failures
+        return task_set.stage in self._excluded_stages.get((task_set.app, executor.id), ())
 
     def look(self, books: Books) -> None:
         """Let back who has served its time; give up jobs that have had nowhere to go for too long."""
@@ -135,6 +144,7 @@ class Health:
             if until <= books.now:
                 del self._excluded[key]
                 self._failed.pop(key, None)
+                self._excluded_stages.pop(key, None)
                 self._reasons.pop(key, None)
                 if app in books.applications and books.executors.get(executor) is not None:
                     books.publish(app, ExecutorUnexcluded(time=books.now, app=app, executor=executor))
@@ -149,7 +159,15 @@ class Health:
         for key in gone:
             del self._failed[key]
             self._excluded.pop(key, None)
+            self._excluded_stages.pop(key, None)
             self._reasons.pop(key, None)
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def _judged(policy: HealthPolicy, failures: Failures) -> Exclusion:
+    found: object = asked(_KIND, policy, "judge", lambda: policy.judge(failures))
+    if not isinstance(found, Exclusion) or not (is_seconds(found.from_application_s) and is_seconds(found.host_s)):
+        raise PolicyError(_KIND, policy, "judge", f"gave {found!r}, not an Exclusion of seconds that are 0 or more")
+    return found

@@ -60,8 +60,9 @@ def launch(
     if stage.pieces is not None:
         piece = stage.pieces.piece(partition)
         attempt.told = stage.partition(partition), 0 if piece is None else piece.number
-    if task_set.profile.amounts:
-        attempt.resources = resources.take(task_set.profile, executor.resources)
+    if task_set.needs_more:
+        attempt.has_more = True
+        attempt.resources = resources.take(task_set.profile, executor)
     books.executors.take(executor, attempt)
     task_set.running[attempt_id] = attempt
     books.queue_launch(

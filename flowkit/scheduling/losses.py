@@ -43,7 +43,15 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
     if books.executors.get(stimulus.executor) is not None:
         books.stale_count += 1
         return
-    state = ExecutorState(stimulus.executor, stimulus.host, stimulus.slots, stimulus.host_names, books.now, stimulus.resources)
+    state = ExecutorState(
+        stimulus.executor,
+        stimulus.host,
+        stimulus.slots,
+        stimulus.host_names,
+        books.now,
+        stimulus.resources,
+        stimulus.memory_bytes,
+    )
     state.rack = _rack_of(books, stimulus)
     books.executors.share(state, stimulus.shared)
     books.executors.add(state)

@@ -12,10 +12,10 @@ from itertools import islice
 from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
 from flowkit.scheduling import alone, barriers
 from flowkit.scheduling.actions import Recall
+from flowkit.scheduling.asking import Fault, PolicyError, asked
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.containment import Fault, PolicyError, asked
 from flowkit.scheduling.launches import contents_are_there
-from flowkit.scheduling.task_sets import TaskSet
+from flowkit.scheduling.task_sets import Attempt, TaskSet
 from flowkit.scheduling.turns import Turn
 
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
@@ -27,6 +27,8 @@ _BREATH_S = 0.001
 _FINEST = 1_000
 #: How many executors are searched for stuck tasks at a time.
 _MOST_SEARCHED = 256
+
+_KIND = "scheduling policy"
 
 
 def _listed(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
@@ -81,6 +83,8 @@ class Offers:
                 continue
             try:
                 waits = contents_are_there(books, books.applications[stage.app], stage) and barriers.place(books, task_set)
+            except Fault:
+                raise
             except Exception as error:
                 raise Fault(task_set, error) from error
             if waits:
@@ -91,9 +95,9 @@ class Offers:
         if len(task_sets) < 2:
             return task_sets
         by_id = {id(task_set): task_set for task_set in task_sets}
-        ordered = asked(self._policy, "order", lambda: list(map(id, self._policy.order(task_sets))))
+        ordered = asked(_KIND, self._policy, "order", lambda: list(map(id, self._policy.order(task_sets))))
         if set(ordered) != by_id.keys() or len(ordered) != len(by_id):
-            raise PolicyError(self._policy, "order", "gave others than it was given, or left some out")
+            raise PolicyError(_KIND, self._policy, "order", "gave others than it was given, or left some out")
         return [by_id[each] for each in ordered]
 
     def _share(self, books: Books, waiting: list[TaskSet], policy: SharingPolicy) -> None:
@@ -102,9 +106,9 @@ class Offers:
         slots = books.executors.usable_slots
         live = books.live_task_sets()  # launching makes none, and ends none
         while open_to:
-            shares = asked(policy, "shares", partial(_listed, policy, live, slots))
+            shares = asked(_KIND, policy, "shares", partial(_listed, policy, live, slots))
             if len(shares) != len(live) or not all(isinstance(each, Share) for each in shares):
-                raise PolicyError(policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")
+                raise PolicyError(_KIND, policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")
             if len(live) < 2:  # it competes with nobody
                 self._serve_safely(books, live[0], most=shares[0].most)
                 return
@@ -131,6 +135,8 @@ class Offers:
     ) -> int:
         try:
             return self._serve(books, task_set, most=most, urgent=urgent, ahead=ahead)
+        except Fault:
+            raise
         except Exception as error:
             raise Fault(task_set, error) from error
 
@@ -180,7 +186,9 @@ class Offers:
             with_surplus[executor.id] = with_surplus.pop(executor.id)  # the others first, next time
             running_since = [each.seen_running_at for each in executor.attempts.values() if each.started_at]
             queued = [
-                each for each in executor.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void
+                each
+                for each in executor.attempts.values()
+                if not (each.started_at or each.is_recalled or each.is_void) and self._could_move(books, each)
             ]
             # Slots that have not said what they run may start something any moment: those tasks stay.
             queued = queued[max(0, executor.slots - len(running_since)) :]
@@ -199,6 +207,11 @@ class Offers:
             books.emit(Recall(executor.id, tuple(attempt.id for attempt in taken)))
             if not idle:
                 return
+
+    def _could_move(self, books: Books, attempt: Attempt) -> bool:
+        """Whether somebody who is idle may run it."""
+        placement = books.placement
+        return not placement.restricts or placement.any_idle(attempt.task_set, books.executors, books.address_epoch)
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)

@@ -11,8 +11,8 @@ from collections import Counter
 
 from flowkit.abc import SchedulingPolicy, SharingPolicy
 from flowkit.scheduling.actions import Kill
+from flowkit.scheduling.asking import asked
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.containment import asked
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.policies.pools import pool_of
 from flowkit.scheduling.task_sets import Attempt
@@ -54,7 +54,7 @@ class Preemption:
         """Tasks under way beyond each pool's part."""
         live = books.live_task_sets()
         slots = books.executors.usable_slots
-        shares = asked(policy, "shares", lambda: list(policy.shares(live, slots)))
+        shares = asked("scheduling policy", policy, "shares", lambda: list(policy.shares(live, slots)))
         return Counter({pool_of(task_set): share.surplus for task_set, share in zip(live, shares, strict=False)})
 
 

@@ -7,8 +7,9 @@ Runs in the scheduler process inside ``SchedulerCore``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
+from flowkit.abc import Near, Preferred
 from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmitted
 from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.job_spec import Determinism
@@ -18,7 +19,7 @@ from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.barriers import Barrier
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.task_sets import Preference, TaskSet
+from flowkit.scheduling.task_sets import TaskSet, Wish
 
 #: A host is near a reduce task when it holds at least this part of the task's input (the fraction Spark uses).
 _NEAR_FRACTION = 0.2
@@ -130,7 +131,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         fresh = [partition for partition in todo if partition not in stage.task_set.pending]
         if fresh:
             _note_lost_outputs(books, stage, fresh)
-            stage.task_set.add(fresh, _preference(books, application, stage))
+            stage.task_set.add(fresh, _preference(books, application, stage, stage.task_set))
         books.active[stage.app, stage.id] = stage
         return
     if stage.outputs is not None and stage.was_complete and stage.spec.determinism is Determinism.INDETERMINATE:
@@ -156,12 +157,13 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         stage.task_set.racks = books.executors.racks
         stage.task_set.size = stage.task_count
         stage.task_set.barrier = Barrier() if stage.spec.barrier else None
+        stage.task_set.waits = books.placement.waits(stage.task_set)
     task_set = stage.task_set
     task_set.attempt_number = stage.attempt_count
     stage.attempt_count += 1
     stage.is_running = True
     books.active[stage.app, stage.id] = stage
-    task_set.add(todo, _preference(books, application, stage))
+    task_set.add(todo, _preference(books, application, stage, task_set))
     task_set.settle_wait(books.now)
     books.publish(
         stage.app,
@@ -224,30 +226,34 @@ def _hold_up(books: Books, stage: Stage) -> None:
         books.emit(Recall(executor, tuple(attempts)))
 
 
-def _preference(books: Books, application: Application, stage: Stage) -> Callable[[PartitionIndex], Preference | None] | None:
-    """Where partitions of a stage would best run: by cached blocks, then input files, then map outputs."""
+def _preference(books: Books, application: Application, stage: Stage, task_set: TaskSet) -> Wish | None:
+    """Where partitions of a stage would best run, as the placement policy says of what is known: None where nothing is."""
     one_host = len(books.executors.by_host) < 2
     near = {} if one_host else _near_hosts(books, application, stage)
     cached = [(each, kept) for each in stage.spec.cached if (kept := application.kept_as(each.rdd)) in application.blocks]
     files = {} if one_host else stage.spec.preferred_hosts
     if not near and not cached and not files:
         return None
-    names = books.executors.hosts_by_name
+    names, placement = books.executors.hosts_by_name, books.placement
 
-    def preference(task: PartitionIndex) -> Preference | None:
+    def preference(task: PartitionIndex) -> Preferred | None:
         partition = stage.partition(task)
         executors: list[ExecutorId] = []
         for each, kept in cached:
             at = partition - each.first
             if 0 <= at < each.count:
                 executors += application.blocks.holders(kept, PartitionIndex(at))
-        hosts: Collection[HostToken] = near.get(partition, ())
-        if not hosts and files:
-            hosts = dict.fromkeys(host for name in files.get(partition, ()) for host in names.get(name, ()))
-        if executors and not hosts and not one_host:
+        caching_hosts: Collection[HostToken] = ()
+        if executors and not one_host:
             known = [books.executors.get(executor) for executor in executors]
-            hosts = dict.fromkeys(executor.host for executor in known if executor is not None)
-        return executors, hosts
+            caching_hosts = dict.fromkeys(executor.host for executor in known if executor is not None)
+        file_hosts: Collection[HostToken] = ()
+        if files:
+            file_hosts = dict.fromkeys(host for name in files.get(partition, ()) for host in names.get(name, ()))
+        shuffle_hosts = near.get(partition, ())
+        if not executors and not file_hosts and not shuffle_hosts:
+            return None
+        return placement.prefer(task_set, partition, Near(executors, caching_hosts, file_hosts, shuffle_hosts))
 
     return preference
 

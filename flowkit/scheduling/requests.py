@@ -9,6 +9,7 @@ from collections import Counter
 
 from flowkit.config import Config
 from flowkit.model.ids import AppId, StageId
+from flowkit.model.resources import ResourceProfile
 from flowkit.scheduling import barriers, jobs, resources
 from flowkit.scheduling.applications import Stage
 from flowkit.scheduling.books import Books
@@ -28,7 +29,8 @@ class Unmet:
         unmet = {
             (stage.app, stage.id): complaint
             for stage in list(books.active.values())
-            if stage.task_set is not None and stage.task_set.pending and not stage.task_set.is_plain
+            if stage.task_set is not None and stage.task_set.pending
+            if books.placement.restricts or not stage.task_set.is_plain
             if (complaint := _complaint(books, stage))
         }
         self._since = {key: self._since.get(key, books.now) for key in unmet}
@@ -52,9 +54,11 @@ def _complaint(books: Books, stage: Stage) -> str:
     task_set = stage.task_set
     assert task_set is not None
     profile = task_set.profile
-    able = [state for state in books.executors if resources.can_ever(profile, state.slots, state.resources)]
+    able = [state for state in books.executors if resources.can_ever(profile, state)]
+    if able and not any(books.placement.allows(task_set, state) for state in able):
+        return f"may run on none of {_offered(books, profile)}, by the placement policy {books.placement.policy!r}"
     if not able:
-        return f"needs {profile} for each task, which no executor has; there are {_offered(books)}"
+        return f"needs {profile} for each task, which no executor has; there are {_offered(books, profile)}"
     if task_set.barrier is None:
         return ""
     room = barriers.most_at_once(books, task_set)
@@ -63,10 +67,16 @@ def _complaint(books: Books, stage: Stage) -> str:
     return f"needs all of its {task_set.size} tasks to run at once, with {profile} each, and the cluster has room for {room}"
 
 
-def _offered(books: Books) -> str:
-    """Executors by what they have: ``2 with cpus=4, gpu=2``."""
-    kinds = Counter(
-        ", ".join([f"cpus={state.slots}", *(f"{name}={len(owned)}" for name, owned in sorted(state.resources.items()))])
-        for state in books.executors
-    )
-    return "; ".join(f"{count} with {kind}" for kind, count in sorted(kinds.items(), reverse=True)) or "none"
+def _offered(books: Books, profile: ResourceProfile) -> str:
+    """Executors by what they have: ``2 with cpus=4, gpu=2``; their memory only where that is asked for, for all have some other number."""
+    kinds: Counter[str] = Counter()
+    most: dict[str, int] = {}
+    for state in books.executors:
+        kind = str(ResourceProfile(state.slots, {name: len(owned) for name, owned in sorted(state.resources.items())}))
+        kinds[kind] += 1
+        most[kind] = max(most.get(kind, 0), state.memory_bytes)
+    told = [
+        f"{count} with {kind}" + (f", memory_bytes={most[kind]:,} at most" if profile.memory_bytes else "")
+        for kind, count in sorted(kinds.items(), reverse=True)
+    ]
+    return "; ".join(told) or "none"

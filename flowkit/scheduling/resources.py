@@ -1,4 +1,4 @@
-"""Addresses of named resources (GPUs and the like) of an executor, and who has them.
+"""Memory and addresses of named resources (GPUs and the like) of an executor, and who has them.
 
 Runs in the scheduler process inside ``SchedulerCore``. Dask's own resources are amounts without addresses, so two tasks could not tell
 which of two GPUs is whose; these are.
@@ -7,8 +7,12 @@ which of two GPUs is whose; these are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from flowkit.model.resources import WHOLE, ResourceProfile
+
+if TYPE_CHECKING:
+    from flowkit.scheduling.executors import ExecutorState
 
 
 class Addresses:
@@ -67,26 +71,33 @@ class Addresses:
         return f"<addresses {', '.join(f'{address}: {free / WHOLE:.0%}' for address, free in self._free.items())}>"
 
 
-def can_ever(profile: ResourceProfile, slots: int, resources: Mapping[str, Addresses]) -> bool:
+def can_ever(profile: ResourceProfile, executor: ExecutorState) -> bool:
     """Whether an executor with nothing to do could run such a task."""
-    return profile.cpus <= slots and all(
-        name in resources and len(resources[name]) >= profile.count(name) for name in profile.amounts
+    owned = executor.resources
+    return (
+        profile.cpus <= executor.slots
+        and (not executor.memory_bytes or profile.memory_bytes <= executor.memory_bytes)
+        and all(name in owned and len(owned[name]) >= profile.count(name) for name in profile.amounts)
     )
 
 
-def can_now(profile: ResourceProfile, resources: Mapping[str, Addresses]) -> bool:
-    """Whether the named resources of such a task are free."""
-    return all(
-        name in resources and resources[name].can_take(profile.count(name), profile.parts(name)) for name in profile.amounts
-    )
+def can_now(profile: ResourceProfile, executor: ExecutorState) -> bool:
+    """Whether the memory and the named resources of such a task are free."""
+    if executor.memory_bytes and executor.memory_taken + profile.memory_bytes > executor.memory_bytes:
+        return False
+    owned = executor.resources
+    return all(name in owned and owned[name].can_take(profile.count(name), profile.parts(name)) for name in profile.amounts)
 
 
-def take(profile: ResourceProfile, resources: Mapping[str, Addresses]) -> dict[str, tuple[str, ...]]:
-    """Give a task what it needs."""
-    return {name: resources[name].take(profile.count(name), profile.parts(name)) for name in profile.amounts}
+def take(profile: ResourceProfile, executor: ExecutorState) -> dict[str, tuple[str, ...]]:
+    """Give a task what it needs; returns the addresses."""
+    executor.memory_taken += profile.memory_bytes
+    return {name: executor.resources[name].take(profile.count(name), profile.parts(name)) for name in profile.amounts}
 
 
-def give_back(profile: ResourceProfile, taken: Mapping[str, Sequence[str]], resources: Mapping[str, Addresses]) -> None:
+def give_back(profile: ResourceProfile, taken: Mapping[str, Sequence[str]], executor: ExecutorState) -> None:
     """A task needs it no more."""
+    executor.memory_taken -= profile.memory_bytes
+    assert executor.memory_taken >= 0, f"memory of {executor} was given back twice"
     for name, addresses in taken.items():
-        resources[name].give_back(addresses, profile.parts(name))
+        executor.resources[name].give_back(addresses, profile.parts(name))

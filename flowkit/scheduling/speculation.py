@@ -1,17 +1,18 @@
 """Copies of tasks that take much longer than their fellows: on another executor, and the first of the two that ends well counts.
 
-Runs in the scheduler process inside ``SchedulerCore``, ten times a second while there is anything to copy. The rule is Spark's: when most
-tasks of a stage are over, those that have run several times as long as the median are copied, once each. The other attempt is then killed;
-output is committed by one of them alone (``commits``), accumulators count once (``endings``).
+Runs in the scheduler process inside ``SchedulerCore``, ten times a second while there is anything to copy. A policy says after how long a
+task is slow (``policies.stragglers``); it is copied then, once. The other attempt is killed when one ends well; output is committed by one
+of them alone (``commits``), accumulators count once (``endings``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flowkit.config import Config
+from flowkit.abc import SpeculationPolicy, StageProgress
 from flowkit.model.events import SpeculativeTaskSubmitted
 from flowkit.model.task import Locality
+from flowkit.scheduling.asking import Fault, PolicyError, asked, is_seconds
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import launch
@@ -21,18 +22,20 @@ _LOOK_S = 0.1
 #: executors with a free slot that are thought of before all are
 _GUESSES = 8
 
+_KIND = "speculation policy"
+
 
 class Speculation:
     """Watches for slow tasks. ``wake_at`` is when to look again."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, policy: SpeculationPolicy | None) -> None:
+        self._policy = policy
         self._next_look = 0.0
         self.wake_at: float | None = None
 
     def look(self, books: Books) -> None:
         """Copy what is slow and has somewhere to go."""
-        if not self._config.speculation:
+        if self._policy is None:
             return
         if books.now < self._next_look:
             self.wake_at = self._next_look
@@ -42,23 +45,16 @@ class Speculation:
         for task_set in books.live_task_sets():
             if task_set.running:
                 self.wake_at = self._next_look
-            slow_after = self._slow_after(task_set)
-            if slow_after is None or task_set.barrier is not None or task_set.profile.amounts:
+            if task_set.barrier is not None or task_set.needs_more or not task_set.running:
+                continue
+            slow_after = _slow_after(self._policy, task_set)
+            if slow_after is None:
                 continue
             for attempt in list(task_set.running.values()):
                 if not attempt.started_at or attempt.is_void or attempt.partition in task_set.copied:
                     continue
                 if books.now - attempt.seen_running_at > slow_after:
                     self._copy(books, task_set, attempt)
-
-    def _slow_after(self, task_set: TaskSet) -> float | None:
-        """How long a task of it may run; None while too few are over to tell."""
-        config, done = self._config, task_set.done_count
-        total = done + len(task_set.pending) + len(task_set.running) - len(task_set.copied)
-        if not done or done < config.speculation_quantile * total:
-            return None
-        times = sorted(task_set.durations)
-        return max(config.speculation_min_s, config.speculation_multiplier * times[len(times) // 2])
 
     def _place(self, books: Books, task_set: TaskSet, attempt: Attempt) -> ExecutorState | None:
         """One with a free slot, on another host if there is one: of a few first, for all may be many."""
@@ -72,7 +68,7 @@ class Speculation:
                 (
                     each
                     for each in executors
-                    if each is not None and each is not attempt.executor and not books.health.avoids(task_set, each)
+                    if each is not None and each is not attempt.executor and not books.bars(task_set, each)
                 ),
                 key=lambda each: (each.host == attempt.executor.host, each.load / each.slots, books.rng.random()),
                 default=None,
@@ -113,3 +109,21 @@ class Speculation:
                 run_s=books.now - attempt.seen_running_at,
             ),
         )
+
+
+def _slow_after(policy: SpeculationPolicy, task_set: TaskSet) -> float | None:
+    """How long a task may run, as the policy says; None: as long as it likes, for now."""
+    done = task_set.done_count
+    total = done + len(task_set.pending) + len(task_set.running) - len(task_set.copied)
+    try:
+        found = asked(
+            _KIND,
+            policy,
+            "slow_after",
+            lambda: policy.slow_after(StageProgress(task_set, done, total, task_set.sorted_durations)),
+        )
+        if found is not None and not is_seconds(found):
+            raise PolicyError(_KIND, policy, "slow_after", f"gave {found!r}, neither a number of seconds nor None")
+    except PolicyError as error:
+        raise Fault(task_set, error) from error
+    return found

@@ -122,6 +122,8 @@ class ExecutorReady(_Stimulus, frozen=True):
     resources: dict[str, tuple[str, ...]] = {}
     #: of these, those that all executors of the host share; others are its own
     shared: tuple[str, ...] = ()
+    #: what its tasks may use together; 0: nobody knows
+    memory_bytes: int = 0
 
 
 class ExecutorLost(_Stimulus, frozen=True):

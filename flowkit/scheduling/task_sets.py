@@ -12,6 +12,7 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
+from flowkit.abc import Preferred, Waits
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.resources import DEFAULT_PROFILE
 from flowkit.model.task import ExceptionFailure, Locality
@@ -30,8 +31,8 @@ _MOST_DURATIONS = 512
 #: kinds of failures counted apart: types of exceptions, of which a stage sees few
 _MOST_KINDS = 16
 
-#: Where a partition would best run: executors that cache it, hosts that hold its input.
-Preference = tuple[Collection[ExecutorId], Collection[HostToken]]
+#: Where a partition would best run; None: anywhere.
+Wish = Callable[[PartitionIndex], Preferred | None]
 
 _K = TypeVar("_K", bound=Hashable)
 
@@ -56,6 +57,7 @@ class Attempt:
     __slots__ = (
         "cpus",
         "executor",
+        "has_more",
         "id",
         "is_preempted",
         "is_recalled",
@@ -95,7 +97,8 @@ class Attempt:
         self.number = number
         #: slots it takes
         self.cpus = task_set.cpus
-        #: addresses that are its own
+        #: it takes more than slots: memory, or addresses that are its own
+        self.has_more = False
         self.resources: dict[str, tuple[str, ...]] = {}
         self.executor = executor
         self.launched_at = now
@@ -128,6 +131,11 @@ class TaskSet:
         self.profile = DEFAULT_PROFILE
         #: for a stage whose tasks run all at once; None for others
         self.barrier: Barrier | None = None
+        #: how long slots are left unused for better ones
+        self.waits = Waits(0.0, 0.0, 0.0)
+        #: executors on which its tasks may run, as far as the placement policy was asked; and all of those there are, with a version
+        self.allowed: dict[ExecutorId, bool] = {}
+        self.open_to: tuple[int, list[ExecutorState]] | None = None
         #: the rack of each host, where a topology says so
         self.racks: Mapping[HostToken, str] = {}
         #: tasks of its stage, those that are over included
@@ -154,12 +162,13 @@ class TaskSet:
         #: tasks that ended well, and how long some of them took, a fair sample: the last to end are the slowest
         self.done_count = 0
         self.durations: list[float] = []
+        self._sorted_durations: tuple[int, list[float]] = 0, []
         #: partitions that took too much memory: tried again with nobody beside them
         self.alone: set[PartitionIndex] = set()
         #: a task was kept back for a better executor in this round of offers: when it need not be any more
         self.kept_back_until: float | None = None
         #: where partitions would best run, as it was known when some were added last
-        self.preference: Callable[[PartitionIndex], Preference | None] | None = None
+        self.preference: Wish | None = None
         #: tasks that wait, of which nobody worked out yet where they would best run
         self._unfiled: deque[PartitionIndex] = deque()
         #: since when slots near the data were all there was to take
@@ -178,6 +187,11 @@ class TaskSet:
     def cpus(self) -> int:
         """Slots each of its tasks takes."""
         return self.profile.cpus
+
+    @property
+    def needs_more(self) -> bool:
+        """Whether its tasks take more than slots."""
+        return bool(self.profile.amounts or self.profile.memory_bytes)
 
     @property
     def is_plain(self) -> bool:
@@ -201,9 +215,7 @@ class TaskSet:
         """Attempts under way."""
         return len(self.running)
 
-    def add(
-        self, partitions: Collection[PartitionIndex], preference: Callable[[PartitionIndex], Preference | None] | None = None
-    ) -> None:
+    def add(self, partitions: Collection[PartitionIndex], preference: Wish | None = None) -> None:
         """More to compute; ``preference`` says where each would best run, None: anywhere."""
         self.preference = preference
         for partition in self._unfiled:  # by what is known now
@@ -227,7 +239,7 @@ class TaskSet:
                 self._file(partition, preference and preference(partition))
         return bool(self._unfiled)
 
-    def add_again(self, partition: PartitionIndex, wish: Preference | None) -> None:
+    def add_again(self, partition: PartitionIndex, wish: Preferred | None) -> None:
         """One to compute, which would best run as ``wish`` says; None: anywhere."""
         if partition in self.pending:
             return
@@ -235,7 +247,7 @@ class TaskSet:
         if partition not in self.alone:  # else ``alone.place`` finds it a place
             self._file(partition, wish)
 
-    def _file(self, partition: PartitionIndex, wish: Preference | None) -> None:
+    def _file(self, partition: PartitionIndex, wish: Preferred | None) -> None:
         if wish is None or not (wish[0] or wish[1]):
             self._indifferent.append(partition)
             return
@@ -268,11 +280,10 @@ class TaskSet:
         """It need not be computed any more. The queues drop it when they come to it."""
         self.pending.pop(partition, None)
 
-    def next_for(self, executor: ExecutorState, now: float, others: int, wait_s: float) -> tuple[PartitionIndex, Locality] | None:
+    def next_for(self, executor: ExecutorState, now: float, others: int) -> tuple[PartitionIndex, Locality] | None:
         """Take the best waiting task for an executor, or None when there is none *for it, now*.
 
-        ``others`` is the number of further usable executors: without any, nobody is avoided or waited for. ``wait_s`` is
-        how long a slot nearer to the data is waited for, per level.
+        ``others`` is the number of further usable executors: without any, nobody is avoided or waited for.
         """
         if not self.pending:
             return None
@@ -282,34 +293,34 @@ class TaskSet:
         near = [(self._by_executor.get(executor.id), Locality.PROCESS), (self._by_host.get(executor.host), Locality.NODE)]
         choices = [(queue, locality) for queue, locality in near if queue]
         choices.append((self._indifferent, Locality.NO_PREFERENCE))
-        if not others or now >= self._waiting_since + wait_s:
+        if not others or now >= self._neighbour_at():
             choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
-        if self._by_rack and (not others or now >= self._rack_at(wait_s)):
+        if self._by_rack and (not others or now >= self._rack_at()):
             choices.append((self._by_rack.get(executor.rack, _NOBODY), Locality.RACK))
-        if not others or now >= self._anywhere_at(wait_s):
+        if not others or now >= self._anywhere_at():
             choices.append((self._anywhere, Locality.ANY))
         for queue, locality in choices:
             partition = self._take(queue, executor, others, now)
             if partition is not None:
                 return partition, locality
-        self.pass_over(now, others, wait_s)
+        self.pass_over(now, others)
         return None
 
-    def pass_over(self, now: float, others: int, wait_s: float) -> None:
+    def pass_over(self, now: float, others: int) -> None:
         """A slot goes unused, for what waits is kept for better ones."""
         while self._anywhere and self._anywhere[0] not in self.pending:
             self._anywhere.popleft()
-        if self._anywhere and others and now < self._anywhere_at(wait_s):
-            levels = (self._waiting_since + wait_s, self._rack_at(wait_s), self._anywhere_at(wait_s))
+        if self._anywhere and others and now < self._anywhere_at():
+            levels = (self._neighbour_at(), self._rack_at(), self._anywhere_at())
             self._keep_back(min(at for at in levels if at > now))
 
-    def is_choosy(self, now: float, others: int, wait_s: float) -> bool:
+    def is_choosy(self, now: float, others: int) -> bool:
         """Whether all that waits is kept for certain executors and hosts, still."""
         if not self._anywhere or not others:
             return False
         while self._indifferent and self._indifferent[0] not in self.pending:
             self._indifferent.popleft()
-        return not self._indifferent and now < self._rack_at(wait_s)
+        return not self._indifferent and now < self._rack_at()
 
     @property
     def choice_count(self) -> int:
@@ -321,19 +332,23 @@ class TaskSet:
         host = HostToken(place)
         return bool(self._by_executor.get(ExecutorId(place)) or self._by_host.get(host) or self._by_neighbour.get(host))
 
-    def choices(self, now: float, wait_s: float, most: int) -> Iterator[ExecutorId | HostToken]:
+    def choices(self, now: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""
         yield from _in_turn(self._by_executor, self.pending, most)
         yield from _in_turn(self._by_host, self.pending, most)
-        if now >= self._waiting_since + wait_s:
+        if now >= self._neighbour_at():
             yield from _in_turn(self._by_neighbour, self.pending, most)
 
-    def _rack_at(self, wait_s: float) -> float:
-        """When tasks may run on other hosts of the racks they were kept for; when anywhere, where racks are not known."""
-        return self._waiting_since + wait_s * (2 if self._by_neighbour else 1)
+    def _neighbour_at(self) -> float:
+        """When tasks may run on other executors of the hosts that cache what they read."""
+        return self._waiting_since + self.waits.process_s
 
-    def _anywhere_at(self, wait_s: float) -> float:
-        return self._rack_at(wait_s) + (wait_s if self._by_rack else 0.0)
+    def _rack_at(self) -> float:
+        """When tasks may run on other hosts of the racks they were kept for; when anywhere, where racks are not known."""
+        return (self._neighbour_at() if self._by_neighbour else self._waiting_since) + self.waits.node_s
+
+    def _anywhere_at(self) -> float:
+        return self._rack_at() + (self.waits.rack_s if self._by_rack else 0.0)
 
     def _keep_back(self, until: float) -> None:
         self.kept_back_until = until if self.kept_back_until is None else min(self.kept_back_until, until)
@@ -398,6 +413,13 @@ class TaskSet:
             self.durations.append(seconds)
         elif (at := int(chance.random() * self.done_count)) < _MOST_DURATIONS:
             self.durations[at] = seconds
+
+    @property
+    def sorted_durations(self) -> list[float]:
+        """What was kept of how long tasks took, shortest first; to be read, not changed. Sorted when another has ended since."""
+        if self._sorted_durations[0] != self.done_count:
+            self._sorted_durations = self.done_count, sorted(self.durations)
+        return self._sorted_durations[1]
 
     def check(self) -> None:
         """Invariants."""

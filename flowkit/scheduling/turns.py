@@ -7,7 +7,7 @@ there are: the least loaded is known (``loads``), and while all that waits is ke
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 
 from flowkit.scheduling.applications import Application, Stage
@@ -48,15 +48,24 @@ class Turn:
         self.unfinished = False
         #: executors that could be avoided or waited for
         self._others = books.executors.usable_count - 1
+        #: where it may run at all; None: wherever there is a slot
+        self._candidates = self._find_candidates()
+
+    def _find_candidates(self) -> Iterable[ExecutorState] | None:
+        executors, task_set, placement = self._books.executors, self._task_set, self._books.placement
+        if task_set.profile.amounts:
+            return executors.owners.get(next(iter(task_set.profile.amounts)), {}).values()
+        if placement.restricts:
+            return placement.open_to(task_set, executors, self._books.address_epoch)
+        return executors if task_set.needs_more else None
 
     def take(self, most: int | None) -> int:
         """Launch what there is room for, ``most`` tasks at most; returns how many."""
         executors = self._books.executors
-        if self._task_set.profile.amounts:
-            return self._among_owners(most)
-        if not self._urgent:
+        if not self._urgent or self._task_set.needs_more:
             depth, ahead = self._task_set.depth, self._ahead
-            wide = self._task_set.cpus > 1  # nothing waits behind or before one that takes several slots
+            # Nothing waits behind or before one that takes several slots, or anything else.
+            wide = self._task_set.cpus > 1 or self._task_set.needs_more
             return self._launch(executors.loads, self._limit(lambda slots: slots if wide else depth.of(slots, ahead=ahead)), most)
         # Free slots first; then past what fills the others.
         limit = self._limit(lambda slots: slots)
@@ -82,33 +91,35 @@ class Turn:
             return 0
         if self._task_set.file(_MOST_FILED):
             self.unfinished = True
-        now, wait_s = self._books.now, self._books.config.locality_wait_s
-        if not self._task_set.is_choosy(now, self._others, wait_s) or loads.count_below(limit) <= _MOST_CHOICES:
+        if self._candidates is not None:
+            return self._among(self._candidates, loads, limit, most)
+        now = self._books.now
+        if not self._task_set.is_choosy(now, self._others) or loads.count_below(limit) <= _MOST_CHOICES:
             return self._by_load(loads, limit, most)
         if self._task_set.choice_count > _MOST_CHOICES:
             self.unfinished = True
         launched = self._near(loads, limit, most)
-        self._task_set.pass_over(now, self._others, wait_s)
+        self._task_set.pass_over(now, self._others)
         return launched
 
-    def _among_owners(self, most: int | None) -> int:
-        """Offer to those that have the named resources free, and a slot: whoever holds least first. Nothing is queued ahead."""
-        task_set, executors = self._task_set, self._books.executors
-        while task_set.file(_MOST_FILED):
-            pass
-        limit = self._limit(lambda slots: slots)
-        owners = executors.owners.get(next(iter(task_set.profile.amounts)), {})
-        room = [(state.load / state.slots, self._books.rng.random(), state) for state in owners.values() if state.usable]
+    def _among(self, candidates: Iterable[ExecutorState], loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
+        """Offer to those alone, if they have all that a task needs: whoever holds least first."""
+        task_set, rng = self._task_set, self._books.rng
+        held = [(loads.of(state), state) for state in candidates]
+        room = [
+            (load / state.slots, rng.random(), state) for load, state in held if load is not None and load < limit(state.slots)
+        ]
         room.sort(key=itemgetter(0, 1))
         launched = 0
         while room and task_set.pending and launched != most:
             _, tie, state = room.pop(0)
-            load = executors.loads.of(state)
-            if load is None or load >= limit(state.slots) or not can_now(task_set.profile, state.resources):
+            if task_set.needs_more and not can_now(task_set.profile, state):
                 continue
             if self._offer(state):
                 launched += 1
-                insort(room, (state.load / state.slots, tie, state), key=itemgetter(0, 1))
+                load = loads.of(state)
+                if load is not None and load < limit(state.slots):
+                    insort(room, (load / state.slots, tie, state), key=itemgetter(0, 1))
         return launched
 
     def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
@@ -134,7 +145,7 @@ class Turn:
         executors, task_set = self._books.executors, self._task_set
         launched = 0
         idle_only = loads.all_within(limit)
-        for wanted in task_set.choices(self._books.now, self._books.config.locality_wait_s, _MOST_CHOICES):
+        for wanted in task_set.choices(self._books.now, _MOST_CHOICES):
             if idle_only and not executors.idle_at(wanted):
                 continue
             held = ((loads.of(executor), executor) for executor in executors.at(wanted))
@@ -159,9 +170,9 @@ class Turn:
     def _offer(self, executor: ExecutorState) -> bool:
         """Launch the task that an executor suits best, if there is one that may run there."""
         books, task_set = self._books, self._task_set
-        if books.health.avoids(task_set, executor):
+        if books.bars(task_set, executor):
             return False
-        taken = task_set.next_for(executor, books.now, self._others, books.config.locality_wait_s)
+        taken = task_set.next_for(executor, books.now, self._others)
         if taken is None:
             return False
         partition, locality = taken

@@ -99,9 +99,9 @@ class SimulatedCluster:
     report_batch_s
         How long executors gather reports before they send them.
     policy
-        Who is served first; first come, first served, if it is not given.
+        Who is served first; what ``config`` says, if it is not given.
     allocation
-        How many executors there are, once ``offer_scaling`` was called; nobody's business otherwise.
+        How many executors there are, once ``offer_scaling`` was called; what ``config`` says, if it is not given.
     topology
         The rack of a host by its names.
     news_batch_s
@@ -131,15 +131,18 @@ class SimulatedCluster:
         task_s: float | Callable[[TaskLaunch], float] = 0.01,
         network: Network | None = None,
         report_batch_s: float = 0.0,
-        policy: SchedulingPolicy | None = None,
-        allocation: AllocationPolicy | None = None,
+        policy: SchedulingPolicy | str | None = None,
+        allocation: AllocationPolicy | str | None = None,
         topology: Callable[[Sequence[str]], str] | None = None,
         news_batch_s: float = 0.0,
         keep_records: bool = True,
     ) -> None:
-        self.config = config or Config(validate=True)
+        chosen = {"scheduling_policy": policy, "allocation": allocation, "topology": topology}
+        self.config = (config or Config(validate=True)).with_settings(
+            **{setting: each for setting, each in chosen.items() if each is not None}
+        )
         self.seed = seed
-        self.core = SchedulerCore(self.config, seed=seed, policy=policy, allocation=allocation, topology=topology)
+        self.core = SchedulerCore(self.config, seed=seed)
         #: what the core was given and when, batch by batch, when it validates
         self.batches: list[tuple[float, list[sti.Stimulus]]] = []
         self.now = 0.0
@@ -206,6 +209,7 @@ class SimulatedCluster:
         names: tuple[str, ...] = (),
         resources: dict[str, tuple[str, ...]] | None = None,
         shared: tuple[str, ...] = (),
+        memory_bytes: int = 0,
     ) -> ExecutorId:
         """A new process on a host, which may have files already."""
         self._made += 1
@@ -215,7 +219,9 @@ class SimulatedCluster:
         self.executors[executor.id] = executor
         self._by_address[executor_address(executor.id)] = executor
         executor.host.executors[executor.id] = executor
-        self.send(executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}, shared))
+        self.send(
+            executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}, shared, memory_bytes)
+        )
         self._beat(executor)
         return executor.id
 

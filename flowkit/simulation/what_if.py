@@ -124,7 +124,7 @@ def simulate(
     executors: int,
     *,
     slots: int | None = None,
-    policy: SchedulingPolicy | None = None,
+    policy: SchedulingPolicy | str | None = None,
     config: Config | None = None,
 ) -> Outcome:
     """Run recorded jobs on so many executors.

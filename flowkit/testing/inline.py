@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from flowkit.cluster.contents import ContentUsers
 from flowkit.cluster.discovery import discovered
-from flowkit.cluster.extensions import memory_manager, scheduling_policy, serializers
+from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.config import Config
@@ -74,13 +74,9 @@ class InlineLink:
     """``abc.ClusterLink`` without a cluster."""
 
     def __init__(self, config: Config | None = None, *, slots: int = 2) -> None:
-        self._config = config or Config()
         # First: what nobody offers leaves nothing behind.
-        manager, rows, policy = (
-            memory_manager(self._config.memory_manager),
-            serializers(self._config.serializers),
-            scheduling_policy(self._config.scheduling_policy, self._config.pools),
-        )
+        self._config = with_policies(config or Config())
+        manager, rows = memory_manager(self._config.memory_manager), serializers(self._config.serializers)
         self._app = AppId(f"app-inline-{os.getpid()}-{next(_app_numbers)}")
         self._slots = slots
         self._now = 0.0
@@ -97,7 +93,7 @@ class InlineLink:
         self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
         self._host = HostDirectory.open(f"{self._directory.name}/host")
         self._content = ContentStore(self._host.application(self._app).content_directory)
-        self._core = SchedulerCore(self._config, seed=0, policy=policy)
+        self._core = SchedulerCore(self._config, seed=0)
         self._executor = Executor(
             executor=_EXECUTOR,
             host_directory=self._host,

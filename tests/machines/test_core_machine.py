@@ -16,7 +16,7 @@ import pytest
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowkit.abc import AllocationPolicy, SchedulingPolicy
+from flowkit.abc import AllocationPolicy, ExecutorView, PlacementPolicy, SchedulingPolicy, TaskSetView
 from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AppId, RddId, ShuffleId, rdd_of
@@ -29,6 +29,7 @@ from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.scheduling.policies.backlog import Backlog
 from flowkit.scheduling.policies.capacity import Capacity
+from flowkit.scheduling.policies.delay import DelayScheduling
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY
@@ -53,6 +54,17 @@ OOPS = ExceptionFailure("ValueError", "no", "", None)
 EXCLUDING = {"exclude_failing": True, "exclude_after_failures": 2, "exclude_timeout_s": 20.0, "exclude_wait_s": 5.0}
 
 GPUS = {"gpu": ("0", "1")}
+#: of each executor
+MEMORY = 1_000
+
+
+class EastOfWest(DelayScheduling):
+    """Every second stage keeps away from one host."""
+
+    def allows(self, stage: TaskSetView, executor: ExecutorView) -> bool:
+        return executor.host != "west" or not stage.stage % 2
+
+
 SHARED: tuple[tuple[str, ...], ...] = ((), ("gpu",))
 
 #: what tasks take, and whether they run all at once
@@ -63,6 +75,7 @@ needs = st.tuples(
             ResourceProfile(cpus=2),
             ResourceProfile(amounts={"gpu": 1.0}),
             ResourceProfile(amounts={"gpu": 0.5}),
+            ResourceProfile(memory_bytes=MEMORY * 2 // 5),
         ]
     ),
     st.sampled_from([False, False, False, True]),
@@ -84,6 +97,7 @@ class CoreMachine(RuleBasedStateMachine):
         first_bytes=st.sampled_from([1_000, 40 << 20]),
         elastic=st.booleans(),
         excludes=st.booleans(),
+        placement=st.sampled_from(["delay", EastOfWest()]),
     )
     def start(
         self,
@@ -96,10 +110,12 @@ class CoreMachine(RuleBasedStateMachine):
         first_bytes: int,
         elastic: bool,
         excludes: bool,
+        placement: PlacementPolicy | str,
     ) -> None:
         task_s = (0.001, 0.02, 0.4)
         self.policy = policy
         config = FORGIVING.with_settings(speculation=speculation, speculation_quantile=0.3, speculation_min_s=0.05)
+        config = config.with_settings(placement=placement)
         if elastic:
             config = config.with_settings(max_executors=6)
         if excludes:
@@ -129,10 +145,12 @@ class CoreMachine(RuleBasedStateMachine):
         #: cached RDDs of which something was dropped
         self.disturbed: set[tuple[AppId, int]] = set()
         for number in range(executors):
-            self.cluster.add_executor(HOSTS[number % 2], slots=1 + number % 3, resources=GPUS, shared=SHARED[number % 2])
+            self.cluster.add_executor(
+                HOSTS[number % 2], slots=1 + number % 3, resources=GPUS, shared=SHARED[number % 2], memory_bytes=MEMORY
+            )
 
-    def _allocation(self) -> AllocationPolicy | None:
-        return Backlog(backlog_s=0.5, idle_s=5.0, cached_idle_s=20.0) if self.elastic else None
+    def _allocation(self) -> AllocationPolicy | str:
+        return Backlog(backlog_s=0.5, idle_s=5.0, cached_idle_s=20.0) if self.elastic else "off"
 
     def _executor(self, place: int) -> str | None:
         executors = sorted(self.cluster.executors)
@@ -269,7 +287,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(host=st.sampled_from(HOSTS), slots=st.integers(1, 3))
     def add_executor(self, host: str, slots: int) -> None:
         if len(self.cluster.executors) < 6:
-            self.cluster.add_executor(host, slots)
+            self.cluster.add_executor(host, slots, memory_bytes=MEMORY)
 
     @precondition(lambda self: self.elastic)
     @rule(name=app_names)
@@ -355,6 +373,12 @@ class CoreMachine(RuleBasedStateMachine):
         self.cluster.advance(seconds)
 
     @invariant()
+    def placement_is_respected(self) -> None:
+        if isinstance(self.cluster.config.placement, EastOfWest):
+            for executor in self.cluster.executors.values():
+                assert executor.host.token != "west" or not any(each.launch.stage % 2 for each in executor.running.values())
+
+    @invariant()
     def slots_are_respected(self) -> None:
         if hasattr(self, "cluster"):
             for executor in self.cluster.executors.values():
@@ -378,7 +402,7 @@ class CoreMachine(RuleBasedStateMachine):
             cluster.continue_executor(executor)
         cluster.failures.clear()
         for number in range(2):
-            cluster.add_executor(HOSTS[number], slots=2, resources=GPUS)
+            cluster.add_executor(HOSTS[number], slots=2, resources=GPUS, memory_bytes=MEMORY)
         cluster.run(limit_s=1_000.0)
         for each in self.submitted:
             note(f"{each.spec.name}: {each.failed}")
@@ -443,7 +467,7 @@ class CoreMachine(RuleBasedStateMachine):
     def check_replay(self) -> None:
         """The recorded stimuli lead to the same state, and to the same wish to be woken, though nobody asked for it before."""
         cluster = self.cluster
-        again = SchedulerCore(cluster.config, seed=cluster.seed, policy=self.policy, allocation=self._allocation())
+        again = SchedulerCore(cluster.config.with_settings(allocation=self._allocation()), seed=cluster.seed)
         for at, batch in cluster.batches:
             again.handle_all(batch, at)
         assert again.snapshot() == cluster.core.snapshot()

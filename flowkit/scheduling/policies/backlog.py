@@ -5,14 +5,8 @@ from __future__ import annotations
 from math import inf
 
 from flowkit.abc import Allocation, Demand
-from flowkit.errors import ConfigError
 from flowkit.model.ids import ExecutorId
-
-
-def check_seconds(name: str, value: object) -> None:
-    """Raise ``ConfigError`` unless it is a number above 0."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        raise ConfigError(f"{name} = {value!r}: must be a number of seconds above 0", setting=name, value=value)
+from flowkit.scheduling.policies.checks import check_seconds
 
 
 class Backlog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from flowkit.abc import Allocation, Demand
-from flowkit.scheduling.policies.backlog import check_seconds
+from flowkit.scheduling.policies.checks import check_seconds
 
 
 class Stable:

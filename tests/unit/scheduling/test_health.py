@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
+from flowkit.abc import Exclusion
 from flowkit.config import Config
+from flowkit.errors import ConfigError
 from flowkit.model import events as ev
 from flowkit.model.task import ExceptionFailure
+from flowkit.scheduling.policies.failure_counts import FailureCounts
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import expected, job, result_stage
+from flowkit.testing.policies import check_health_policy
 
 OOPS = ExceptionFailure("OSError", "the disk is read-only", "", None)
 
@@ -15,7 +21,7 @@ class Ward(SimulatedCluster):
     """A cluster in which every task fails on some executors."""
 
     def __init__(self, **settings) -> None:
-        super().__init__(Config(validate=True, max_task_failures=20, **{"exclude_failing": True, **settings}), task_s=0.1)
+        super().__init__(Config(**{"validate": True, "max_task_failures": 20, "exclude_failing": True, **settings}), task_s=0.1)
         self.sick: set[str] = set()
 
     def planned_failure(self, launch):
@@ -124,3 +130,73 @@ def test_one_that_joins_in_time_saves_it():
     cluster.add_executor()
     cluster.run()
     assert saved.numbers == expected(saved.spec)
+
+
+class ReadOnly:
+    """A rule of somebody's own: a disk that takes nothing is enough, for a minute, and its host's other executors have the same disk."""
+
+    def __repr__(self) -> str:
+        return "ReadOnly()"
+
+    def judge(self, failures):
+        return Exclusion(from_application_s=60.0, host_s=60.0) if "read-only" in failures.reason else Exclusion()
+
+
+def test_who_is_sick_is_a_policys_word():
+    cluster = Ward(exclude_failing=ReadOnly())
+    north = [cluster.add_executor("north") for _ in range(2)]
+    cluster.add_executor("south")
+    cluster.sick.update(north[:1])
+    app = cluster.open_application("app")
+    done = submit(cluster, app, 0)
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    assert {(each, None) for each in north} <= set(excluded(cluster))
+    cluster.sick.clear()
+    cluster.advance(60.0)
+    submit(cluster, app, 1)
+    cluster.run()
+    assert cluster.ran_on(north[0], 1) > 0
+    assert cluster.ran_on(north[1], 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (ValueError("no"), "judge raised ValueError: no"),
+        (None, "judge gave None"),
+        (Exclusion(from_application_s=-1), "judge gave"),
+    ],
+)
+def test_a_rule_that_raises_or_talks_nonsense_ends_the_job_with_its_name_and_the_scheduler_lives(answer, told):
+    class Wrong(ReadOnly):
+        def judge(self, failures):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    cluster = Ward(exclude_failing=Wrong(), validate=False)
+    cluster.add_executor()
+    app = cluster.open_application("app")
+    cluster.fail(app, 0, 3, OOPS)
+    failed, done = submit(cluster, app, 0), submit(cluster, app, 1)
+    cluster.run()
+    assert f"the health policy ReadOnly(): {told}" in failed.failed.reason
+    assert done.numbers == expected(done.spec)
+
+
+def test_the_kit_passes_flowkits_own_and_refuses_one_without_sense():
+    check_health_policy(FailureCounts())
+
+    class Yes:
+        def judge(self, failures):
+            return True
+
+    with pytest.raises(AssertionError, match="not an Exclusion"):
+        check_health_policy(Yes())
+
+
+@pytest.mark.parametrize("wrong", [{"after": 0}, {"timeout_s": 0}, {"timeout_s": "1"}])
+def test_arguments_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        FailureCounts(**wrong)

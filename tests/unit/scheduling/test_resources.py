@@ -18,7 +18,8 @@ from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 
 
 def needing(stage, **needs):
-    return msgspec.structs.replace(stage, profile=resource_profile(needs.pop("cpus", 1), needs))
+    profile = resource_profile(needs.pop("cpus", 1), needs, needs.pop("memory_bytes", 0))
+    return msgspec.structs.replace(stage, profile=profile)
 
 
 def cluster_of(*executors: dict, task_s=1.0, **settings) -> SimulatedCluster:
@@ -191,3 +192,67 @@ def test_a_task_that_took_too_much_memory_runs_alone_where_its_resources_are():
         assert len(in_use(cluster)) <= 1
     cluster.run()
     assert done.numbers == expected(done.spec)
+
+
+# -- memory
+
+
+def memory_in_use(cluster: SimulatedCluster, memory_bytes: int) -> list[int]:
+    """By executor, what its running tasks said they need."""
+    return [len(each.running) * memory_bytes for each in cluster.executors.values()]
+
+
+def test_no_more_tasks_run_beside_one_another_than_there_is_memory_for():
+    cluster = cluster_of({"slots": 4, "memory_bytes": 1_000}, {"slots": 4, "memory_bytes": 500})
+    app = cluster.open_application("app")
+    done = cluster.submit(job(app, 0, needing(result_stage(0, 12), memory_bytes=400)))
+    for _ in range(40):
+        cluster.advance(0.1)
+        assert all(used <= most for used, most in zip(memory_in_use(cluster, 400), (1_000, 500), strict=True))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+
+
+def test_tasks_that_say_nothing_run_beside_them():
+    cluster = cluster_of({"slots": 4, "memory_bytes": 1_000})
+    app = cluster.open_application("app")
+    cluster.submit(job(app, 0, needing(result_stage(0, 1), memory_bytes=1_000)))
+    cluster.submit(job(app, 1, result_stage(1, 3)))
+    cluster.advance(0.5)
+    assert [len(each.running) for each in cluster.executors.values()] == [4]
+    cluster.run()
+
+
+def test_an_executor_that_does_not_say_what_it_has_takes_as_many_as_it_has_slots():
+    cluster = cluster_of({"slots": 4})
+    app = cluster.open_application("app")
+    cluster.submit(job(app, 0, needing(result_stage(0, 4), memory_bytes=1 << 40)))
+    cluster.advance(0.5)
+    assert [len(each.running) for each in cluster.executors.values()] == [4]
+    cluster.run()
+
+
+def test_more_memory_than_any_executor_has_ends_the_job_with_what_there_is():
+    cluster = cluster_of({"slots": 2, "memory_bytes": 1_000}, {"slots": 2, "memory_bytes": 500}, no_executor_timeout_s=20.0)
+    app = cluster.open_application("app")
+    failed = cluster.submit(job(app, 0, needing(result_stage(0, 4), memory_bytes=1_001)))
+    cluster.run()
+    assert "needs cpus=1, memory_bytes=1,001 for each task, which no executor has" in failed.failed.reason
+    assert "there are 2 with cpus=2, memory_bytes=1,000 at most" in failed.failed.reason
+    cluster.core.assert_empty()
+
+
+def test_a_barrier_stage_is_as_wide_as_there_is_memory_for():
+    cluster = cluster_of({"slots": 4, "memory_bytes": 1_000}, no_executor_timeout_s=20.0)
+    app = cluster.open_application("app")
+    stage = msgspec.structs.replace(needing(result_stage(0, 3), memory_bytes=400), barrier=True)
+    failed = cluster.submit(job(app, 0, stage))
+    cluster.run()
+    assert "3 tasks to run at once" in failed.failed.reason
+    assert "room for 2" in failed.failed.reason
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "1 GB"])
+def test_a_hint_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(InvalidArgument, match="memory_bytes"):
+        resource_profile(1, {}, wrong)

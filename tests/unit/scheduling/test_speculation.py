@@ -7,13 +7,17 @@ from collections import Counter
 
 import pytest
 
+from flowkit.abc import StageProgress
 from flowkit.config import Config
+from flowkit.errors import ConfigError
 from flowkit.model import events as ev
 from flowkit.model.task import ExceptionFailure, KilledFailure
 from flowkit.scheduling import actions as act
+from flowkit.scheduling.policies.stragglers import SlowerThanMedian
 from flowkit.simulation.cluster import SimulatedCluster
 from flowkit.simulation.jobs import expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
+from flowkit.testing.policies import check_speculation_policy
 
 SLOW_S = 60.0
 
@@ -179,3 +183,69 @@ def test_a_copy_that_is_lost_is_made_again():
     assert len(copies(cluster)) == 2
     assert cluster.now < SLOW_S / 10
     assert done.numbers == expected(done.spec)
+
+
+class AfterASecond:
+    """A rule of somebody's own."""
+
+    def __repr__(self) -> str:
+        return "AfterASecond()"
+
+    def slow_after(self, progress: StageProgress) -> float | None:
+        return 1.0 if progress.done else None
+
+
+def test_which_tasks_are_slow_is_a_policys_word():
+    cluster = SimulatedCluster(Config(validate=True, speculation=AfterASecond()), task_s=slow_on("", *range(10)))
+    for number in range(12):
+        cluster.add_executor(f"host-{number}", slots=2)
+    done, took = run(cluster, result_stage(0, 11))
+    assert done.numbers == expected(done.spec)
+    assert took < 3.0
+    assert copies(cluster)
+    assert all(1.0 < each.run_s < 1.2 for each in copies(cluster))
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(ValueError("no"), "slow_after raised ValueError: no"), (-1.0, "slow_after gave -1.0"), ("1", "gave '1'")],
+)
+def test_a_rule_that_raises_or_talks_nonsense_ends_the_job_with_its_name_and_the_scheduler_lives(answer, told):
+    class Wrong(AfterASecond):
+        answer: object = 0.5
+
+        def slow_after(self, progress):
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return self.answer
+
+    rule = Wrong()
+    rule.answer = answer
+    cluster = SimulatedCluster(Config(speculation=rule), task_s=slow_on("", 7))
+    cluster.add_executor(slots=2)
+    app = cluster.open_application("app")
+    failed = cluster.submit(job(app, 0, result_stage(0, 20)))
+    cluster.run()
+    assert "the speculation policy AfterASecond(): slow_after" in failed.failed.reason
+    assert told in failed.failed.reason
+    rule.answer = None
+    done = cluster.submit(job(app, 1, result_stage(1, 20)))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+
+
+def test_the_kit_passes_flowkits_own_and_refuses_one_without_sense():
+    check_speculation_policy(SlowerThanMedian())
+
+    class Never(AfterASecond):
+        def slow_after(self, progress):
+            return -1.0
+
+    with pytest.raises(AssertionError, match="neither seconds nor None"):
+        check_speculation_policy(Never())
+
+
+@pytest.mark.parametrize("wrong", [{"quantile": 0}, {"quantile": 1.5}, {"multiplier": 0}, {"min_s": -1}, {"min_s": "1"}])
+def test_arguments_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        SlowerThanMedian(**wrong)
