@@ -194,7 +194,8 @@ class Offers:
             queued = queued[max(0, executor.slots - len(running_since)) :]
             if not queued or not running_since:
                 continue
-            stuck_at = min(running_since) + patience
+            # Behind one long task, or on an executor that is slower than what its queue was measured by.
+            stuck_at = min(min(running_since) + patience, queued[0].launched_at + 2 * patience)
             if stuck_at > books.now:
                 self._take_back_at = min(self._take_back_at, stuck_at)
                 self._wake(stuck_at)

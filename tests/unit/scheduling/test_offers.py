@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flowkit.config import Config
 from flowkit.model.events import TaskStart
 from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId
@@ -277,3 +279,30 @@ def test_a_topology_that_raises_or_knows_nothing_costs_only_itself() -> None:
     cluster.run()
     assert done.succeeded
     assert "KeyError" in cluster.faults[0].traceback
+
+
+@pytest.mark.parametrize("task_s", [0.001, 0.01, 0.05, 0.2])
+def test_one_slow_executor_of_four_costs_little_for_what_it_has_queued_moves_and_few_tasks_do(task_s):
+    """It is ten times slower from the middle of the job on: by then as much is queued there as elsewhere."""
+    count = 2_000 if task_s < 0.05 else 400
+    cluster = SimulatedCluster(Config(validate=count < 1_000))
+    cluster.keep_actions = True
+    slow = cluster.add_executor(slots=1)
+    for _ in range(3):
+        cluster.add_executor(slots=1)
+
+    def time_of(launch):
+        return task_s * (10 if cluster.now > begun + middle_s and launch.attempt in cluster.executors[slow].running else 1)
+
+    cluster._task_s = time_of
+    app = cluster.open_application("app")
+    cluster.advance(1.0)
+    begun, middle_s = cluster.now, count * task_s / 8
+    done = cluster.submit(job(app, 0, result_stage(0, count)))
+    while not done.ended:
+        cluster.advance(0.01)
+    ideal_s = middle_s + (count * task_s / 2) / 3.1
+    recalled = sum(len(action.attempts) for action in cluster.actions if isinstance(action, act.Recall))
+    assert done.numbers == expected(done.spec)
+    assert cluster.now - begun < 1.3 * ideal_s
+    assert recalled < count / 10
