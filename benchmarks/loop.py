@@ -26,7 +26,14 @@ import flowkit as fk
 async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
     """Runs on the scheduler's loop."""
     (plugin,) = [each for name, each in dask_scheduler.plugins.items() if name.startswith("flowkit")]
-    plugin._core_loop.longest_s = 0.0
+    turn, slices = plugin._core_loop._turn, []
+
+    def timed_turn() -> None:
+        at, cpu_at = time.perf_counter(), time.thread_time()
+        turn()
+        slices.append((time.perf_counter() - at, time.thread_time() - cpu_at))
+
+    plugin._core_loop._turn = timed_turn
     before, begun, cpu = plugin.statistics(), time.perf_counter(), time.process_time()
     late = []
     while time.perf_counter() - begun < seconds:
@@ -34,10 +41,12 @@ async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
         await asyncio.sleep(0.01)
         late.append(time.perf_counter() - at)
     after, took = plugin.statistics(), time.perf_counter() - begun
+    del plugin._core_loop._turn
+    walls, cpus = (sorted(each) for each in zip(*slices, strict=True))
     return {
         "busy": (after["busy_s"] - before["busy_s"]) / took,
         "cpu": (time.process_time() - cpu) / took,
-        "longest_ms": after["longest_s"] * 1e3,
+        "slices_ms": (statistics.median(walls) * 1e3, walls[int(len(walls) * 0.999)] * 1e3, walls[-1] * 1e3, cpus[-1] * 1e3),
         "late_ms": (statistics.median(late) * 1e3, sorted(late)[int(len(late) * 0.99)] * 1e3, max(late) * 1e3),
         "silent_s": max(time.time() - worker.last_seen for worker in dask_scheduler.workers.values()),
     }
@@ -86,9 +95,13 @@ def main() -> None:
             for process in processes:
                 process.wait(30)
     median, most, longest = found["late_ms"]
+    usual, rare, slowest, slowest_cpu = found["slices_ms"]
     print(
-        f"{rate:,.0f} tasks/s: the scheduler's process is busy {found['cpu']:.0%} of the time, in the core {found['busy']:.0%}, its longest slice {found['longest_ms']:.1f} ms; Dask's loop is late "
-        f"by {median:.1f} ms (median), {most:.1f} (99th percentile), {longest:.1f} at most; workers were heard {found['silent_s']:.1f} s ago at most"
+        f"{rate:,.0f} tasks/s: the scheduler's process is busy {found['cpu']:.0%} of the time, in the core {found['busy']:.0%}.\n"
+        f"Slices of the core take {usual:.1f} ms (median), {rare:.1f} (of a thousand all but one), {slowest:.1f} at most "
+        f"({slowest_cpu:.1f} of processor time: other processes want the two cores).\n"
+        f"Dask's loop is late by {median:.1f} ms (median), {most:.1f} (99th percentile), {longest:.1f} at most; workers were heard "
+        f"{found['silent_s']:.1f} s ago at most."
     )
 
 
