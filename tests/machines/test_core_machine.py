@@ -475,3 +475,5 @@ class CoreMachine(RuleBasedStateMachine):
 
 
 TestCore = CoreMachine.TestCase
+#: It computes all the time and waits for nothing: how long depends on the machine alone.
+TestCore.pytestmark = [pytest.mark.timeout(600)]
