@@ -396,7 +396,7 @@ class HealthPolicy(Protocol):
 
 
 class TaskSetView(Protocol):
-    """What a scheduling policy may know of a task set."""
+    """What a policy may know of a task set: to be read, not changed."""
 
     @property
     def app(self) -> AppId: ...
@@ -412,7 +412,9 @@ class TaskSetView(Protocol):
     @property
     def running_count(self) -> int: ...
     @property
-    def properties(self) -> dict[str, str]: ...
+    def properties(self) -> Mapping[str, str]:
+        """Those of its job, its pool among them: to be read, not changed."""
+        ...
 
 
 class JobRunner(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
 from flowkit.abc import Allocation, AllocationPolicy, Demand, IdleExecutor
 from flowkit.config import Config
@@ -16,6 +17,7 @@ from flowkit.model.events import AllocationChanged, ExecutorsKept, ExecutorsRele
 from flowkit.model.ids import AppId, ExecutorId
 from flowkit.scheduling import handover
 from flowkit.scheduling.actions import CloseExecutors, FaultFound, ScaleTo
+from flowkit.scheduling.asking import is_count, is_seconds, shown
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 
@@ -128,10 +130,10 @@ class Allocator:
         """A policy that raises, or answers what makes no sense, changes nothing; it is written down."""
         try:
             found = policy.look(demand)
-            if not _makes_sense(found):
-                raise TypeError(f"look gave {found!r}, not an Allocation")
+            if complaint := _complaint(found):
+                raise TypeError(f"look gave {found!r}: {complaint}")
         except Exception as error:
-            told = f"the allocation policy {policy!r} raised {type(error).__name__}: {error}"
+            told = f"the allocation policy {shown(policy)} raised {type(error).__name__}: {error}"
             books.emit(FaultFound(told, f"{demand!r}"))
             return None
         return found
@@ -184,8 +186,21 @@ class Allocator:
             books.emit(CloseExecutors(scaler, tuple(done)))
 
 
-def _makes_sense(found: object) -> bool:
-    return isinstance(found, Allocation) and type(found.target) is int and found.target >= 0
+def _complaint(found: object) -> str:
+    """What is wrong with an answer; empty when it makes sense."""
+    if not isinstance(found, Allocation):
+        return "must be an Allocation"
+    given: tuple[Any, ...] = tuple(found)
+    target, leave, reason, look_at = given
+    if not is_count(target):
+        return "target must be a whole number, 0 or more"
+    if not isinstance(leave, Sequence) or not all(isinstance(each, str) for each in leave):
+        return "leave must be a list of executors"
+    if not isinstance(reason, str):
+        return "reason must be a text"
+    if look_at is not None and not is_seconds(look_at, below=inf):
+        return "look_at must be a time, or None"
+    return ""
 
 
 def _caches(books: Books, state: ExecutorState) -> bool:

@@ -11,11 +11,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+def shown(policy: object) -> str:
+    """Its repr; its class, should that raise."""
+    try:
+        return repr(policy)
+    except Exception:
+        return f"<{type(policy).__qualname__}>"
+
+
 class PolicyError(Exception):
     """A policy raised, or gave something that makes no sense: ``kind`` says what it is for."""
 
     def __init__(self, kind: str, policy: object, method: str, what: str) -> None:
-        super().__init__(f"the {kind} {policy!r}: {method} {what}")
+        super().__init__(f"the {kind} {shown(policy)}: {method} {what}")
 
 
 class Fault(Exception):
@@ -43,3 +51,12 @@ def is_seconds(value: object, *, below: float | None = None) -> bool:
     """
     fits = isinstance(value, int | float) and not isinstance(value, bool)
     return fits and value >= 0 and (below is None or value < below)  # type: ignore[operator]
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number, 0 or more.
+
+    >>> is_count(3), is_count(-1), is_count(1.5), is_count(True)
+    (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

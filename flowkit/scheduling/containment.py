@@ -15,6 +15,7 @@ from flowkit.scheduling import jobs
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import FaultFound, JobFailed
 from flowkit.scheduling.applications import Application, Job
+from flowkit.scheduling.asking import PolicyError
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.task_sets import TaskSet
 
@@ -91,16 +92,23 @@ def contain(books: Books, error: BaseException, hits: Collection[Hit], story: st
     for app, number in hits:
         application = books.applications.get(app)
         job = None if application is None else application.jobs.get(number)
-        reason = f"flowkit's scheduler failed while it handled this job: {what}"
+        if isinstance(error, PolicyError):  # its author needs its name, not our stimuli
+            kind, reason, where = "JobFailed", str(error), {}
+        else:
+            kind, reason, where = (
+                "InternalError",
+                f"flowkit's scheduler failed while it handled this job: {what}",
+                {"story": story},
+            )
         if application is None or job is None:
-            books.emit(JobFailed(app, number, "InternalError", reason, None, {"story": story}))
+            books.emit(JobFailed(app, number, kind, reason, None, where))
             continue
         try:
-            jobs.fail_job(books, application, job, "InternalError", reason, where={"story": story})
+            jobs.fail_job(books, application, job, kind, reason, where=where)
         except Exception as another:
             books.emit(FaultFound("".join(traceback.format_exception(another)), story))
             _strike_out(books, application, job)
-            books.emit(JobFailed(app, number, "InternalError", reason, None, {"story": story}))
+            books.emit(JobFailed(app, number, kind, reason, None, where))
 
 
 def _strike_out(books: Books, application: Application, job: Job) -> None:

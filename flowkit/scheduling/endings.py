@@ -286,13 +286,14 @@ def after_failure(
     if isinstance(failure, ExceptionFailure):
         task_set.note_exception(attempt.partition, failure)
     if counted:
-        books.health.note_failure(books, attempt, _told(failure))
+        books.health.note_failure(books, attempt, kind, _told(failure))
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
     if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {failures if counted else attempt.number + 1} times"
         where = _where(stage, attempt)
         # What the function itself raised in an earlier try says more than that an executor died under the last one.
         cause = task_set.exceptions.get(attempt.partition, failure) if isinstance(failure, ExecutorLostFailure) else failure
+        books.health.given_up(books, task_set)
         also = "" if cause is failure else f", and before: {_told(cause)}"
         jobs.abort_stage(
             books,

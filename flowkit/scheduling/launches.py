@@ -141,7 +141,7 @@ def _definition(books: Books, application: Application, stage: Stage, attempt_nu
         sources=tuple(sources),
         shuffle=stage.spec.shuffle,
         num_reducers=stage.spec.num_reducers,
-        properties=stage.task_set.properties if stage.task_set is not None else {},
+        properties=dict(stage.task_set.properties) if stage.task_set is not None else {},
         content_holders={
             content.id: tuple((host, address) for host in _holders(books, application, content) for address in addresses[host])
             for content in large

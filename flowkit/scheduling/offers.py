@@ -6,13 +6,12 @@ Runs in the scheduler process inside ``SchedulerCore``, once per batch of stimul
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import islice
 
 from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
 from flowkit.scheduling import alone, barriers
 from flowkit.scheduling.actions import Recall
-from flowkit.scheduling.asking import Fault, PolicyError, asked
+from flowkit.scheduling.asking import Fault, PolicyError, asked, is_count
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.launches import contents_are_there
 from flowkit.scheduling.task_sets import Attempt, TaskSet
@@ -31,8 +30,23 @@ _MOST_SEARCHED = 256
 _KIND = "scheduling policy"
 
 
-def _listed(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
-    return list(policy.shares(live, slots))
+def shares_of(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
+    """What a policy lets each start, checked."""
+    found = asked(_KIND, policy, "shares", lambda: list(policy.shares(list(live), slots)))
+    if len(found) != len(live) or not all(map(_makes_sense, found)):
+        raise PolicyError(
+            _KIND, policy, "shares", f"gave {found!r}, not a Share of whole numbers, 0 or more, for each of {len(live)}"
+        )
+    return found
+
+
+def _makes_sense(share: object) -> bool:
+    return (
+        isinstance(share, Share)
+        and is_count(share.claim)
+        and is_count(share.surplus)
+        and (share.most is None or is_count(share.most))
+    )
 
 
 def _least(one: int | None, other: int | None) -> int | None:
@@ -48,6 +62,8 @@ class Offers:
         #: executors need not be searched for stuck tasks before
         self._take_back_at = 0.0
         self.wake_at: float | None = None
+        #: since when a policy has let nobody start anything, though nothing runs
+        self._refused_since: float | None = None
         #: tasks that may be launched in this round yet
         self._left = 0
 
@@ -95,7 +111,7 @@ class Offers:
         if len(task_sets) < 2:
             return task_sets
         by_id = {id(task_set): task_set for task_set in task_sets}
-        ordered = asked(_KIND, self._policy, "order", lambda: list(map(id, self._policy.order(task_sets))))
+        ordered = asked(_KIND, self._policy, "order", lambda: list(map(id, self._policy.order(list(task_sets)))))
         if set(ordered) != by_id.keys() or len(ordered) != len(by_id):
             raise PolicyError(_KIND, self._policy, "order", "gave others than it was given, or left some out")
         return [by_id[each] for each in ordered]
@@ -106,9 +122,8 @@ class Offers:
         slots = books.executors.usable_slots
         live = books.live_task_sets()  # launching makes none, and ends none
         while open_to:
-            shares = asked(_KIND, policy, "shares", partial(_listed, policy, live, slots))
-            if len(shares) != len(live) or not all(isinstance(each, Share) for each in shares):
-                raise PolicyError(_KIND, policy, "shares", f"gave {len(shares)} things, not a Share for each of {len(live)}")
+            shares = shares_of(policy, live, slots)
+            self._note_refusal(books, policy, live, shares)
             if len(live) < 2:  # it competes with nobody
                 self._serve_safely(books, live[0], most=shares[0].most)
                 return
@@ -129,6 +144,25 @@ class Offers:
                     break
             else:
                 return
+
+    def _note_refusal(self, books: Books, policy: SharingPolicy, live: list[TaskSet], shares: list[Share]) -> None:
+        """A policy that lets nobody start anything while nothing runs may think better of it, but not for ever."""
+        refuses = all(share.most == 0 for share, each in zip(shares, live, strict=True) if each.pending)
+        if not refuses or any(each.running for each in live):
+            self._refused_since = None
+            return
+        if self._refused_since is None:
+            self._refused_since = books.now
+        patience = books.config.no_executor_timeout_s
+        if books.now >= self._refused_since + patience:
+            self._refused_since = None
+            raise PolicyError(
+                _KIND,
+                policy,
+                "shares",
+                f"has let nobody start anything for {patience:g} s (no_executor_timeout_s), though nothing runs",
+            )
+        self._wake(self._refused_since + patience)
 
     def _serve_safely(
         self, books: Books, task_set: TaskSet, *, most: int | None = None, urgent: bool = False, ahead: bool = True

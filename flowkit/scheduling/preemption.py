@@ -11,10 +11,10 @@ from collections import Counter
 
 from flowkit.abc import SchedulingPolicy, SharingPolicy
 from flowkit.scheduling.actions import Kill
-from flowkit.scheduling.asking import asked
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
-from flowkit.scheduling.policies.pools import pool_of
+from flowkit.scheduling.offers import shares_of
+from flowkit.scheduling.policies.pools import checked_wait, pool_of
 from flowkit.scheduling.task_sets import Attempt
 
 
@@ -23,7 +23,7 @@ class Preemption:
 
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
-        self._after_s: float | None = getattr(policy, "preempt_after_s", None)
+        self._after_s = checked_wait(getattr(policy, "preempt_after_s", None))
         self.wake_at: float | None = None
 
     def look(self, books: Books) -> None:
@@ -54,7 +54,7 @@ class Preemption:
         """Tasks under way beyond each pool's part."""
         live = books.live_task_sets()
         slots = books.executors.usable_slots
-        shares = asked("scheduling policy", policy, "shares", lambda: list(policy.shares(live, slots)))
+        shares = shares_of(policy, live, slots)
         return Counter({pool_of(task_set): share.surplus for task_set, share in zip(live, shares, strict=False)})
 
 

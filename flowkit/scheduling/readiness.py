@@ -8,6 +8,7 @@ Runs in the scheduler process inside ``SchedulerCore``.
 from __future__ import annotations
 
 from collections.abc import Collection
+from types import MappingProxyType
 
 from flowkit.abc import Near, Preferred
 from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmitted
@@ -152,7 +153,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         order = (min(stage.jobs.values()), stage.id)
         stage.task_set = TaskSet(stage.app, stage.id, order, stage.depth)
         oldest = min(stage.jobs, key=lambda job: stage.jobs[job])
-        stage.task_set.properties = application.jobs[oldest].spec.properties
+        stage.task_set.properties = MappingProxyType(application.jobs[oldest].spec.properties)
         stage.task_set.profile = stage.spec.profile
         stage.task_set.racks = books.executors.racks
         stage.task_set.size = stage.task_count
@@ -203,8 +204,11 @@ def _note_lost_outputs(books: Books, stage: Stage, todo: list[PartitionIndex]) -
 def _hold_up(books: Books, stage: Stage) -> None:
     """Its input is incomplete: launch nothing of it, take back what has not started."""
     books.active.pop((stage.app, stage.id), None)
-    if not stage.is_running or stage.task_set is None:
+    task_set = stage.task_set
+    if not stage.is_running or task_set is None:
         return
+    if task_set.barrier is not None and (task_set.running or task_set.barrier.held):
+        return  # all of its tasks were launched: those that find their input gone say so, and then all run again
     stage.is_running = False
     books.publish(
         stage.app,
@@ -212,13 +216,13 @@ def _hold_up(books: Books, stage: Stage) -> None:
             time=books.now,
             app=stage.app,
             stage=stage.id,
-            stage_attempt=stage.task_set.attempt_number,
+            stage_attempt=task_set.attempt_number,
             name=stage.spec.name,
             failure="its input is no longer complete",
         ),
     )
     recalls: dict[ExecutorId, list[AttemptId]] = {}
-    for attempt in stage.task_set.running.values():
+    for attempt in task_set.running.values():
         if not attempt.started_at and not attempt.is_recalled:
             attempt.is_recalled = True
             recalls.setdefault(attempt.executor.id, []).append(attempt.id)

@@ -126,7 +126,8 @@ class TaskSet:
         #: place in the order of service: submission of its oldest job, then stage
         self.order = order
         self.depth = depth
-        self.properties: dict[str, str] = {}
+        #: those of its oldest job: policies look at them, nobody changes them
+        self.properties: Mapping[str, str] = {}
         #: what each of its tasks takes
         self.profile = DEFAULT_PROFILE
         #: for a stage whose tasks run all at once; None for others

@@ -32,9 +32,16 @@ class Capacity:
     def __init__(self, queues: Mapping[str, Any] | None = None, *, preempt_after_s: float | None = None) -> None:
         self.preempt_after_s = checked_wait(preempt_after_s)
         described = {
-            name: {"guarantee": each} if isinstance(each, int | float) else each for name, each in (queues or {}).items()
+            name: each if isinstance(each, Pool | Mapping) else {"guarantee": each} for name, each in (queues or {}).items()
         }
         self._queues: dict[str, Pool] = pools_of(described)
+        for name, queue in self._queues.items():
+            if queue.parent:
+                raise ConfigError(
+                    f"queue {name!r} lies in {queue.parent!r}: queues of this policy lie side by side; pools of `fair` may lie in one another",
+                    setting="pools",
+                    value=queue.parent,
+                )
         total = sum(queue.guarantee for queue in self._queues.values())
         if total > 1 + 1e-9:
             raise ConfigError(f"guarantees of all queues are {total:g} together: must be 1 at most", setting="pools", value=total)

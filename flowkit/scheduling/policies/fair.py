@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from flowkit.abc import Share, TaskSetView
@@ -58,9 +59,19 @@ class Fair:
     def shares(self, candidates: Sequence[TaskSetView], slots: int) -> Sequence[Share]:
         """What each may claim ahead of others: as much as its pool is below its part."""
         tree = PoolTree(self._pools, candidates)
+        names = [pool_of(each) for each in candidates]
         parts = tree.fair_shares(slots)
-        found = []
-        for name in map(pool_of, candidates):
-            part, running = round(parts[name]), tree.running(name)
-            found.append(Share(claim=max(0, part - running), surplus=max(0, running - part)))
-        return found
+        whole = {name: int(parts[name] + 1e-9) for name in names}
+        # Slots that no pool has a right to whole go to those that use least of what they have a right to: by turns, that is.
+        left = min(slots, round(sum(parts[name] for name in whole))) - sum(whole.values())
+        for name in sorted(
+            (each for each in whole if parts[each] > whole[each]), key=lambda each: tree.running(each) / parts[each]
+        ):
+            if left <= 0:
+                break
+            whole[name] += 1
+            left -= 1
+        return [
+            Share(max(0, whole[name] - tree.running(name)), surplus=max(0, tree.running(name) - ceil(parts[name])))
+            for name in names
+        ]

@@ -313,7 +313,22 @@ def test_nobody_is_woken_for_a_cluster_that_nobody_scales_any_more():
     assert wakeup is None or wakeup > cluster.now
 
 
-@pytest.mark.parametrize("answer", [None, 3, Allocation("many"), Allocation(-1)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        3,
+        Allocation("many"),
+        Allocation(-1),
+        Allocation(True),
+        Allocation(2, None),
+        Allocation(2, [["x"]]),
+        Allocation(2, (), 5),
+        Allocation(2, (), "", "soon"),
+        Allocation(2, (), "", float("nan")),
+        Allocation(2, (), "", float("inf")),
+    ],
+)
 def test_a_policy_that_answers_nonsense_changes_nothing_and_is_written_down(answer):
     class Nonsense:
         def look(self, demand):

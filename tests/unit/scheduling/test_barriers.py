@@ -10,6 +10,7 @@ from flowkit.model import events as ev
 from flowkit.model.ids import AttemptId
 from flowkit.model.resources import ResourceProfile
 from flowkit.model.task import ExceptionFailure, MemoryFailure
+from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.policies.fair import Fair
 from flowkit.simulation.cluster import SimulatedCluster
@@ -237,3 +238,25 @@ def test_one_that_took_too_much_memory_runs_again_with_the_others():
     cluster.run()
     assert done.numbers == expected(done.spec)
     assert len(starts(cluster, 0)) == 8
+
+
+def test_a_lost_input_that_all_tasks_have_read_changes_nothing_and_a_try_counts_whole_or_not_at_all():
+    """An executor that runs none of the tasks is lost with its host, while some of them have ended and one runs."""
+    cluster = SimulatedCluster(
+        Config(validate=True), seed=1, task_s=lambda launch: 1.0 if launch.stage == 1 and launch.partition == 2 else 0.1
+    )
+    cluster.keep_actions = True
+    executors = [cluster.add_executor(f"host-{number}", slots=2) for number in range(5)]
+    app = cluster.open_application("app")
+    source = map_stage(0, 10)
+    done = cluster.submit(job(app, 0, source, together(result_stage(1, 3, [source]))))
+    cluster.advance(0.3)
+    busy = {event.executor for event in cluster.events if isinstance(event, ev.TaskStart) and event.stage == 1}
+    assert busy
+    cluster.kill_executor(next(each for each in executors if each not in busy))
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    delivered = [action.attempt for action in cluster.actions if isinstance(action, act.DeliverResult)]
+    tries = {task.attempt: task.attempt_number for each in cluster.actions if isinstance(each, act.Launch) for task in each.tasks}
+    assert len(delivered) == 3, "each result once"
+    assert len({tries[attempt] for attempt in delivered}) == 1, "and all of one try"

@@ -23,10 +23,12 @@ class Ward(SimulatedCluster):
     def __init__(self, **settings) -> None:
         super().__init__(Config(**{"validate": True, "max_task_failures": 20, "exclude_failing": True, **settings}), task_s=0.1)
         self.sick: set[str] = set()
+        #: what fails there, where it is not the disk
+        self.ills: dict[str, ExceptionFailure] = {}
 
     def planned_failure(self, launch):
         where = next((each.id for each in self.executors.values() if launch.attempt in each.running), None)
-        return OOPS if where in self.sick else super().planned_failure(launch)
+        return self.ills.get(where, OOPS) if where in self.sick else super().planned_failure(launch)
 
     def ran_on(self, executor: str, stage: int) -> int:
         return sum(isinstance(each, ev.TaskEnd) and each.executor == executor and each.stage == stage for each in self.events)
@@ -108,21 +110,50 @@ def test_a_host_with_several_sick_executors_is_excluded_whole():
     assert cluster.ran_on(north[2], 3) == 0
 
 
+def two_sick_in_their_own_ways(**settings) -> Ward:
+    cluster = Ward(exclude_wait_s=30.0, **settings)
+    one, other = (cluster.add_executor() for _ in range(2))
+    cluster.sick |= {one, other}
+    cluster.ills[other] = ExceptionFailure("ConnectionError", "no route to host", "", None)
+    return cluster
+
+
 def test_with_all_executors_excluded_the_job_fails_and_says_what_failed():
-    cluster = Ward(exclude_wait_s=30.0)
-    cluster.sick.update(cluster.add_executor() for _ in range(2))
+    cluster = two_sick_in_their_own_ways()
     app = cluster.open_application("app")
     failed = submit(cluster, app, 0)
     cluster.run()
     assert failed.failed is not None
     assert "all 2 executors are excluded" in failed.failed.reason
     assert "the disk is read-only" in failed.failed.reason
+    assert "no route to host" in failed.failed.reason
     cluster.core.assert_empty()
 
 
+@pytest.mark.parametrize("executors", [1, 2, 8])
+def test_tasks_that_fail_alike_everywhere_are_at_fault_themselves_and_their_job_ends_with_their_exception(executors):
+    cluster = Ward(exclude_wait_s=30.0, max_task_failures=4)
+    cluster.sick.update(cluster.add_executor() for _ in range(executors))
+    app = cluster.open_application("app")
+    begun = cluster.now
+    failed = submit(cluster, app, 0)
+    while not failed.ended:
+        cluster.advance(0.1)
+    assert cluster.now - begun < 10.0
+    assert failed.failed.failure == OOPS
+    assert "failed 4 times" in failed.failed.reason
+    cluster.sick.clear()
+    begun = cluster.now
+    done = submit(cluster, app, 1)
+    while not done.ended:
+        cluster.advance(0.1)
+    assert done.numbers == expected(done.spec)
+    assert cluster.now - begun < 60 * 0.1 / executors / 2 + 1.0, "nobody is excluded for what its tasks did everywhere"
+    cluster.run()
+
+
 def test_one_that_joins_in_time_saves_it():
-    cluster = Ward(exclude_wait_s=30.0)
-    cluster.sick.update(cluster.add_executor() for _ in range(2))
+    cluster = two_sick_in_their_own_ways()
     app = cluster.open_application("app")
     saved = submit(cluster, app, 0)
     cluster.advance(20.0)

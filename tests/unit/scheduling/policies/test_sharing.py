@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flowkit.abc import Share
 from flowkit.config import Config
 from flowkit.errors import ConfigError
 from flowkit.model import events as ev
@@ -140,6 +143,39 @@ def test_a_weight_may_be_given_with_a_job():
     assert run.running("a") + run.running("b") == 8
 
 
+@pytest.mark.parametrize(("slots", "weights"), [(1, (1, 1)), (1, (1, 9)), (2, (1, 3)), (2, (1, 9)), (4, (1, 9)), (8, (1, 100))])
+def test_a_pool_whose_part_is_less_than_a_slot_waits_for_one_task_too(slots: int, weights: tuple[int, int]):
+    run = Run(Fair({"adhoc": weights[0], "batch": weights[1]}), executors=slots, slots=1, task_s=0.01)
+    run.submit("batch", 2_000, **in_pool("batch"))
+    run.cluster.advance(1.0)
+    for number in range(5):
+        asked = run.cluster.now
+        done = run.submit(f"adhoc {number}", 1, **in_pool("adhoc"))
+        while not done.ended:
+            run.cluster.advance(0.001)
+        assert run.first_start(f"adhoc {number}") - asked < 0.03
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=8), st.integers(1, 40)
+)
+def test_what_pools_may_claim_is_never_more_than_there_is_and_nobody_with_a_right_is_left_out(pools, slots):
+    """``(weight, running, waiting)`` of each."""
+    policy = Fair({f"p{number}": weight for number, (weight, _, _) in enumerate(pools)})
+    views = [
+        View({POOL: f"p{number}"}, running_count=running, pending_count=waiting, job=number)
+        for number, (_, running, waiting) in enumerate(pools)
+    ]
+    shares = policy.shares(views, slots)
+    wanted = sum(view.running_count + view.pending_count for view in views)
+    owned = [view.running_count + share.claim for view, share in zip(views, shares, strict=True) if share.claim]
+    assert sum(owned) <= slots
+    assert all(share.claim <= view.pending_count for view, share in zip(views, shares, strict=True))
+    waiting = [(view, share) for view, share in zip(views, shares, strict=True) if view.pending_count]
+    if waiting and sum(view.running_count for view in views) < min(slots, wanted):
+        assert any(share.claim for _, share in waiting), "slots are free, somebody waits, and nobody may claim one"
+
+
 # -- capacity ------------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +266,11 @@ def test_pools_that_make_no_sense_are_refused(pools, told):
         pools_of(pools)
 
 
+def test_queues_of_capacity_do_not_lie_in_one_another():
+    with pytest.raises(ConfigError, match="'a' lies in 'team': queues of this policy lie side by side"):
+        Capacity({"team": 0.5, "a": {"guarantee": 0.2, "parent": "team"}})
+
+
 def test_guarantees_beyond_the_cluster_are_refused():
     with pytest.raises(ConfigError, match=r"guarantees of all queues are 1\.2"):
         Capacity({"a": 0.6, "b": 0.6})
@@ -251,10 +292,28 @@ class Broken(Fair):
     def shares(self, candidates, slots):
         if self.how == "shares raises":
             raise LookupError("lost")
-        return [3] * len(candidates) if self.how == "shares nonsense" else super().shares(candidates, slots)
+        if self.how == "shares takes away":
+            candidates.clear()
+            return []
+        if self.how == "shares changes":
+            candidates[0].properties["flowkit.pool"] = "mine"
+        answer = NONSENSE.get(self.how)
+        return super().shares(candidates, slots) if answer is None else [answer] * len(candidates)
 
 
-@pytest.mark.parametrize("how", ["order raises", "order leaves out", "shares raises", "shares nonsense"])
+NONSENSE = {
+    "a number": 3,
+    "a claim in words": Share(claim="many"),
+    "a claim below": Share(claim=-1),
+    "half a task": Share(most=1.5),
+    "less than none": Share(most=-3),
+    "a surplus in words": Share(surplus="x"),
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["order raises", "order leaves out", "shares raises", "shares takes away", "shares changes", *NONSENSE]
+)
 def test_a_policy_that_fails_fails_the_jobs_with_its_name_and_the_core_lives(how: str):
     cluster = SimulatedCluster(Config(), policy=Broken(how))
     cluster.add_executor()
@@ -262,8 +321,50 @@ def test_a_policy_that_fails_fails_the_jobs_with_its_name_and_the_core_lives(how
     jobs = [cluster.submit(job(app, number, result_stage(number, 4))) for number in range(2)]
     cluster.run()
     assert all(each.failed is not None for each in jobs)
-    assert any(f"Broken({how})" in each.failed.reason for each in jobs)
+    assert any(f"the scheduling policy Broken({how}): " in each.failed.reason for each in jobs)
+    assert all(each.failed.kind == "JobFailed" and not each.failed.where for each in jobs), "the policy is at fault, not flowkit"
     assert cluster.core.statistics().executors == 1
+
+
+def test_a_policy_that_lets_nobody_start_is_given_some_time_and_then_named():
+    class Closed(Fair):
+        open_at = 0.0
+
+        def __repr__(self):
+            return "Closed()"
+
+        def shares(self, candidates, slots):
+            return super().shares(candidates, slots) if cluster.now >= self.open_at else [Share(most=0)] * len(candidates)
+
+    policy = Closed()
+    cluster = SimulatedCluster(Config(validate=True, no_executor_timeout_s=20.0), policy=policy)
+    cluster.add_executor()
+    app = cluster.open_application("app")
+    policy.open_at = 1e9
+    failed = cluster.submit(job(app, 0, result_stage(0, 4)))
+    cluster.advance(19.0)
+    assert not failed.ended
+    cluster.config = cluster.config.with_settings(validate=False)
+    cluster.core._books.config = cluster.config
+    cluster.advance(2.0)
+    assert "the scheduling policy Closed(): shares has let nobody start anything for 20 s" in failed.failed.reason
+    policy.open_at = cluster.now + 15.0
+    done = cluster.submit(job(app, 1, result_stage(1, 4)))
+    cluster.advance(10.0)
+    cluster.submit(job(app, 2, result_stage(2, 4)))  # something happens after it has opened
+    cluster.advance(15.0)
+    assert done.ended or cluster.run() is None
+    assert done.numbers == expected(done.spec)
+
+
+def test_a_wait_of_somebodys_policy_that_makes_no_sense_is_refused_at_the_start():
+    class Odd(Fair):
+        def __init__(self):
+            super().__init__()
+            self.preempt_after_s = "soon"
+
+    with pytest.raises(ConfigError, match="preempt_after_s = 'soon'"):
+        SimulatedCluster(Config(), policy=Odd())
 
 
 def test_a_weight_given_with_a_job_leaves_guarantee_and_maximum_alone():
