@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import TaskSet
 
 
+#: what an executor knows of a stage that may have forgotten it
+NOTHING = (-1, -1)
+
+
 class Stage:
     """One stage of an application, over all jobs that share it."""
 
@@ -76,8 +80,10 @@ class Stage:
         self.reads_behind_cache = False
         #: the newest one, shared by all executors it is sent to
         self.definition: StageDefinition | None = None
-        #: executors that know its definition
-        self.defined_on: dict[ExecutorId, ExecutorState] = {}
+        #: the stage attempt and version of it that are sent now
+        self.told = NOTHING
+        #: executors that were sent its definition, and which: one tuple that all share, for they are many
+        self.defined_on: dict[ExecutorState, tuple[int, int]] = {}
         #: contents nobody holds, and until when they are waited for
         self.missing_contents: dict[ContentId, float] = {}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flowkit.config import Config
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ExecutorId
+from flowkit.model.ids import AppId, AttemptId, ExecutorId, StageId
 from flowkit.model.task import TaskLaunch
 from flowkit.scheduling.actions import Action, Launch, Publish
 from flowkit.scheduling.applications import Application, Stage
@@ -43,6 +43,8 @@ class Books:
         self.commits = Commits()
         #: stages whose tasks are offered
         self.active: dict[tuple[AppId, int], Stage] = {}
+        #: executors that are to be told to forget a stage
+        self.forgetting: dict[tuple[AppId, StageId], dict[ExecutorState, None]] = {}
         #: rises whenever the executors that serve a host change
         self.address_epoch = 0
         self.next_attempt = AttemptId(first_attempt)

@@ -21,7 +21,7 @@ from typing import Any
 from flowkit.config import Config
 from flowkit.errors import InternalError
 from flowkit.model.ids import AppId, AttemptId, ExecutorId
-from flowkit.scheduling import barriers, containment, drivers, endings, handover, losses, readiness
+from flowkit.scheduling import barriers, containment, drivers, endings, forgetting, handover, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import (
     Action,
@@ -128,6 +128,7 @@ class SchedulerCore:
         """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
         candidates = [
             self._offers.wake_at,
+            forgetting.next_look(self._books),
             self._speculation.wake_at,
             self._health.wake_at,
             self._preemption.wake_at,
@@ -154,6 +155,7 @@ class SchedulerCore:
         self._allocator.look(books)
         self._unmet.look(books)
         self._watch.settle(books)
+        forgetting.settle(books)
 
     def _contained(self, step: Callable[[Books], None]) -> None:
         """What is wrong with one stage ends the jobs that need it; the step is then taken for the others."""
@@ -265,15 +267,16 @@ class SchedulerCore:
         books = self._books
         assert not books.active, books.active
         assert not len(books.commits), "commits"
+        assert not books.forgetting, f"executors know stages {list(books.forgetting)}"
         for executor in books.executors:
             assert not executor.attempts, f"{executor} holds attempts {list(executor.attempts)}"
-            assert not executor.defined, f"{executor} knows stages {list(executor.defined)}"
         for application in books.applications.values():
             assert not application.jobs, application.jobs
             for stage in application.stages.values():
                 assert stage.is_map, f"{stage} is left"
                 assert stage.task_set is None, f"tasks of {stage} are left"
                 assert not stage.missing_contents, f"{stage} waits for content"
+                assert not stage.defined_on, f"executors know {stage}"
 
     def statistics(self) -> CoreStatistics:
         """A look from outside."""

@@ -39,7 +39,7 @@ from flowkit.model.task import (
 )
 from flowkit.scheduling import barriers, handover, jobs, room
 from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults, RequestContent
-from flowkit.scheduling.applications import Application, Stage
+from flowkit.scheduling.applications import NOTHING, Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import CONTENT_WAIT_S
@@ -262,7 +262,8 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
                     books.emit(RequestContent(application.id, content))
         case KilledFailure():
             # It may have been that the stage was unknown there: tell it again.
-            attempt.executor.defined.pop((stage.app, stage.id, attempt.stage_attempt), None)
+            if stage.defined_on.get(attempt.executor, NOTHING)[0] == attempt.stage_attempt:
+                stage.defined_on[attempt.executor] = NOTHING
         case ExceptionFailure() | MemoryFailure() | CommitDeniedFailure() | ExecutorLostFailure():
             pass
         case _:

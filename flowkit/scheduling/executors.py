@@ -23,7 +23,6 @@ class ExecutorState:
     __slots__ = (
         "address",
         "attempts",
-        "defined",
         "draining",
         "held_for",
         "host",
@@ -72,8 +71,6 @@ class ExecutorState:
         self.load = 0
         #: of these, slots of attempts that went ahead of others and have not started
         self.urgent_load = 0
-        #: version of each stage attempt's definition it was sent last
-        self.defined: dict[tuple[AppId, StageId, int], int] = {}
         #: when it had nothing to do any more; what it says while it has is of before
         self.idle_since = now
         #: slots with nothing to run, as ``Executors`` counted it last

@@ -17,11 +17,11 @@ from flowkit.model.events import (
 from flowkit.model.ids import AttemptId, ExecutorId, ShuffleId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import InlineResult, KilledFailure, MapOutput, StoredResult, TaskFailure
+from flowkit.scheduling import forgetting
 from flowkit.scheduling.actions import (
     DeliverResult,
     DropRdd,
     DropShuffle,
-    ForgetStage,
     JobFailed,
     JobSucceeded,
     Kill,
@@ -296,12 +296,7 @@ def _end_job(books: Books, application: Application, job: Job, outcome: str, rea
         stop_running(books, stage, reason or f"the job is over: {outcome}")
         books.commits.forget(stage.app, stage.id)
         stage.missing_contents.clear()
-        for executor in stage.defined_on.values():
-            if books.executors.get(executor.id) is executor:
-                for key in [key for key in executor.defined if key[0] == stage.app and key[1] == stage.id]:
-                    del executor.defined[key]
-                books.emit(ForgetStage(executor.id, stage.app, stage.id))
-        stage.defined_on.clear()
+        forgetting.begin(books, stage)
         if stage.outputs is None or stage.is_released:
             forget_stage(books, application, stage)
     books.publish(application.id, JobEnd(time=books.now, app=application.id, job=job.id, outcome=outcome, reason=reason))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex
 from flowkit.model.job_spec import Content
 from flowkit.model.task import BlockHolders, Locality, StageDefinition, TaskLaunch
-from flowkit.scheduling import resources
+from flowkit.scheduling import forgetting, resources
 from flowkit.scheduling.actions import DefineStage, RequestContent
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
@@ -108,12 +108,14 @@ def _held_elsewhere(
 
 def _define(books: Books, application: Application, stage: Stage, attempt_number: int, executor: ExecutorState) -> None:
     """Tell an executor of the stage, unless it knows all of it already."""
+    if books.forgetting:
+        forgetting.tell(books, stage, executor)
     version = stage.definition_version(application, books.address_epoch)
-    key = (stage.app, stage.id, attempt_number)
-    if executor.defined.get(key) == version:
+    if stage.told != (attempt_number, version):
+        stage.told = attempt_number, version
+    if stage.defined_on.get(executor) == stage.told:
         return
-    executor.defined[key] = version
-    stage.defined_on[executor.id] = executor
+    stage.defined_on[executor] = stage.told
     cached = stage.definition
     if cached is None or cached.version != version or cached.stage_attempt != attempt_number:
         cached = stage.definition = _definition(books, application, stage, attempt_number, version)

@@ -114,3 +114,50 @@ def test_a_task_that_was_taken_back_does_not_queue_up_near_its_data_again() -> N
     assert launched <= 8 + 4  # each that stood behind another moved once
     cluster.run()
     assert done.succeeded
+
+
+def test_thousands_of_executors_are_told_to_forget_a_stage_a_few_at_a_time_and_none_is_left_out() -> None:
+    cluster = SimulatedCluster(Config(validate=False), task_s=1.0)
+    executors = [cluster.add_executor(f"host-{number % 100}", slots=1) for number in range(1_000)]
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    told: list[list[str]] = []
+    ask = cluster.ask
+    cluster.ask = lambda batch: told_to_forget(told, ask(batch))
+    done = cluster.submit(job(app, 0, result_stage(0, 1_000)))
+    cluster.run()
+    assert done.succeeded
+    assert max(map(len, told)) <= 256
+    assert sorted(each for some in told for each in some) == sorted(executors)
+    cluster.core.assert_empty()
+
+
+def told_to_forget(told: list[list[str]], actions: list[act.Action]) -> list[act.Action]:
+    told.append([action.executor for action in actions if isinstance(action, act.ForgetStage)])
+    return actions
+
+
+def test_a_stage_that_is_sent_again_before_all_have_forgotten_it_is_forgotten_first() -> None:
+    cluster = SimulatedCluster(Config(validate=False), task_s=1.0)
+    for number in range(1_000):
+        cluster.add_executor(f"host-{number % 100}", slots=1)
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    pairs = map_stage(0, 1_000)
+    first = cluster.submit(job(app, 0, pairs, result_stage(1, 1, [pairs])))
+    cluster.advance(0.5)
+    cluster.keep_actions = True
+    cluster.cancel(first)
+    second = cluster.submit(job(app, 1, pairs, result_stage(2, 1, [pairs])))
+    cluster.run()
+    assert second.numbers == expected(second.spec)
+    knows = {executor.id: True for executor in cluster.executors.values()}
+    for action in cluster.actions:
+        if isinstance(action, act.ForgetStage) and action.stage == 0:
+            assert knows[action.executor], "it was told to forget twice"
+            knows[action.executor] = False
+        elif isinstance(action, act.DefineStage) and action.definition.stage == 0:
+            assert not knows[action.executor], "it would go on with what the job before said"
+            knows[action.executor] = True
+    assert not any(knows.values())
+    cluster.core.assert_empty()
