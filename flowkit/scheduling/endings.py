@@ -222,10 +222,9 @@ def _accept(books: Books, application: Application, stage: Stage, attempt: Attem
 def _end_copies(books: Books, winner: Attempt) -> None:
     """One attempt at a task ended well: the others are of no use any more."""
     task_set = winner.task_set
-    if winner.partition not in task_set.copied:
-        return
-    task_set.copied.discard(winner.partition)
-    for other in [each for each in task_set.running.values() if each.partition == winner.partition]:
+    for other in task_set.copied.pop(winner.partition, ()):
+        if other.id not in task_set.running:
+            continue
         reason = f"attempt {winner.number} at the same task was faster"
         jobs.publish_end(books, other, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
         other.is_void = True
@@ -385,7 +384,7 @@ def requeue(books: Books, attempt: Attempt, wish: Preferred | None = None) -> No
         return
     goes_on = task_set.has_another(attempt)
     if not goes_on or task_set.failures.get(partition, 0) < books.config.max_task_failures - 1:
-        task_set.copied.discard(partition)  # what goes on may be copied again, unless one more failure would end the job
+        task_set.copied.pop(partition, None)  # what goes on may be copied again, unless one more failure would end the job
     if goes_on:
         return
     task_set.add_again(partition, wish)

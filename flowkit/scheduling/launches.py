@@ -65,6 +65,8 @@ def launch(
         attempt.resources = resources.take(task_set.profile, executor)
     books.executors.take(executor, attempt)
     task_set.running[attempt_id] = attempt
+    if speculative:
+        task_set.copied[partition].append(attempt)
     books.queue_launch(
         executor.id,
         TaskLaunch(

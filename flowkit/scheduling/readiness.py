@@ -82,9 +82,10 @@ def _is_at_hand(stage: Stage) -> bool:
     task_set = stage.task_set
     if task_set is not None and task_set.barrier is not None and stage.is_running:
         return bool(task_set.pending or task_set.running or task_set.barrier.held)
-    if stage.outputs is not None or task_set is None or not stage.is_running or task_set.copied:
+    if stage.outputs is not None or task_set is None or not stage.is_running:
         return False
-    return len(stage.delivered) + len(task_set.pending) + len(task_set.running) == stage.task_count
+    running = len(task_set.running) - task_set.twice_running
+    return len(stage.delivered) + len(task_set.pending) + running == stage.task_count
 
 
 def to_compute(books: Books, stage: Stage) -> list[PartitionIndex]:

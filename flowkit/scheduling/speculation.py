@@ -86,7 +86,7 @@ class Speculation:
         executor = self._place(books, task_set, attempt)
         if executor is None:
             return
-        task_set.copied.add(attempt.partition)
+        task_set.copied[attempt.partition] = [attempt]  # the other follows
         launch(
             books,
             books.applications[stage.app],

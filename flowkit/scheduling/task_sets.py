@@ -158,8 +158,8 @@ class TaskSet:
         #: where a partition failed or was stuck last, and until when it is kept from there while there are others; only the last: one
         #: that failed everywhere still has tries left
         self.avoided: dict[PartitionIndex, tuple[ExecutorId, float]] = {}
-        #: partitions of which a second attempt was made beside the first, for that took long
-        self.copied: set[PartitionIndex] = set()
+        #: partitions of which a second attempt was made beside the first, for that took long: the two
+        self.copied: dict[PartitionIndex, list[Attempt]] = {}
         #: tasks that ended well, and how long some of them took, a fair sample: the last to end are the slowest
         self.done_count = 0
         self.durations: list[float] = []
@@ -273,9 +273,12 @@ class TaskSet:
 
     def has_another(self, attempt: Attempt) -> bool:
         """Whether a second attempt at its task is under way."""
-        if attempt.partition not in self.copied:
-            return False
-        return any(each.partition == attempt.partition and each is not attempt for each in self.running.values())
+        return any(each is not attempt and each.id in self.running for each in self.copied.get(attempt.partition, ()))
+
+    @property
+    def twice_running(self) -> int:
+        """Tasks of which both attempts are under way."""
+        return sum(len(each) > 1 and all(attempt.id in self.running for attempt in each) for each in self.copied.values())
 
     def withdraw(self, partition: PartitionIndex) -> None:
         """It need not be computed any more. The queues drop it when they come to it."""
@@ -425,6 +428,7 @@ class TaskSet:
     def check(self) -> None:
         """Invariants."""
         running = [attempt.partition for attempt in self.running.values()]
+        assert len(running) == len(set(running)) + self.twice_running, "a task runs twice, and nobody knows"
         assert not set(running) & set(self.pending), "a task both waits and runs"
         for attempt in self.running.values():
             assert attempt.executor.attempts.get(attempt.id) is attempt
