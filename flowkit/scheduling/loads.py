@@ -6,7 +6,7 @@ a group has a rung for each load, and a rung its executors in no particular orde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -138,6 +138,20 @@ class Loads:
             if lowest < limit(slots) and (best is None or lowest / slots < best_load):
                 best, best_load = rungs[lowest], lowest / slots
         return None if best is None else best[int(chance.random() * len(best))].state
+
+    def least_of(self, states: Iterable[ExecutorState], limit: Callable[[int], int]) -> ExecutorState | None:
+        """The first of those of these that hold least for their slots, and less than ``limit(slots)``; None when there is none."""
+        best, best_part = None, 0.0
+        places = self._places
+        for state in states:
+            place = places.get(state.id)
+            if place is not None and place.load < limit(state.slots):
+                part = place.load / state.slots
+                if best is None or part < best_part:
+                    best, best_part = state, part
+                if not place.load:
+                    break
+        return best
 
     def below(self, limit: Callable[[int], int]) -> list[ExecutorState]:
         """All that hold less than ``limit(slots)``, in no order."""

@@ -19,9 +19,13 @@ from flowkit.scheduling.turns import Turn
 
 #: With nothing launched ahead, how often executors are searched for stuck tasks at most.
 _LEAST_PATIENCE_S = 0.005
-#: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve.
-_MOST_LAUNCHED = 512
+#: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve. In a large cluster
+#: each goes to an executor of its own, on a host of its own, and takes three times as long.
+_MOST_LAUNCHED, _MOST_LAUNCHED_IN_LARGE = 512, 128
+_LARGE = 1_000
 _BREATH_S = 0.001
+#: For each of these, of so many tasks it is worked out where they would best run.
+_FILED = 2
 #: In a large cluster, such a part of its slots is not shared any finer: policies are asked so much less often.
 _FINEST = 1_000
 #: How many executors are searched for stuck tasks at a time.
@@ -64,13 +68,15 @@ class Offers:
         self.wake_at: float | None = None
         #: since when a policy has let nobody start anything, though nothing runs
         self._refused_since: float | None = None
-        #: tasks that may be launched in this round yet
+        #: tasks that may be launched in this round yet, and those it has time to work out where they would best run
         self._left = 0
+        self._filings = 0
 
     def make(self, books: Books) -> None:
         """Launch what can be launched, take back what would run sooner elsewhere; a part of it, if that is a lot."""
         self.wake_at = None
-        self._left = _MOST_LAUNCHED
+        self._left = _MOST_LAUNCHED if books.executors.usable_count <= _LARGE else _MOST_LAUNCHED_IN_LARGE
+        self._filings = self._left * _FILED
         for key in [key for key, stage in books.active.items() if stage.task_set is None or not stage.task_set.pending]:
             del books.active[key]
         alone.place(books)
@@ -186,9 +192,10 @@ class Offers:
         application = books.applications[stage.app]
         if most == 0 or not self._left or not contents_are_there(books, application, stage):
             return 0
-        turn = Turn(books, application, stage, task_set, urgent=urgent, ahead=ahead)
+        turn = Turn(books, application, stage, task_set, urgent=urgent, ahead=ahead, filings=self._filings)
         launched = turn.take(self._left if most is None else min(most, self._left))
         self._left -= launched
+        self._filings -= turn.filed
         if turn.unfinished or not self._left:
             self._wake(books.now + _BREATH_S)
         until = task_set.settle_wait(books.now)

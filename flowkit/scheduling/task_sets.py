@@ -7,10 +7,9 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from flowkit.abc import Preferred, Waits
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
@@ -18,6 +17,7 @@ from flowkit.model.resources import DEFAULT_PROFILE
 from flowkit.model.task import ExceptionFailure, Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
+from flowkit.scheduling.queues import Queue, drop_gone, in_turn, put, put_back, taker
 
 if TYPE_CHECKING:
     from flowkit.scheduling.barriers import Barrier
@@ -33,22 +33,6 @@ _MOST_KINDS = 16
 
 #: Where a partition would best run; None: anywhere.
 Wish = Callable[[PartitionIndex], Preferred | None]
-
-_K = TypeVar("_K", bound=Hashable)
-
-
-_NOBODY: deque[PartitionIndex] = deque()
-
-
-def _in_turn(queues: dict[_K, deque[PartitionIndex]], pending: Collection[PartitionIndex], most: int) -> Iterator[_K]:
-    """The first of those whose queues hold tasks that wait; they go to the end, and those with nothing left go."""
-    for key in list(islice(queues, most)):
-        queue = queues.pop(key)
-        while queue and queue[0] not in pending:
-            queue.popleft()
-        if queue:
-            queues[key] = queue
-            yield key
 
 
 class Attempt:
@@ -174,12 +158,12 @@ class TaskSet:
         self._unfiled: deque[PartitionIndex] = deque()
         #: since when slots near the data were all there was to take
         self._waiting_since = 0.0
-        self._by_executor: dict[ExecutorId, deque[PartitionIndex]] = {}
-        self._by_host: dict[HostToken, deque[PartitionIndex]] = {}
+        self._by_executor: dict[ExecutorId, Queue] = {}
+        self._by_host: dict[HostToken, Queue] = {}
         #: tasks whose input is in the cache of another executor of the host
-        self._by_neighbour: dict[HostToken, deque[PartitionIndex]] = {}
+        self._by_neighbour: dict[HostToken, Queue] = {}
         #: tasks whose input is on some host of a rack
-        self._by_rack: dict[str, deque[PartitionIndex]] = {}
+        self._by_rack: dict[str, Queue] = {}
         #: tasks that would best run somewhere, for when they may run anywhere
         self._anywhere: deque[PartitionIndex] = deque()
         self._indifferent: deque[PartitionIndex] = deque()
@@ -231,14 +215,25 @@ class TaskSet:
         else:
             self._unfiled.extend(fresh)
 
-    def file(self, most: int) -> bool:
-        """Work out where some of those that were added would best run; whether more are left, which nobody is given yet."""
+    def file(self, most: int) -> int:
+        """Work out where some of those that were added would best run; how many were looked at."""
+        count = min(most, len(self._unfiled))
         preference = self.preference
-        for _ in range(min(most, len(self._unfiled))):
+        for _ in range(count):
             partition = self._unfiled.popleft()
             if partition in self.pending:
                 self._file(partition, preference and preference(partition))
-        return bool(self._unfiled)
+        return count
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether that is known of all; nobody is given the others yet."""
+        return not self._unfiled
+
+    @property
+    def has_filed(self) -> bool:
+        """Whether somebody may be given a task that waits: not those yet of which it is not known, nor those that are to run alone."""
+        return drop_gone(self._indifferent, self.pending) or drop_gone(self._anywhere, self.pending)
 
     def add_again(self, partition: PartitionIndex, wish: Preferred | None) -> None:
         """One to compute, which would best run as ``wish`` says; None: anywhere."""
@@ -253,13 +248,14 @@ class TaskSet:
             self._indifferent.append(partition)
             return
         for executor in wish[0]:
-            self._by_executor.setdefault(executor, deque()).append(partition)
+            put(self._by_executor, executor, partition)
         by_host = self._by_neighbour if wish[0] else self._by_host
         for host in wish[1]:
-            by_host.setdefault(host, deque()).append(partition)
-        for rack in dict.fromkeys(self.racks.get(host, "") for host in wish[1]):
-            if rack:
-                self._by_rack.setdefault(rack, deque()).append(partition)
+            put(by_host, host, partition)
+        if self.racks:
+            for rack in dict.fromkeys(self.racks.get(host, "") for host in wish[1]):
+                if rack:
+                    put(self._by_rack, rack, partition)
         self._anywhere.append(partition)
 
     def avoid(self, partition: PartitionIndex, executor: ExecutorId, now: float) -> None:
@@ -294,27 +290,32 @@ class TaskSet:
         if not self._anywhere:
             partition = self._take(self._indifferent, executor, others, now)
             return None if partition is None else (partition, Locality.NO_PREFERENCE)
-        near = [(self._by_executor.get(executor.id), Locality.PROCESS), (self._by_host.get(executor.host), Locality.NODE)]
-        choices = [(queue, locality) for queue, locality in near if queue]
-        choices.append((self._indifferent, Locality.NO_PREFERENCE))
-        if not others or now >= self._neighbour_at():
-            choices.append((self._by_neighbour.get(executor.host, _NOBODY), Locality.NODE))
-        if self._by_rack and (not others or now >= self._rack_at()):
-            choices.append((self._by_rack.get(executor.rack, _NOBODY), Locality.RACK))
-        if not others or now >= self._anywhere_at():
-            choices.append((self._anywhere, Locality.ANY))
-        for queue, locality in choices:
-            partition = self._take(queue, executor, others, now)
-            if partition is not None:
-                return partition, locality
+        for queue, locality in self._choices(executor, now, others):
+            if queue:
+                partition = self._take(queue, executor, others, now)
+                if partition is not None:
+                    return partition, locality
         self.pass_over(now, others)
         return None
 
+    def _choices(
+        self, executor: ExecutorState, now: float, others: int
+    ) -> Iterator[tuple[Queue | None, Locality]]:
+        """What an executor is given, best first: most are given the first they might be, so the others are not looked up."""
+        if self._by_executor:
+            yield self._by_executor.get(executor.id), Locality.PROCESS
+        yield self._by_host.get(executor.host), Locality.NODE
+        yield self._indifferent, Locality.NO_PREFERENCE
+        if self._by_neighbour and (not others or now >= self._neighbour_at()):
+            yield self._by_neighbour.get(executor.host), Locality.NODE
+        if self._by_rack and (not others or now >= self._rack_at()):
+            yield self._by_rack.get(executor.rack), Locality.RACK
+        if not others or now >= self._anywhere_at():
+            yield self._anywhere, Locality.ANY
+
     def pass_over(self, now: float, others: int) -> None:
         """A slot goes unused, for what waits is kept for better ones."""
-        while self._anywhere and self._anywhere[0] not in self.pending:
-            self._anywhere.popleft()
-        if self._anywhere and others and now < self._anywhere_at():
+        if drop_gone(self._anywhere, self.pending) and others and now < self._anywhere_at():
             levels = (self._neighbour_at(), self._rack_at(), self._anywhere_at())
             self._keep_back(min(at for at in levels if at > now))
 
@@ -322,9 +323,7 @@ class TaskSet:
         """Whether all that waits is kept for certain executors and hosts, still."""
         if not self._anywhere or not others:
             return False
-        while self._indifferent and self._indifferent[0] not in self.pending:
-            self._indifferent.popleft()
-        return not self._indifferent and now < self._rack_at()
+        return not drop_gone(self._indifferent, self.pending) and now < self._rack_at()
 
     @property
     def choice_count(self) -> int:
@@ -338,10 +337,10 @@ class TaskSet:
 
     def choices(self, now: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""
-        yield from _in_turn(self._by_executor, self.pending, most)
-        yield from _in_turn(self._by_host, self.pending, most)
+        yield from in_turn(self._by_executor, self.pending, most)
+        yield from in_turn(self._by_host, self.pending, most)
         if now >= self._neighbour_at():
-            yield from _in_turn(self._by_neighbour, self.pending, most)
+            yield from in_turn(self._by_neighbour, self.pending, most)
 
     def _neighbour_at(self) -> float:
         """When tasks may run on other executors of the hosts that cache what they read."""
@@ -357,20 +356,21 @@ class TaskSet:
     def _keep_back(self, until: float) -> None:
         self.kept_back_until = until if self.kept_back_until is None else min(self.kept_back_until, until)
 
-    def _take(self, queue: deque[PartitionIndex], executor: ExecutorState, others: int, now: float) -> PartitionIndex | None:
+    def _take(self, queue: Queue, executor: ExecutorState, others: int, now: float) -> PartitionIndex | None:
         """The first that still waits and may run there; those that must avoid it keep their place."""
+        take, pending = taker(queue), self.pending
         if not self.avoided:
             while queue:
-                partition = queue.popleft()
-                if partition in self.pending:
-                    del self.pending[partition]
+                partition = take()
+                if partition in pending:
+                    del pending[partition]
                     return partition
             return None
         avoiding: list[PartitionIndex] = []
         found = None
         while queue and found is None:
-            partition = queue.popleft()
-            if partition not in self.pending:
+            partition = take()
+            if partition not in pending:
                 continue  # launched from another queue, or withdrawn
             avoided = self.avoided.get(partition)
             if others and avoided is not None and avoided[0] == executor.id and avoided[1] > now:
@@ -378,8 +378,9 @@ class TaskSet:
                 self._keep_back(avoided[1])
             else:
                 found = partition
-                del self.pending[partition]
-        queue.extendleft(reversed(avoiding))
+                del pending[partition]
+        if avoiding:
+            put_back(queue, avoiding)
         return found
 
     def settle_wait(self, now: float) -> float | None:

@@ -20,8 +20,8 @@ from flowkit.scheduling.task_sets import TaskSet
 
 #: Executors and hosts that tasks are kept for, of which a turn looks at so many, and at others the next time.
 _MOST_CHOICES = 64
-#: Tasks of which a turn works out where they would best run.
-_MOST_FILED = 1_000
+#: Of so many tasks every turn works out where they would best run, whatever the others of its round had.
+_LEAST_FILED = 32
 
 
 class Turn:
@@ -33,10 +33,20 @@ class Turn:
         They may go ahead of what executors have queued.
     ahead
         Tasks may be queued behind what runs, whatever they take; otherwise only those so short that slots would wait for messages.
+    filings
+        Of how many tasks the round has time to work out where they would best run.
     """
 
     def __init__(
-        self, books: Books, application: Application, stage: Stage, task_set: TaskSet, *, urgent: bool = False, ahead: bool = True
+        self,
+        books: Books,
+        application: Application,
+        stage: Stage,
+        task_set: TaskSet,
+        *,
+        urgent: bool = False,
+        ahead: bool = True,
+        filings: int,
     ) -> None:
         self._books = books
         self._application = application
@@ -44,6 +54,11 @@ class Turn:
         self._task_set = task_set
         self._urgent = urgent
         self._ahead = ahead
+        self._filings = max(_LEAST_FILED, filings // 2)  # the others of the round have tasks too
+        #: of how many tasks it was worked out
+        self.filed = 0
+        #: so many had no use for what waits that only those are to be looked at that it is kept for
+        self._declined = False
         #: there was more to look at than one turn may take
         self.unfinished = False
         #: executors that could be avoided or waited for
@@ -89,18 +104,24 @@ class Turn:
     def _launch(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         if not self._task_set.pending or most == 0:
             return 0
-        if self._task_set.file(_MOST_FILED):
+        self.filed += self._task_set.file(self._filings - self.filed)
+        if not self._task_set.is_filed:
             self.unfinished = True
         if self._candidates is not None:
             return self._among(self._candidates, loads, limit, most)
-        now = self._books.now
-        if not self._task_set.is_choosy(now, self._others) or loads.count_below(limit) <= _MOST_CHOICES:
-            return self._by_load(loads, limit, most)
+        launched = 0
+        if not self._is_choosy() or loads.count_below(limit) <= _MOST_CHOICES:
+            launched = self._by_load(loads, limit, most)
+            if not self._declined:
+                return launched
         if self._task_set.choice_count > _MOST_CHOICES:
             self.unfinished = True
-        launched = self._near(loads, limit, most)
-        self._task_set.pass_over(now, self._others)
+        launched += self._near(loads, limit, None if most is None else most - launched)
+        self._task_set.pass_over(self._books.now, self._others)
         return launched
+
+    def _is_choosy(self) -> bool:
+        return self._task_set.is_choosy(self._books.now, self._others)
 
     def _among(self, candidates: Iterable[ExecutorState], loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         """Offer to those alone, if they have all that a task needs: whoever holds least first."""
@@ -123,7 +144,7 @@ class Turn:
         return launched
 
     def _by_load(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
-        """Offer to whoever holds least, until nobody has room."""
+        """Offer to whoever holds least, until nobody has room, or what waits turns out to be kept for others than most."""
         launched = 0
         declined: list[tuple[ExecutorState, int]] = []
         try:
@@ -135,34 +156,35 @@ class Turn:
                     launched += 1
                 else:
                     declined.append((executor, loads.discard(executor)))
+                    if not self._task_set.has_filed:
+                        break
+                    if len(declined) > _MOST_CHOICES and self._is_choosy():
+                        self._declined = True
+                        break
         finally:
             for executor, load in declined:
                 loads.put(executor, load)
         return launched
 
     def _near(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
-        """Offer to those alone that what waits is kept for, some of them: of a host to whoever holds least first."""
+        """Offer to those alone that what waits is kept for, some of them: of a host to whoever holds least."""
         executors, task_set = self._books.executors, self._task_set
         launched = 0
         idle_only = loads.all_within(limit)
         for wanted in task_set.choices(self._books.now, _MOST_CHOICES):
             if idle_only and not executors.idle_at(wanted):
                 continue
-            held = ((loads.of(executor), executor) for executor in executors.at(wanted))
-            room = [
-                (load / executor.slots, executor) for load, executor in held if load is not None and load < limit(executor.slots)
-            ]
-            room.sort(key=itemgetter(0))
-            while room and task_set.pending and launched != most:
-                _, executor = room.pop(0)
-                if not self._offer(executor):
-                    if not task_set.is_wanted(wanted):
-                        break  # nor is there anything for the others of the host
-                    continue
-                launched += 1
-                load = loads.of(executor)
-                if load is not None and load < limit(executor.slots):
-                    insort(room, (load / executor.slots, executor), key=itemgetter(0))
+            there = executors.at(wanted)
+            while task_set.pending and launched != most:
+                executor = loads.least_of(there, limit)
+                if executor is None:
+                    break
+                if self._offer(executor):
+                    launched += 1
+                else:
+                    there.remove(executor)
+                if not task_set.is_wanted(wanted):
+                    break  # nor is there anything for the others of the host
             if launched == most or not task_set.pending:
                 break
         return launched

@@ -7,12 +7,14 @@ import statistics
 import subprocess
 import sys
 from random import Random
+from typing import Any
 
 import pytest
 
 from flowkit.config import Config
 from flowkit.model.ids import AppId, StageId
 from flowkit.scheduling import actions as act
+from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
 from flowkit.scheduling.task_sets import TaskSet
 from flowkit.simulation.cluster import SimulatedCluster
@@ -161,3 +163,24 @@ def test_a_stage_that_is_sent_again_before_all_have_forgotten_it_is_forgotten_fi
             knows[action.executor] = True
     assert not any(knows.values())
     cluster.core.assert_empty()
+
+
+def test_executors_are_not_asked_one_by_one_when_what_waits_is_kept_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    next_for = TaskSet.next_for
+
+    def counted(self: TaskSet, executor: ExecutorState, *rest: Any) -> Any:
+        asked.append(executor.id)
+        return next_for(self, executor, *rest)
+
+    monkeypatch.setattr(TaskSet, "next_for", counted)
+    cluster = SimulatedCluster(Config(validate=False, locality_wait_s=2.0), task_s=10.0)
+    for number in range(2_000):
+        cluster.add_executor(f"host-{number % 100}", slots=1, names=(f"host-{number % 100}",))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    near = {each: ("host-0",) for each in range(1, 100)}  # and one that may run anywhere
+    cluster.submit(job(app, 0, result_stage(0, 100, preferred_hosts=near)))
+    cluster.advance(0.5)
+    assert sum(len(each.running) for each in cluster.executors.values()) == 21
+    assert len(asked) < 500
