@@ -12,21 +12,22 @@ class Commits:
     """Grants, by application, stage and partition."""
 
     def __init__(self) -> None:
-        self._holders: dict[tuple[AppId, StageId], dict[PartitionIndex, AttemptId]] = {}
+        #: nothing in most jobs: then there is nothing to release
+        self.holders: dict[tuple[AppId, StageId], dict[PartitionIndex, AttemptId]] = {}
 
     def ask(self, app: AppId, stage: StageId, partition: PartitionIndex, attempt: AttemptId) -> bool:
         """Grant to the first that asks, and to it again; deny all others."""
-        return self._holders.setdefault((app, stage), {}).setdefault(partition, attempt) == attempt
+        return self.holders.setdefault((app, stage), {}).setdefault(partition, attempt) == attempt
 
     def release(self, app: AppId, stage: StageId, partition: PartitionIndex) -> None:
         """The task runs again: whatever its last attempt committed is lost, so the next one may."""
-        stage_holders = self._holders.get((app, stage))
+        stage_holders = self.holders.get((app, stage))
         if stage_holders is not None and stage_holders.pop(partition, None) is not None and not stage_holders:
-            del self._holders[app, stage]
+            del self.holders[app, stage]
 
     def forget(self, app: AppId, stage: StageId) -> None:
         """The stage is over."""
-        self._holders.pop((app, stage), None)
+        self.holders.pop((app, stage), None)
 
     def __len__(self) -> int:
-        return sum(len(holders) for holders in self._holders.values())
+        return sum(len(holders) for holders in self.holders.values())

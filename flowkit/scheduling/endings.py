@@ -59,18 +59,20 @@ def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report:
         if isinstance(report, TaskSucceeded) and isinstance(report.result, StoredResult):
             books.emit(ReleaseResults(executor.id, (report.attempt,)))
         return
-    match report:
+    match report:  # the commonest first
+        case TaskSucceeded():
+            if not attempt.started_at:
+                note_start(books, attempt, report.started_at)
+            _leave(books, attempt)
+            if report.cached:
+                _note_cached(books, attempt, report.cached)
+            _succeeded(books, attempt, report)
         case TaskStarted():
             note_start(books, attempt, report.at)
         case TaskRecalled():
             _leave(books, attempt)
             if not attempt.is_void:
                 requeue(books, attempt, _wish_left(books, attempt))
-        case TaskSucceeded():
-            note_start(books, attempt, report.started_at)
-            _leave(books, attempt)
-            _note_cached(books, attempt, report.cached)
-            _succeeded(books, attempt, report)
         case TaskFailed():
             if report.started_at:
                 note_start(books, attempt, report.started_at)
@@ -97,7 +99,7 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
             app=task_set.app,
             stage=task_set.stage,
             stage_attempt=attempt.stage_attempt,
-            partition=attempt.told[0],
+            partition=attempt.told,
             attempt=attempt.id,
             attempt_number=attempt.number,
             executor=attempt.executor.id,
@@ -121,7 +123,7 @@ def would_not_stop(books: Books, stimulus: TaskWouldNotStop) -> None:
             time=books.now,
             app=attempt.task_set.app,
             stage=attempt.task_set.stage,
-            partition=attempt.told[0],
+            partition=attempt.told,
             attempt=attempt.id,
             executor=stimulus.executor,
             reason=stimulus.reason,
@@ -136,7 +138,7 @@ def _leave(books: Books, attempt: Attempt) -> None:
     executor = attempt.executor
     books.executors.give_back(executor, attempt, books.now)
     attempt.task_set.running.pop(attempt.id, None)
-    if executor.held_for == (attempt.task_set.app, attempt.task_set.stage, attempt.partition):
+    if executor.held_for is not None and executor.held_for == (attempt.task_set.app, attempt.task_set.stage, attempt.partition):
         executor.held_for = None
         books.executors.refresh(executor)
     if executor.draining:
@@ -157,7 +159,7 @@ def _note_cached(books: Books, attempt: Attempt, blocks: tuple[BlockInfo, ...]) 
 def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
     task_set = attempt.task_set
     application = books.applications.get(task_set.app)
-    stage = books.stage_of(task_set)
+    stage = None if application is None else application.stages.get(task_set.stage)
     result = report.result
     if attempt.is_void or application is None or stage is None or stage.task_set is not task_set:
         if isinstance(result, StoredResult):
@@ -241,7 +243,7 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
     stage = books.stage_of(task_set)
     application = books.applications.get(task_set.app)
     if report.at and stage is not None:
-        attempt.told = stage.partition(PartitionIndex(attempt.partition + report.at)), 0
+        attempt.told, attempt.piece = stage.partition(PartitionIndex(attempt.partition + report.at)), 0
     if attempt.is_void or stage is None or application is None or stage.task_set is not task_set:
         jobs.publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
         return
@@ -300,7 +302,7 @@ def after_failure(
             application,
             stage,
             _KINDS.get(type(cause), "JobFailed"),
-            f"task {attempt.told[0]} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
+            f"task {attempt.told} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
             f"{_told(failure)}{also}{_others(task_set)}",
             cause,
             where,
@@ -344,7 +346,7 @@ def _where(stage: Stage, attempt: Attempt) -> dict[str, str]:
     return {
         "stage": str(stage.id),
         "stage_name": stage.spec.name,
-        "partition": str(attempt.told[0]),
+        "partition": str(attempt.told),
         "attempt_number": str(attempt.number),
         "executor": attempt.executor.id,
     }

@@ -53,7 +53,7 @@ def publish_end(
             app=task_set.app,
             stage=task_set.stage,
             stage_attempt=attempt.stage_attempt,
-            partition=attempt.told[0],
+            partition=attempt.told,
             attempt=attempt.id,
             attempt_number=attempt.number,
             executor=attempt.executor.id,
@@ -64,7 +64,7 @@ def publish_end(
             metrics=metrics,
             accumulated=accumulated or {},
             span=attempt.span,
-            piece=attempt.told[1],
+            piece=attempt.piece,
         ),
     )
 
@@ -100,7 +100,7 @@ def deliver(
         DeliverResult(
             application.id,
             job_id,
-            attempt.told[0],
+            attempt.told,
             attempt.id,
             attempt.executor.id,
             result,

@@ -48,7 +48,7 @@ def launch(
     _define(books, application, stage, task_set.attempt_number, executor)
     number = task_set.tries.get(partition, 0)
     task_set.tries[partition] = number + 1
-    if not speculative:  # the attempt beside it may be committing
+    if books.commits.holders and not speculative:  # else the attempt beside it may be committing
         books.commits.release(stage.app, stage.id, partition)
     attempt_id = books.next_attempt
     books.next_attempt = AttemptId(attempt_id + 1)
@@ -59,7 +59,7 @@ def launch(
     piece = None
     if stage.pieces is not None:
         piece = stage.pieces.piece(partition)
-        attempt.told = stage.partition(partition), 0 if piece is None else piece.number
+        attempt.told, attempt.piece = stage.partition(partition), 0 if piece is None else piece.number
     if task_set.needs_more:
         attempt.has_more = True
         attempt.resources = resources.take(task_set.profile, executor)
@@ -74,7 +74,7 @@ def launch(
             stage.app,
             stage.id,
             task_set.attempt_number,
-            attempt.told[0],
+            attempt.told,
             number,
             locality,
             _held_elsewhere(books, application, stage, executor, partition) if stage.spec.cached else (),

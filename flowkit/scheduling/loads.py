@@ -107,10 +107,22 @@ class Loads:
     def move(self, state: ExecutorState, load: int) -> None:
         """It holds so much now, if it is offered anything at all."""
         place = self._places.get(state.id)
-        if place is not None:
-            group = place.group
-            group.remove(place)
-            group.add(place, load)
+        if place is None:
+            return
+        # What ``remove`` and ``add`` do, of one group: every task comes here twice, and this takes 0.6 of the time.
+        group = place.group
+        rungs = group.rungs
+        rung = rungs[place.load]
+        last = rung.pop()
+        if last is not place:
+            rung[place.at] = last
+            last.at = place.at
+        while len(rungs) <= load:
+            rungs.append([])
+        rung = rungs[load]
+        place.load, place.at = load, len(rung)
+        rung.append(place)
+        group.lowest = min(group.lowest, load)
 
     def discard(self, state: ExecutorState) -> int:
         """It is not to be offered anything; what it held here, 0 when it was not there."""

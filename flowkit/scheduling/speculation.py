@@ -103,7 +103,7 @@ class Speculation:
                 time=books.now,
                 app=task_set.app,
                 stage=task_set.stage,
-                partition=attempt.told[0],
+                partition=attempt.told,
                 attempt=attempt.id,
                 executor=executor.id,
                 run_s=books.now - attempt.seen_running_at,

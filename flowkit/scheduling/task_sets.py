@@ -35,6 +35,10 @@ _MOST_KINDS = 16
 Wish = Callable[[PartitionIndex], Preferred | None]
 
 
+#: one for all attempts that have none: never changed
+_NO_RESOURCES: dict[str, tuple[str, ...]] = {}
+
+
 class Attempt:
     """One try at one task, from its launch to its report."""
 
@@ -50,6 +54,7 @@ class Attempt:
         "locality",
         "number",
         "partition",
+        "piece",
         "resources",
         "seen_running_at",
         "span",
@@ -77,13 +82,14 @@ class Attempt:
         self.partition = partition
         self.span = 1
         #: the partition it is told by, and which piece of that it computes
-        self.told: tuple[PartitionIndex, int] = partition, 0
+        self.told = partition
+        self.piece = 0
         self.number = number
         #: slots it takes
         self.cpus = task_set.cpus
         #: it takes more than slots: memory, or addresses that are its own
         self.has_more = False
-        self.resources: dict[str, tuple[str, ...]] = {}
+        self.resources = _NO_RESOURCES
         self.executor = executor
         self.launched_at = now
         #: on the executor's clock; 0 before it started

@@ -132,9 +132,12 @@ def pool_of(task_set: TaskSetView) -> str:
 
 def _weight_in(task_set: TaskSetView) -> float | None:
     """The weight that a job gave its pool; None where it gave none, or one that makes no sense: one job must not fail all others."""
+    given = task_set.properties.get(WEIGHT)
+    if given is None:
+        return None
     try:
-        weight = float(task_set.properties[WEIGHT])
-    except (KeyError, ValueError):
+        weight = float(given)
+    except ValueError:
         return None
     return weight if isfinite(weight) and weight > 0 else None
 
