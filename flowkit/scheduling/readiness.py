@@ -155,7 +155,7 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         stage.task_set = TaskSet(stage.app, stage.id, order, stage.depth)
         oldest = min(stage.jobs, key=lambda job: stage.jobs[job])
         stage.task_set.properties = MappingProxyType(application.jobs[oldest].spec.properties)
-        stage.task_set.profile = stage.spec.profile
+        stage.task_set.take_profile(stage.spec.profile)
         stage.task_set.racks = books.executors.racks
         stage.task_set.size = stage.task_count
         stage.task_set.barrier = Barrier() if stage.spec.barrier else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flowkit.abc import Preferred, Waits
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
-from flowkit.model.resources import DEFAULT_PROFILE
+from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile
 from flowkit.model.task import ExceptionFailure, Locality
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launch_depth import LaunchDepth
@@ -118,8 +118,9 @@ class TaskSet:
         self.depth = depth
         #: those of its oldest job: policies look at them, nobody changes them
         self.properties: Mapping[str, str] = {}
-        #: what each of its tasks takes
+        #: what each of its tasks takes, and whether that is more than slots
         self.profile = DEFAULT_PROFILE
+        self.needs_more = False
         #: for a stage whose tasks run all at once; None for others
         self.barrier: Barrier | None = None
         #: how long slots are left unused for better ones
@@ -179,10 +180,10 @@ class TaskSet:
         """Slots each of its tasks takes."""
         return self.profile.cpus
 
-    @property
-    def needs_more(self) -> bool:
-        """Whether its tasks take more than slots."""
-        return bool(self.profile.amounts or self.profile.memory_bytes)
+    def take_profile(self, profile: ResourceProfile) -> None:
+        """What each of its tasks takes."""
+        self.profile = profile
+        self.needs_more = bool(profile.amounts or profile.memory_bytes)
 
     @property
     def is_plain(self) -> bool:
@@ -304,9 +305,7 @@ class TaskSet:
         self.pass_over(now, others)
         return None
 
-    def _choices(
-        self, executor: ExecutorState, now: float, others: int
-    ) -> Iterator[tuple[Queue | None, Locality]]:
+    def _choices(self, executor: ExecutorState, now: float, others: int) -> Iterator[tuple[Queue | None, Locality]]:
         """What an executor is given, best first: most are given the first they might be, so the others are not looked up."""
         if self._by_executor:
             yield self._by_executor.get(executor.id), Locality.PROCESS
