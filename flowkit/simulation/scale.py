@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from heapq import heappop, heappush
 from random import Random
 from time import thread_time
 
@@ -42,6 +43,10 @@ _FAILURES = 0.001
 _MAPS, _MAP_S = 4, 0.1
 #: executors that are lost on the way, of all
 _LOSSES = 0.001
+
+#: what pools 0 and 1 have for each other, and the most they have of all slots, by policy
+_SHARES = {"fair": ((3.0, 1.0), (1.0, 1.0)), "capacity": ((0.5, 0.2), (1.0, 0.4))}
+_ALL = ((1.0,), (1.0,))
 
 #: reports given to the core at a time
 _SLICE_WEIGHT = 128
@@ -77,8 +82,12 @@ class Measured:
     core_us: float
     #: on the simulated clock
     makespan_s: float
-    #: all slots busy to the end, and no task longer than the longest
+    #: all slots busy to the end that the policy lets each pool have, and no task longer than the longest: who knew how long each task takes
+    #: would begin with the longest
     ideal_s: float
+    #: the same without that knowledge: tasks begin in the policy's order whenever a slot is free, nothing goes wrong, nothing takes time
+    #: but they; the longest task of those that begin last is waited for
+    in_order_s: float
     #: longest time that the core held its caller
     longest_ms: float
     #: attempts launched, failures, losses and copies of slow tasks included
@@ -131,6 +140,8 @@ def measure(workload: Workload) -> Measured:
     >>> measured = measure(Workload(tasks=200, executors=20, hosts=4))
     >>> measured.launched >= 200 and measured.makespan_s >= measured.ideal_s
     True
+    >>> measured.in_order_s >= measured.ideal_s
+    True
     """
     cluster, executors = _cluster(workload)
     chance = Random(workload.seed)
@@ -166,6 +177,7 @@ def measure(workload: Workload) -> Measured:
         core_us=cluster.core_s / workload.tasks * 1e6,
         makespan_s=cluster.now - begin,
         ideal_s=ideal_s,
+        in_order_s=_in_order(workload, specs),
         longest_ms=cluster.longest_s * 1e3,
         launched=cluster.launched,
         near=cluster.near / cluster.launched,
@@ -240,14 +252,45 @@ def _duration(workload: Workload, launch: TaskLaunch) -> float:
     return seconds * _SLOWNESS if chance.random() < _STRAGGLERS and not launch.attempt_number else seconds
 
 
+def _times(workload: Workload, spec: JobSpec) -> list[float]:
+    """How long each task of a job takes that is no straggler."""
+    seed = workload.seed * 1_000_003 + spec.result_stage.stage * 100_000_007
+    return [Random(seed + each).lognormvariate(0.0, _SIGMA) * _MEDIAN_S for each in spec.result_stage.partitions]
+
+
+def _lines(workload: Workload, specs: list[JobSpec]) -> list[list[float]]:
+    """Tasks that are served one after the other: of the pools that a policy shares among, or all."""
+    times = [_times(workload, spec) for spec in specs]
+    if workload.policy == "priority":
+        times.reverse()
+    pools = [times[0::2], times[1::2]] if workload.policy in _SHARES else [times]
+    return [[each for job_times in pool for each in job_times] for pool in pools]
+
+
 def _ideal(workload: Workload, specs: list[JobSpec]) -> float:
-    times = [
-        Random(workload.seed * 1_000_003 + spec.result_stage.stage * 100_000_007 + partition).lognormvariate(0.0, _SIGMA)
-        * _MEDIAN_S
-        for spec in specs
-        for partition in spec.result_stage.partitions
-    ]
-    return _MAP_S + max(*times, sum(times) / (workload.executors * workload.slots))
+    lines, slots = _lines(workload, specs), workload.executors * workload.slots
+    _, maxima = _SHARES.get(workload.policy, _ALL)
+    work = [sum(line) / (slots * most) for line, most in zip(lines, maxima, strict=True)]
+    return _MAP_S + max(*work, sum(map(sum, lines)) / slots, *(max(line, default=0.0) for line in lines))
+
+
+def _in_order(workload: Workload, specs: list[JobSpec]) -> float:
+    lines, slots = _lines(workload, specs), workload.executors * workload.slots
+    weights, maxima = _SHARES.get(workload.policy, _ALL)
+    waiting = [line[::-1] for line in lines]
+    running = [0] * len(lines)
+    ends: list[tuple[float, int]] = []
+    now = 0.0
+    while any(waiting) or ends:
+        able = [at for at, line in enumerate(waiting) if line and running[at] < maxima[at] * slots]
+        if able and len(ends) < slots:
+            at = min(able, key=lambda each: running[each] / weights[each])
+            running[at] += 1
+            heappush(ends, (now + waiting[at].pop(), at))
+        else:
+            now, at = heappop(ends)
+            running[at] -= 1
+    return _MAP_S + now
 
 
 def _lose(cluster: SimulatedCluster, workload: Workload, victim: ExecutorId) -> None:
