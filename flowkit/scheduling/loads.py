@@ -155,14 +155,21 @@ class Loads:
         """The first of those of these that hold least for their slots, and less than ``limit(slots)``; None when there is none."""
         best, best_part = None, 0.0
         places = self._places
+        slots = most = 0
         for state in states:
             place = places.get(state.id)
-            if place is not None and place.load < limit(state.slots):
-                part = place.load / state.slots
+            if place is None:
+                continue
+            if state.slots != slots:  # of a host most have equally many
+                slots = state.slots
+                most = limit(slots)
+            load = place.load
+            if load < most:
+                if not load:
+                    return state
+                part = load / slots
                 if best is None or part < best_part:
                     best, best_part = state, part
-                if not place.load:
-                    break
         return best
 
     def below(self, limit: Callable[[int], int]) -> list[ExecutorState]:

@@ -175,6 +175,8 @@ class Turn:
             if idle_only and not executors.idle_at(wanted):
                 continue
             there = executors.at(wanted)
+            if idle_only:
+                there = [executor for executor in there if executor.idle_slots]
             while task_set.pending and launched != most:
                 executor = loads.least_of(there, limit)
                 if executor is None:
