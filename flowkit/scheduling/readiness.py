@@ -129,7 +129,9 @@ def _withdraw_available(books: Books, stage: Stage) -> None:
 
 
 def _submit(books: Books, application: Application, stage: Stage, todo: list[PartitionIndex]) -> None:
-    if stage.is_running and stage.task_set is not None and stage.task_set.attempt_number == stage.attempt_count - 1:
+    goes_on = stage.is_running and stage.task_set is not None and stage.task_set.attempt_number == stage.attempt_count - 1
+    if goes_on and not stage.spec.barrier:  # what is lost of one that runs all at once is made again whole
+        assert stage.task_set is not None
         fresh = [partition for partition in todo if partition not in stage.task_set.pending]
         if fresh:
             _note_lost_outputs(books, stage, fresh)
@@ -158,9 +160,9 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         stage.task_set.take_profile(stage.spec.profile)
         stage.task_set.racks = books.executors.racks
         stage.task_set.size = stage.task_count
-        stage.task_set.barrier = Barrier() if stage.spec.barrier else None
         stage.task_set.waits = books.placement.waits(stage.task_set)
     task_set = stage.task_set
+    task_set.barrier = Barrier() if stage.spec.barrier else None
     task_set.attempt_number = stage.attempt_count
     stage.attempt_count += 1
     stage.is_running = True

@@ -260,3 +260,24 @@ def test_a_lost_input_that_all_tasks_have_read_changes_nothing_and_a_try_counts_
     tries = {task.attempt: task.attempt_number for each in cluster.actions if isinstance(each, act.Launch) for task in each.tasks}
     assert len(delivered) == 3, "each result once"
     assert len({tries[attempt] for attempt in delivered}) == 1, "and all of one try"
+
+
+def test_output_lost_before_the_last_task_has_ended_has_all_run_again():
+    """What one wrote goes with its host while another still runs: the stage is complete then, and its output is not."""
+    cluster = SimulatedCluster(
+        Config(validate=True), task_s=lambda launch: 1.0 if launch.stage == 0 and launch.partition == 0 else 0.1
+    )
+    for host in ("north", "south", "west"):
+        cluster.add_executor(host, slots=1)
+    app = cluster.open_application("app")
+    wrote = together(map_stage(0, 3))
+    done = cluster.submit(job(app, 0, wrote, result_stage(1, 2, [wrote])))
+    cluster.advance(0.5)
+    (busy,) = [each for each in cluster.executors.values() if each.running]
+    lost = next(each for each in cluster.executors.values() if each is not busy)
+    cluster.kill_executor(lost.id)
+    cluster.add_executor("east", slots=1)
+    cluster.run()
+    assert done.numbers == expected(done.spec)
+    assert {event.partition for event in starts(cluster, 0) if event.time > 1.0} == {0, 1, 2}
+    cluster.core.assert_empty()
