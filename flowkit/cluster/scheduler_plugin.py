@@ -378,7 +378,10 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
             case act.ExpireExecutor():
                 self._expire(action.executor, action.reason)
             case act.FaultFound():
-                logger.error("the scheduler core failed:\n%s\nwhat led there:\n%s", action.traceback, action.story)
+                if action.story:
+                    logger.error("the scheduler core failed:\n%s\nwhat led there:\n%s", action.traceback, action.story)
+                else:
+                    logger.error("%s", action.traceback)
             case (
                 act.Launch()
                 | act.DefineStage()

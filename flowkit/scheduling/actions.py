@@ -227,8 +227,8 @@ class FaultFound(_Action, frozen=True):
     """The core, or its policy, raised: to be written down. Jobs it hit are told by ``JobFailed``."""
 
     traceback: str
-    #: the last stimuli, one a line
-    story: str
+    #: the last stimuli, one a line; empty where somebody's policy is at fault, not flowkit
+    story: str = ""
 
 
 Action = (

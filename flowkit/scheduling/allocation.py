@@ -17,13 +17,17 @@ from flowkit.model.events import AllocationChanged, ExecutorsKept, ExecutorsRele
 from flowkit.model.ids import AppId, ExecutorId
 from flowkit.scheduling import handover
 from flowkit.scheduling.actions import CloseExecutors, FaultFound, ScaleTo
-from flowkit.scheduling.asking import is_count, is_seconds, shown
+from flowkit.scheduling.asking import PolicyError, asked, is_count, is_seconds
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 
 _LOOK_S = 0.1
 #: a driver that was told to close an executor, which is still there, is told again: its cluster may have refused
 _TELL_AGAIN_S = 30.0
+#: a policy that is asked ten times a second may be wrong as often
+_COMPLAIN_AGAIN_S = 60.0
+
+_KIND = "allocation policy"
 
 
 class Allocator:
@@ -42,6 +46,8 @@ class Allocator:
         self._leaving: dict[ExecutorId, float] = {}
         self._slots = 1
         self._next_look = 0.0
+        #: the policy's next fault that is written down is not before
+        self._complain_at = 0.0
         self.wake_at: float | None = None
 
     def offered(self, app: AppId, count: int) -> None:
@@ -127,14 +133,15 @@ class Allocator:
         )
 
     def _ask(self, books: Books, policy: AllocationPolicy, demand: Demand) -> Allocation | None:
-        """A policy that raises, or answers what makes no sense, changes nothing; it is written down."""
+        """A policy that raises, or answers what makes no sense, changes nothing; it is written down, once a minute."""
         try:
-            found = policy.look(demand)
+            found = asked(_KIND, policy, "look", lambda: policy.look(demand))
             if complaint := _complaint(found):
-                raise TypeError(f"look gave {found!r}: {complaint}")
-        except Exception as error:
-            told = f"the allocation policy {shown(policy)} raised {type(error).__name__}: {error}"
-            books.emit(FaultFound(told, f"{demand!r}"))
+                raise PolicyError(_KIND, policy, "look", f"gave {found!r}: {complaint}")
+        except PolicyError as error:
+            if books.now >= self._complain_at:
+                self._complain_at = books.now + _COMPLAIN_AGAIN_S
+                books.emit(FaultFound(f"{error}\nasked: {demand!r}"))
             return None
         return found
 

@@ -88,7 +88,7 @@ def contain(books: Books, error: BaseException, hits: Collection[Hit], story: st
     at = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" at {frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in at)
     what = f"{type(error).__name__}: {error}{place}"
-    books.emit(FaultFound("".join(traceback.format_exception(error)), story))
+    books.emit(FaultFound("".join(traceback.format_exception(error)), "" if isinstance(error, PolicyError) else story))
     for app, number in hits:
         application = books.applications.get(app)
         job = None if application is None else application.jobs.get(number)

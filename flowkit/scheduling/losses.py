@@ -17,6 +17,7 @@ from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings, handover, jobs
 from flowkit.scheduling.actions import ExpireExecutor, FaultFound, Kill, Recall
 from flowkit.scheduling.applications import Application, Job
+from flowkit.scheduling.asking import shown
 from flowkit.scheduling.blocks import Block, told_of
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -70,7 +71,7 @@ def _rack_of(books: Books, stimulus: ExecutorReady) -> str:
         if not isinstance(rack, str):
             raise TypeError(f"gave {rack!r}, not a rack's name")
     except Exception as error:
-        books.emit(FaultFound(f"the topology {books.topology!r} raised {type(error).__name__}: {error}", repr(stimulus)))
+        books.emit(FaultFound(f"the topology {shown(books.topology)} raised {type(error).__name__}: {error}"))
         return ""
     return rack
 
