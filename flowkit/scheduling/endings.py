@@ -263,8 +263,7 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
                     books.emit(RequestContent(application.id, content))
         case KilledFailure():
             # It may have been that the stage was unknown there: tell it again.
-            if stage.defined_on.get(attempt.executor, NOTHING)[0] == attempt.stage_attempt:
-                stage.defined_on[attempt.executor] = NOTHING
+            _tell_again(stage, attempt)
         case ExceptionFailure() | MemoryFailure() | CommitDeniedFailure() | ExecutorLostFailure():
             pass
         case _:
@@ -404,6 +403,12 @@ def _resume(books: Books, stage: Stage) -> None:
         application.is_stale = True  # its input may be gone; until now nothing waited for it
 
 
+def _tell_again(stage: Stage, attempt: Attempt) -> None:
+    """Its executor may not know the stage as it is: it is told at the next launch, though it was."""
+    if stage.defined_on.get(attempt.executor, NOTHING)[0] == attempt.stage_attempt:
+        stage.defined_on[attempt.executor] = NOTHING
+
+
 def _fetch_failed(books: Books, application: Application, stage: Stage, attempt: Attempt, failure: FetchFailure) -> None:
     parent = application.map_stages.get(failure.shuffle)
     assert parent is not None, f"{stage} does not know shuffle {failure.shuffle}"
@@ -431,6 +436,8 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
         )
     elif not failure.host:
         stage.reads_behind_cache = True
+    else:
+        _tell_again(stage, attempt)  # it looked where nothing is any more
     stage.lost_inputs.update((failure.shuffle, partition) for partition in lost)
     times = max((stage.lost_inputs[failure.shuffle, partition] for partition in lost), default=0)
     in_vain = attempt.task_set.note_uncounted(attempt.partition)
