@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
@@ -18,6 +18,11 @@ from typing import Any
 from flowkit.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
+MOST_ADDRESSES = 10_000
+"""Of one named resource of an executor: each is a text that travels and is looked through."""
+
+POOL_FIELDS = ("weight", "min_share", "parent", "guarantee", "maximum")
+"""What a pool may be described by; see ``scheduling.policies.pools``."""
 
 
 def _positive(value: float) -> str | None:
@@ -30,6 +35,35 @@ def _not_negative(value: float) -> str | None:
 
 def _fraction(value: float) -> str | None:
     return None if 0 < value <= 1 else "must be above 0 and at most 1"
+
+
+def _pool(told: Any) -> str | None:
+    """What is wrong under whatever policy; what one makes of it is checked when it is made."""
+    if isinstance(told, Mapping):
+        unknown = [str(name) for name in told if name not in POOL_FIELDS]
+        return f"has no {', '.join(unknown)}; known: {', '.join(POOL_FIELDS)}" if unknown else None
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        return None if math.isfinite(told) else "must be a finite number"
+    if all(hasattr(told, name) for name in POOL_FIELDS):
+        return None
+    return f"must be a number, or a mapping of {', '.join(POOL_FIELDS)}"
+
+
+def _resource(told: Any) -> str | None:
+    """What can be seen to be wrong here; what a function or a script finds is known where executors run."""
+    if callable(told):
+        return None
+    if isinstance(told, str):
+        return None if told.strip() and not told.strip().isdigit() else "a text must be the path of a script"
+    if isinstance(told, int) and not isinstance(told, bool):
+        return None if 0 <= told <= MOST_ADDRESSES else f"must be a whole number from 0 to {MOST_ADDRESSES:,}"
+    if not isinstance(told, Sequence) or isinstance(told, bytes | bytearray):
+        return "must be a whole number, a list of addresses, a function that returns it, or the path of a script"
+    if len(told) > MOST_ADDRESSES:
+        return f"has {len(told):,} addresses: must be {MOST_ADDRESSES:,} at most"
+    if not all(isinstance(each, str | int) and not isinstance(each, bool) and str(each).strip() for each in told):
+        return "addresses must be texts or numbers"
+    return None if len(set(map(str, told))) == len(told) else "addresses must differ"
 
 
 def _one_of(*allowed: str) -> Callable[[str], str | None]:
@@ -118,6 +152,7 @@ class Config:
         {},
         "Pools of the policies `fair` and `capacity`, by name: a weight (or a guarantee), or a mapping of `weight`, `min_share`, `parent`, "
         "`guarantee` and `maximum`; see `fc.pool`.",
+        _pool,
         mapping=True,
         plain=True,
     )
@@ -139,6 +174,7 @@ class Config:
         {},
         "Named resources of each executor, beside those its Dask worker was started with: how many, a list of addresses, a function that "
         'returns it, or a script that prints `{"name": ..., "addresses": [...]}`; see `rdd.with_resources`.',
+        _resource,
         mapping=True,
         plain=True,
     )
@@ -653,6 +689,9 @@ def _check_by_name(setting: Field[Any], value: Any) -> None:
             raise ConfigError(
                 f"{setting.name} = {value!r}: must be a mapping of names, as {{'adhoc': 2}}", setting=setting.name, value=value
             )
+        for name, each in value.items():
+            if (complaint := setting.metadata["check"](each)) is not None:
+                raise ConfigError(f"{setting.name}[{name!r}] = {each!r}: {complaint}", setting=setting.name, value=each)
         return
     if setting.metadata["method"]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) and 0 < len(name) < 100 for name in value):

@@ -6,12 +6,16 @@ Runs in workers, once at their start, on a thread of its own: a script may take 
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowkit.config import MOST_ADDRESSES
 from flowkit.errors import ConfigError
+
+logger = logging.getLogger("flowkit.cluster")
 
 SCRIPT_LIMIT_S = 30.0
 
@@ -23,7 +27,7 @@ def discovered(
 
     ``setting`` names for each resource how many there are, their addresses, a function that returns them, or a script that prints them as
     Spark's do. What Dask's worker was started with (``--resources gpu=2``) has its addresses counted from 0, save GPUs that the
-    worker was given by ``CUDA_VISIBLE_DEVICES``.
+    worker was given by ``CUDA_VISIBLE_DEVICES``. Amounts of Dask's that count nothing (``MEMORY=70e9``, ``GPU=0.5``) are left to Dask.
 
     Raises
     ------
@@ -37,13 +41,28 @@ def discovered(
 
     Those of ``setting`` belong to the host, so that all its executors share them; those of Dask are the worker's own.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for name, amount in dask.items():
-        visible = [each.strip() for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
-        counted = [str(number) for number in range(int(amount))]
-        found[name.lower()] = tuple(visible if name.lower() == "gpu" and len(visible) == len(counted) else counted)
+    found = _counted(dask, environment)
     for name, told in setting.items():
         found[name] = _addresses(name, told)
+    return found
+
+
+def _counted(dask: Mapping[str, float], environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    uncounted = []
+    visible = tuple(each.strip() for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip())
+    for name, amount in dask.items():
+        if amount % 1 or not 0 <= amount <= MOST_ADDRESSES:
+            uncounted.append(f"{name}={amount:g}")
+            continue
+        addresses = tuple(map(str, range(int(amount))))
+        found[name.lower()] = visible if name.lower() == "gpu" and len(visible) == len(addresses) else addresses
+    if uncounted:
+        logger.warning(
+            "resources of Dask's that tasks of flowkit cannot ask for, since they are no whole numbers up to %d: %s",
+            MOST_ADDRESSES,
+            ", ".join(uncounted),
+        )
     return found
 
 
@@ -53,10 +72,10 @@ def _addresses(name: str, told: Any) -> tuple[str, ...]:
             told = told()
         elif isinstance(told, str):
             told = _printed(name, told)
-        if isinstance(told, int) and not isinstance(told, bool) and told >= 0:
+        if isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= MOST_ADDRESSES:
             return tuple(map(str, range(told)))
         if isinstance(told, str) or not isinstance(told, Sequence):
-            raise TypeError(f"{told!r} is neither a number nor a list of addresses")
+            raise TypeError(f"{told!r} is neither a whole number up to {MOST_ADDRESSES:,} nor a list of addresses")
     except Exception as error:
         raise ConfigError(f"resources[{name!r}]: {type(error).__name__}: {error}", setting="resources", value=name) from error
     addresses = tuple(map(str, told))

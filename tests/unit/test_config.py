@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import Config, OnDemandMemory, QuotaMemory
-from flowkit.config import PRESETS
+from flowkit.config import POOL_FIELDS, PRESETS
 from flowkit.errors import ConfigError
+from flowkit.scheduling.policies.pools import Pool
 
 
 def test_what_is_said_later_wins(tmp_path):
@@ -95,3 +96,26 @@ def test_it_travels_and_compares_by_its_values(failures, progress):
     copy = pickle.loads(pickle.dumps(config))
     assert copy == config == Config().with_settings(max_task_failures=failures, progress=progress)
     assert hash(copy) == hash(config)
+
+
+@pytest.mark.parametrize(
+    "told, complaint",
+    [
+        ("two", "must be a number, or a mapping of weight"),
+        (None, "must be a number"),
+        (True, "must be a number"),
+        (float("nan"), "must be a finite number"),
+        ([1], "must be a number"),
+        ({"wieght": 2}, "has no wieght; known: weight, min_share"),
+    ],
+)
+@pytest.mark.parametrize("policy", ["fifo", "fair", "capacity", "priority"])
+def test_a_pool_that_is_none_is_refused_by_its_name_under_any_policy(policy, told, complaint):
+    with pytest.raises(ConfigError, match=rf"pools\['adhoc'\] = .*: {complaint}"):
+        Config(scheduling_policy=policy, pools={"adhoc": told})
+
+
+def test_a_pool_may_be_a_number_its_fields_or_an_object():
+    pools = {"adhoc": 2, "batch": {"guarantee": 0.5}, "nightly": Pool(weight=3)}
+    assert Config(pools=pools).pools == pools
+    assert set(POOL_FIELDS) == set(Pool.__dataclass_fields__)
