@@ -349,6 +349,8 @@ class Config:
                 continue
             if each.metadata["mapping"]:
                 _check_by_name(each, value)
+                if any(_named(each, name) != name for name in value):
+                    object.__setattr__(self, each.name, {_named(each, name): told for name, told in value.items()})
                 continue
             expected = type(each.default)
             if expected is float and type(value) is int:
@@ -683,12 +685,19 @@ def _shown(setting: Field[Any], value: Any) -> str:
     return f"{{{', '.join(sorted(value))}}}" if hidden else repr(value)
 
 
+def _named(setting: Field[Any], name: str) -> str:
+    """Names of resources are those that Dask's workers and ``with_resources`` have: in lower case."""
+    return name.lower() if setting.name == "resources" else name
+
+
 def _check_by_name(setting: Field[Any], value: Any) -> None:
     if setting.metadata["plain"]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
             raise ConfigError(
                 f"{setting.name} = {value!r}: must be a mapping of names, as {{'adhoc': 2}}", setting=setting.name, value=value
             )
+        if len({_named(setting, name) for name in value}) < len(value):
+            raise ConfigError(f"{setting.name} = {value!r}: names differ by case alone", setting=setting.name, value=value)
         for name, each in value.items():
             if (complaint := setting.metadata["check"](each)) is not None:
                 raise ConfigError(f"{setting.name}[{name!r}] = {each!r}: {complaint}", setting=setting.name, value=each)

@@ -92,7 +92,7 @@ def _printed(name: str, script: str) -> Sequence[str]:
     if ran.returncode:
         raise RuntimeError(f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-500:]}")
     answer = json.loads(ran.stdout)
-    if answer.get("name") != name:
+    if str(answer.get("name")).lower() != name.lower():
         raise ValueError(f"{script} printed addresses of {answer.get('name')!r}")
     addresses: Sequence[str] = answer["addresses"]
     return addresses

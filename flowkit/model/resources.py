@@ -48,7 +48,7 @@ class ResourceProfile(msgspec.Struct, frozen=True):
 
 
 def resource_profile(cpus: object, amounts: dict[str, object], memory_bytes: object = 0) -> ResourceProfile:
-    """A profile of arguments somebody gave.
+    """A profile of arguments somebody gave; names are in lower case, as those that executors tell.
 
     Raises
     ------
@@ -83,7 +83,11 @@ def resource_profile(cpus: object, amounts: dict[str, object], memory_bytes: obj
                 value=amount,
                 allowed="1, 2, ... or up to 0.5",
             )
-        checked[name] = float(amount)  # type: ignore[arg-type]
+        if name.lower() in checked:
+            raise InvalidArgument(
+                f"{name} = {amount!r}: is named twice, as {name.lower()} too", name=name, value=amount, allowed="one name"
+            )
+        checked[name.lower()] = float(amount)  # type: ignore[arg-type]
     return ResourceProfile(cpus, checked, memory_bytes)
 
 

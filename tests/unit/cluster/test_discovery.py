@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 
 import pytest
 
 from flowkit.cluster.discovery import discovered
 from flowkit.config import Config
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, InvalidArgument
+from flowkit.model.resources import resource_profile
 
 
 def test_amounts_of_dasks_that_count_nothing_make_no_addresses_and_are_told_once(caplog):
@@ -37,3 +39,18 @@ def test_what_may_be_a_resource_is_accepted(told):
 def test_a_function_that_finds_more_than_can_be_counted_is_refused():
     with pytest.raises(ConfigError, match="neither a whole number up to 10,000 nor a list"):
         discovered({"gpu": lambda: 10**9}, {}, {})
+
+
+def test_names_of_resources_are_the_same_wherever_they_are_said(monkeypatch):
+    printed = subprocess.CompletedProcess([], 0, '{"name": "GPU2", "addresses": ["a"]}', "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: printed)
+    setting = Config(resources={"GPU2": "./gpus"}).resources
+    assert discovered(setting, {"GPU": 1.0}, {}) == {"gpu": ("0",), "gpu2": ("a",)}
+    assert resource_profile(1, {"GPU2": 1}) == resource_profile(1, {"gpu2": 1})
+
+
+def test_names_that_differ_by_case_alone_are_refused():
+    with pytest.raises(ConfigError, match="differ by case alone"):
+        Config(resources={"GPU": 1, "gpu": 2})
+    with pytest.raises(InvalidArgument, match="named twice"):
+        resource_profile(1, {"GPU": 1, "gpu": 2})
