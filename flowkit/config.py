@@ -33,6 +33,10 @@ def _not_negative(value: float) -> str | None:
     return None if value >= 0 else "must be 0 or more"
 
 
+def _at_least_one(value: float) -> str | None:
+    return None if 1 <= value < math.inf else "must be 1 or more"
+
+
 def _fraction(value: float) -> str | None:
     return None if 0 < value <= 1 else "must be above 0 and at most 1"
 
@@ -205,7 +209,7 @@ class Config:
     speculation_quantile: float = _setting(
         0.9, "Part of a stage's tasks that are over before others are taken for slow.", _fraction
     )
-    speculation_multiplier: float = _setting(3.0, "How many times the median a slow task takes.", _positive)
+    speculation_multiplier: float = _setting(3.0, "How many times the median a slow task takes.", _at_least_one)
     speculation_min_s: float = _setting(0.1, "How long a slow task takes at least.", _positive, unit="s")
 
     exclude_failing: Any = _setting(  # noqa: RUF009 - as the others: a field

@@ -11,6 +11,8 @@ from flowkit.errors import InvalidArgument
 
 #: parts of one address; a task that needs half of it takes half of these
 WHOLE: Final = 1_000_000
+#: the smallest part of an address that a task may take: a thousand share one
+LEAST: Final = 0.001
 
 
 class ResourceProfile(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ def resource_profile(cpus: object, amounts: dict[str, object], memory_bytes: obj
     >>> resource_profile(1, {"gpu": 0.7})
     Traceback (most recent call last):
         ...
-    flowkit.errors.InvalidArgument: gpu = 0.7: must be a whole number of 1 or more, or a part of 0.5 or less
+    flowkit.errors.InvalidArgument: gpu = 0.7: must be a whole number of 1 or more, or a part from 0.001 to 0.5
     """
     if isinstance(cpus, bool) or not isinstance(cpus, int) or cpus < 1:
         raise InvalidArgument(
@@ -75,13 +77,13 @@ def resource_profile(cpus: object, amounts: dict[str, object], memory_bytes: obj
         )
     checked: dict[str, float] = {}
     for name, amount in amounts.items():
-        fits = isinstance(amount, int | float) and not isinstance(amount, bool) and 0 < amount < float("inf")
+        fits = isinstance(amount, int | float) and not isinstance(amount, bool) and LEAST <= amount < float("inf")
         if not fits or (amount > 0.5 and amount != int(amount)):  # type: ignore[operator,call-overload]
             raise InvalidArgument(
-                f"{name} = {amount!r}: must be a whole number of 1 or more, or a part of 0.5 or less",
+                f"{name} = {amount!r}: must be a whole number of 1 or more, or a part from {LEAST} to 0.5",
                 name=name,
                 value=amount,
-                allowed="1, 2, ... or up to 0.5",
+                allowed="1, 2, ... or 0.001 to 0.5",
             )
         if name.lower() in checked:
             raise InvalidArgument(

@@ -38,8 +38,8 @@ class Needs(Base[T]):
             What the functions of a task hold at its peak, in bytes: no more of them run beside one another than what tasks may use on an
             executor (the setting ``memory_fraction``) has room for. A hint: what a task really takes is watched as ever.
         amounts
-            By name (``GPU`` is ``gpu``), whole numbers of 1 or more, or a part up to 0.5: with ``gpu=0.25`` four tasks share an address. Executors have what Dask's
-            workers were started with (``--resources gpu=2``), or what the setting ``resources`` says.
+            By name (``GPU`` is ``gpu``), whole numbers of 1 or more, or a part from 0.001 to 0.5: with ``gpu=0.25`` four tasks share an
+            address. Executors have what Dask's workers were started with (``--resources gpu=2``), or what the setting ``resources`` says.
 
         Returns
         -------

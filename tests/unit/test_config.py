@@ -75,6 +75,7 @@ def test_a_builder_checks_what_its_steps_say_together(tmp_path):
         (lambda: Config.from_toml("/no/such/file.toml"), "no/such/file.toml: .*No such file"),
         (lambda: Config(block_codec="rot13"), "must be one of none, lz4, zstd"),
         (lambda: Config(max_off_heap_bytes=-1), "must be above 0"),
+        (lambda: Config(speculation_multiplier=0.5), "speculation_multiplier = 0.5: must be 1 or more"),
     ],
 )
 def test_what_is_wrong_is_an_error_that_helps(make, complaint):

@@ -41,7 +41,8 @@ def in_use(cluster: SimulatedCluster) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cpus": 0}, {"cpus": 1.5}, {"gpu": 0.7}, {"gpu": 0}, {"gpu": -1}, {"gpu": float("nan")}, {"gpu": "1"}]
+    "wrong",
+    [{"cpus": 0}, {"cpus": 1.5}, {"gpu": 0.7}, {"gpu": 0}, {"gpu": -1}, {"gpu": 1e-7}, {"gpu": float("nan")}, {"gpu": "1"}],
 )
 def test_amounts_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InvalidArgument, match="must be a whole number"):
