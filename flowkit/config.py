@@ -7,6 +7,7 @@ Dask's configuration, a TOML file, the environment, arguments.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -442,12 +443,16 @@ class Config:
         return cls().with_environment(environment)
 
     def with_environment(self, environment: Mapping[str, str]) -> Config:
-        """A copy with what ``FLOWKIT_<SETTING>`` variables say."""
+        """A copy with what ``FLOWKIT_<SETTING>`` variables say; settings that are mappings of numbers and texts say it as JSON.
+
+        >>> Config().with_environment({"FLOWKIT_POOLS": '{"adhoc": 2}'})
+        Config(pools={'adhoc': 2})
+        """
         found = self
         for each in settings_of(self):
             name = ENVIRONMENT_PREFIX + each.name.upper()
-            if name in environment and not each.metadata["mapping"]:
-                found = found.updated({each.name: _parse(name, environment[name], type(each.default))}, name)
+            if name in environment:
+                found = found.updated({each.name: _parse(each, name, environment[name])}, name)
         return found
 
     @classmethod
@@ -471,6 +476,14 @@ class Config:
         table = told.get("flowkit", told)
         if not isinstance(table, Mapping):
             raise ConfigError(f"{path}: flowkit = {table!r}: must be a table", setting="flowkit", value=table)
+        if "flowkit" in told:
+            for name, value in told.items():
+                if isinstance(value, Mapping) and name.replace("-", "_") in self.names():
+                    raise ConfigError(
+                        f"{path}: [{name}] lies beside [flowkit], where nobody reads it; write [flowkit.{name}]",
+                        setting=name,
+                        value=value,
+                    )
         return self.with_mapping(table, str(path))
 
     def with_mapping(self, settings: Mapping[str, Any], origin: str) -> Config:
@@ -740,7 +753,16 @@ def _check_component(setting: Field[Any], value: Any) -> None:
     )
 
 
-def _parse(name: str, text: str, kind: type) -> Any:
+def _parse(setting: Field[Any], name: str, text: str) -> Any:
+    if setting.metadata["plain"]:
+        return _parse_json(name, text)
+    if setting.metadata["mapping"]:
+        raise ConfigError(
+            f"{name}: {setting.name} holds objects, which cannot be given as text; say it in the program, as Context({setting.name}=...)",
+            setting=setting.name,
+            value=None,
+        )
+    kind: type = type(_default_of(setting))
     if kind is bool:
         if text.lower() in {"1", "true", "yes", "on"}:
             return True
@@ -751,3 +773,12 @@ def _parse(name: str, text: str, kind: type) -> Any:
         return kind(text)
     except ValueError:
         raise ConfigError(f"{name} = {text!r}: must be {kind.__name__}", setting=name, value=text) from None
+
+
+def _parse_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            f'{name} = {text!r}: must be a mapping as JSON, such as {{"a": 2}}: {error}', setting=name, value=text
+        ) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.config import ENVIRONMENT_PREFIX, Config, settings_of
+from flowkit.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = settings_of(Config)
@@ -24,11 +25,16 @@ def test_every_setting_has_a_sentence_and_a_version(setting):
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
 def test_every_setting_can_come_from_the_environment(setting):
-    if setting.metadata["mapping"]:
-        pytest.skip("objects by name are no texts")
     name = ENVIRONMENT_PREFIX + setting.name.upper()
-    config = Config.from_environment({name: str(setting.default)})
-    assert getattr(config, setting.name) == setting.default
+    if setting.metadata["plain"]:
+        config = Config.from_environment({name: '{"a": 2}'})
+        assert getattr(config, setting.name) == {"a": 2}
+    elif setting.metadata["mapping"]:
+        with pytest.raises(ConfigError, match=f"{name}: {setting.name} holds objects, which cannot be given as text"):
+            Config.from_environment({name: "{}"})
+    else:
+        config = Config.from_environment({name: str(setting.default)})
+        assert getattr(config, setting.name) == setting.default
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)

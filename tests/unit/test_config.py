@@ -120,3 +120,18 @@ def test_a_pool_may_be_a_number_its_fields_or_an_object():
     pools = {"adhoc": 2, "batch": {"guarantee": 0.5}, "nightly": Pool(weight=3)}
     assert Config(pools=pools).pools == pools
     assert set(POOL_FIELDS) == set(Pool.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("text", ["adhoc=2", "", "2", '["adhoc"]', '{"adhoc": "two"}'])
+def test_a_variable_that_is_no_mapping_as_json_is_an_error(text):
+    with pytest.raises(ConfigError, match="pools|POOLS"):
+        Config.from_environment({"FLOWKIT_POOLS": text})
+
+
+def test_a_table_beside_flowkits_own_is_not_passed_over(tmp_path):
+    file = tmp_path / "flowkit.toml"
+    file.write_text("[flowkit]\nprogress = 'off'\n[pools]\nadhoc = 2\n")
+    with pytest.raises(ConfigError, match=r"write \[flowkit\.pools\]"):
+        Config.from_toml(file)
+    file.write_text("[flowkit]\nprogress = 'off'\n[flowkit.pools]\nadhoc = 2\n[another]\npools = 1\n")
+    assert Config.from_toml(file) == Config(progress="off", pools={"adhoc": 2})
