@@ -36,6 +36,7 @@ from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
 from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
+from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Context(Submission, FileShipping, Sources):
     ) -> None:
         check_on_driver("Context()")
         self._config = (config or _surroundings(cluster)).with_settings(**settings)
+        check_policies(self._config)
         self.name = name or _script_name()
         self._start_submitting()
         self._closed = False

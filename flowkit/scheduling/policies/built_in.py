@@ -81,6 +81,27 @@ def policies(config: Config) -> Policies:
     )
 
 
+def check_policies(config: Config) -> None:
+    """See that flowkit's own policies, where a configuration names them, can be made with its settings; others are not looked for.
+
+    Raises
+    ------
+    errors.ConfigError
+        They cannot.
+
+    Examples
+    --------
+    >>> check_policies(Config(scheduling_policy="fair", pools={"adhoc": 0}))
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.ConfigError: pools['adhoc']: weight = 0: must be a number above 0
+    """
+    for setting, known in BUILT_IN.items():
+        chosen = getattr(config, setting)
+        if isinstance(chosen, str) and chosen in known:
+            _policy(config, setting, chosen)
+
+
 def _policy(config: Config, setting: str, chosen: Any) -> Any:
     if not isinstance(chosen, str):
         return chosen

@@ -66,10 +66,10 @@ class Pool:
             ("parent", self.parent, isinstance(self.parent, str), "a pool's name"),
         ):
             if not good:
-                raise ConfigError(f"a pool's {name} = {value!r}: must be {allowed}", setting=name, value=value)
+                raise ConfigError(f"{name} = {value!r}: must be {allowed}", setting=name, value=value)
         if self.guarantee > self.maximum:
             raise ConfigError(
-                f"a pool's guarantee = {self.guarantee}: must not be above its maximum = {self.maximum}",
+                f"guarantee = {self.guarantee}: must not be above its maximum = {self.maximum}",
                 setting="guarantee",
                 value=self.guarantee,
             )
@@ -85,21 +85,7 @@ def pools_of(described: Mapping[str, Any]) -> dict[str, Pool]:
     >>> pools_of({"adhoc": 2, "batch": {"min_share": 1}})["adhoc"].weight
     2
     """
-    found: dict[str, Pool] = {}
-    for name, each in described.items():
-        if isinstance(each, Pool):
-            found[name] = each
-        elif isinstance(each, Mapping):
-            unknown = each.keys() - set(Pool.__dataclass_fields__)
-            if unknown:
-                raise ConfigError(
-                    f"pool {name!r} has no {', '.join(sorted(unknown))}; known: {', '.join(Pool.__dataclass_fields__)}",
-                    setting="pools",
-                    value=dict(each),
-                )
-            found[name] = Pool(**each)
-        else:
-            found[name] = Pool(weight=each)
+    found = {name: _described(name, each) for name, each in described.items()}
     for name, pool in found.items():
         seen = {name}
         parent = pool.parent
@@ -110,6 +96,24 @@ def pools_of(described: Mapping[str, Any]) -> dict[str, Pool]:
             seen.add(parent)
             parent = found[parent].parent
     return found
+
+
+def _described(name: str, told: Any) -> Pool:
+    if isinstance(told, Pool):
+        return told
+    fields = told if isinstance(told, Mapping) else {"weight": told}
+    unknown = [str(each) for each in fields if each not in Pool.__dataclass_fields__]
+    if unknown:
+        raise ConfigError(
+            f"pool {name!r} has no {', '.join(sorted(unknown))}; known: {', '.join(Pool.__dataclass_fields__)}",
+            setting="pools",
+            value=dict(fields),
+        )
+    try:
+        return Pool(**fields)
+    except ConfigError as error:
+        # Which of them it is only its name tells.
+        raise ConfigError(f"pools[{name!r}]: {error.message}", **error.data) from None
 
 
 def checked_wait(seconds: float | None) -> float | None:

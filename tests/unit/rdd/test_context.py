@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.errors import JobCancelled
+from flowkit.context import Context
+from flowkit.errors import ConfigError, JobCancelled
 from flowkit.model import events as ev
 from flowkit.testing.inline import InlineLink, inline_context
 
@@ -149,3 +150,19 @@ def test_a_context_that_cannot_start_leaves_nothing(monkeypatch):
         inline_context()
     assert closed
     assert not Path(closed[0]._directory.name).exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "pools", "complaint"),
+    [
+        ("fair", {"adhoc": 0}, r"pools\['adhoc'\]: weight = 0: must be a number above 0"),
+        ("fair", {"adhoc": {"min_share": -1}}, r"pools\['adhoc'\]: min_share = -1: must be"),
+        ("fair", {"adhoc": {"parent": "nobody"}}, "pool 'adhoc' lies in 'nobody', which is not described"),
+        ("fair", {"a": {"parent": "b"}, "b": {"parent": "a"}}, "lies in itself"),
+        ("capacity", {"adhoc": 1.5}, r"pools\['adhoc'\]: guarantee = 1.5: must be"),
+        ("capacity", {"a": 0.6, "b": 0.6}, "guarantees of all queues are 1.2 together"),
+    ],
+)
+def test_policies_that_cannot_be_made_fail_the_call_before_anything_is_started(policy, pools, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        Context("tcp://nowhere:1", scheduling_policy=policy, pools=pools)
