@@ -213,7 +213,9 @@ class Context(Submission, FileShipping, Sources):
         if cluster is not None and hasattr(cluster, "put_content"):
             return cast("ClusterLink", cluster)
         from flowkit.cluster.client_link import ClientLink
+        from flowkit.cluster.installation import check_travels
 
+        check_travels(self._config)
         if cluster is None:
             from flowkit.cluster.embedded import EmbeddedCluster, usable_cores
 

@@ -5,12 +5,15 @@ Runs in the driver, on any thread but the client's loop.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
+
+import cloudpickle
 
 from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
 from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
-from flowkit.config import Config
-from flowkit.errors import ClusterError, FlowkitError, VersionMismatch
+from flowkit.config import Config, settings_of
+from flowkit.errors import ClusterError, ConfigError, FlowkitError, VersionMismatch
 
 
 def install(client: Any, config: Config) -> None:
@@ -54,6 +57,42 @@ def install(client: Any, config: Config) -> None:
             here=mine.flowkit,
             address=address,
         ) from error
+
+
+def check_travels(config: Config) -> None:
+    """See that the objects of a configuration that run elsewhere can be pickled; object stores travel with programs that use them.
+
+    Raises
+    ------
+    errors.ConfigError
+        One of them cannot.
+
+    Examples
+    --------
+    >>> import threading
+    >>> check_travels(Config(resources={"gpu": threading.Lock().acquire}))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.ConfigError: resources['gpu'] = <built-in method acquire of _thread.lock object at ...> cannot be pickled: ...
+    """
+    for setting in settings_of(config):
+        value = getattr(config, setting.name)
+        if setting.name == "object_stores" or not (setting.metadata["method"] or setting.metadata["mapping"]):
+            continue
+        if setting.metadata["mapping"]:
+            for name, each in value.items():
+                _check_pickles(f"{setting.name}[{name!r}]", setting.name, each)
+        else:
+            _check_pickles(setting.name, setting.name, value)
+
+
+def _check_pickles(place: str, setting: str, value: Any) -> None:
+    if isinstance(value, str | int | float):
+        return
+    try:
+        cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise ConfigError(f"{place} = {value!r} cannot be pickled: {error}", setting=setting, value=repr(value)) from error
 
 
 def how_to_install() -> str:

@@ -166,3 +166,32 @@ def test_a_context_that_cannot_start_leaves_nothing(monkeypatch):
 def test_policies_that_cannot_be_made_fail_the_call_before_anything_is_started(policy, pools, complaint):
     with pytest.raises(ConfigError, match=complaint):
         Context("tcp://nowhere:1", scheduling_policy=policy, pools=pools)
+
+
+class Locked:
+    """Any policy at all, with what cannot travel."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, *_):
+        self.lock.acquire()
+
+    order = prefer = look = slow_after = judge = pool = dumps = __call__
+
+    def __repr__(self):
+        return "Locked()"
+
+
+@pytest.mark.parametrize(
+    "setting", ["scheduling_policy", "placement", "topology", "speculation", "exclude_failing", "allocation", "memory_manager"]
+)
+def test_what_cannot_be_pickled_fails_the_call_before_anything_is_started(setting):
+    with pytest.raises(ConfigError, match=rf"{setting} = Locked\(\) cannot be pickled: cannot pickle '_thread.lock' object"):
+        Context("tcp://nowhere:1", **{setting: Locked()})
+
+
+@pytest.mark.parametrize("setting", ["resources", "serializers"])
+def test_what_is_given_by_name_and_cannot_be_pickled_fails_the_call(setting):
+    with pytest.raises(ConfigError, match=rf"{setting}\['gpu'\] = Locked\(\) cannot be pickled"):
+        Context("tcp://nowhere:1", **{setting: {"gpu": Locked()}})
