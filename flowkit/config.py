@@ -377,6 +377,14 @@ class Config:
                     value=getattr(self, longer),
                 )
 
+        if self.pools and hasattr(self.scheduling_policy, "pool_names"):
+            raise ConfigError(
+                f"pools = {self.pools!r}: would not be looked at, since scheduling_policy = {self.scheduling_policy!r} has pools of its own; "
+                "give them to it",
+                setting="pools",
+                value=self.pools,
+            )
+
         most = self.max_executors or math.inf
         first = self.initial_executors or self.min_executors
         if not self.min_executors <= first <= most:

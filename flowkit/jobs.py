@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import logging
 import math
 import threading
 import time
@@ -26,12 +27,17 @@ from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
 if TYPE_CHECKING:
     from flowkit.config import Config
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 GROUP: Final = "flowkit.job.group"
 DESCRIPTION: Final = "flowkit.job.description"
 TAGS: Final = "flowkit.job.tags"
+#: flowkit's own scheduling policies that take no account of a job's pool, or of its priority
+_WITHOUT_POOLS: Final = ("fifo", "priority")
+_WITHOUT_PRIORITY: Final = ("fifo", "fair", "capacity")
 #: how long an action that gives up waits for the cluster to confirm, before it hands the prompt back
 CANCEL_WAIT_S = 1.0
 
@@ -126,6 +132,8 @@ class JobScopes:
     """What a ``Context`` lets a thread say about the jobs it starts."""
 
     _app: AppId
+    #: kinds of things that were said of jobs, that the policy takes no account of, and of which a line was logged
+    _unheeded: set[str]
 
     if TYPE_CHECKING:
 
@@ -154,9 +162,10 @@ class JobScopes:
         Parameters
         ----------
         name
-            One of the setting ``pools``; where that is empty, any name is a pool of weight 1.
+            One of the setting ``pools``, or of those that ``scheduling_policy`` was given as an object; where neither names any, any name
+            is a pool of weight 1.
         weight
-            That of the pool from now on, whatever the settings say; above 0.
+            That of the pool from now on, whatever the settings say; above 0. A name that nobody described is a new pool then.
 
         Notes
         -----
@@ -168,7 +177,7 @@ class JobScopes:
         ...     fc.range(3).count()
         3
         """
-        changes = {POOL: self._checked_pool(name)}
+        changes = {POOL: self._checked_pool(name, new=weight is not None)}
         if weight is not None:
             if type(weight) not in {int, float} or not 0 < weight < math.inf:
                 raise InvalidArgument(
@@ -177,12 +186,24 @@ class JobScopes:
             changes[WEIGHT] = str(weight)
         return self.job(properties=changes)
 
-    def _checked_pool(self, name: str) -> str:
-        known = self.config.pools
-        if type(name) is not str or not name or (known and name not in known and name != DEFAULT):
+    def _checked_pool(self, name: str, *, new: bool = False) -> str:
+        """The name, of a pool that is known or is ``new``."""
+        policy = self.config.scheduling_policy
+        known = tuple(self.config.pools) or tuple(getattr(policy, "pool_names", ()))
+        if type(name) is not str or not name or (known and name not in known and name != DEFAULT and not new):
             allowed = ", ".join([*known, DEFAULT]) if known else "a name"
             raise InvalidArgument(f"pool = {name!r}: must be {allowed}", name="pool", value=name, allowed=allowed)
+        if policy in _WITHOUT_POOLS:
+            self._warn_once(
+                "pools", f"pools change nothing: scheduling_policy = {policy!r}; those that know them are 'fair' and 'capacity'"
+            )
         return name
+
+    def _warn_once(self, kind: str, text: str) -> None:
+        """What is said of jobs and not heeded is worth one line a Context."""
+        if kind not in self._unheeded:
+            self._unheeded.add(kind)
+            logger.warning("%s", text)
 
     def job(
         self,
@@ -238,6 +259,12 @@ class JobScopes:
                     allowed="a finite number",
                 )
             changes[PRIORITY] = str(priority)
+            policy = self.config.scheduling_policy
+            if policy in _WITHOUT_PRIORITY:
+                self._warn_once(
+                    "priority",
+                    f"priorities change nothing: scheduling_policy = {policy!r}; the one that knows them is 'priority'",
+                )
         if group is not None:
             changes[GROUP] = _checked("group", group)
         if description is not None:

@@ -47,6 +47,7 @@ class Submission(JobScopes, JobRunner):
     _planner: Planner
 
     def _start_submitting(self) -> None:
+        self._unheeded = set()
         self._rdd_ids = count()
         self._shuffle_ids = count()
         #: the last stage that computed each of the RDDs that actions were called on last, for ``explain``

@@ -49,6 +49,11 @@ class Capacity:
     def __repr__(self) -> str:
         return f"Capacity({', '.join(self._queues)})"
 
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """Queues that are described."""
+        return tuple(self._queues)
+
     def order(self, candidates: Sequence[TaskSetView]) -> Sequence[TaskSetView]:
         """Those of the queue first that uses least of its guarantee; of one queue the oldest job first."""
         tree = PoolTree(self._queues, candidates)

@@ -41,6 +41,11 @@ class Fair:
     def __repr__(self) -> str:
         return f"Fair({', '.join(self._pools)})"
 
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """Those that are described."""
+        return tuple(self._pools)
+
     def order(self, candidates: Sequence[TaskSetView]) -> Sequence[TaskSetView]:
         """Those of the pool first that has least for its weight; of one pool the oldest job first."""
         tree = PoolTree(self._pools, candidates)
