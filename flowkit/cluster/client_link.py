@@ -25,9 +25,10 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.deliveries import Deliveries
 from flowkit.cluster.executor_calls import ExecutorCalls
-from flowkit.cluster.installation import describe_problems, install
+from flowkit.cluster.installation import install
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
+from flowkit.cluster.problems import describe_problems
 from flowkit.cluster.scaling import Scaling
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
@@ -37,6 +38,7 @@ from flowkit.cluster.wire import (
     FromDriver,
     Refused,
     Welcome,
+    WorkerProblem,
     decode_to_driver,
     decode_welcome,
     encode,
@@ -406,6 +408,7 @@ class ClientLink:
                 break
             with self._condition:
                 self._executors = {executor.executor: executor for executor in answer.executors}
+                self._problems = answer.problems
                 self._condition.notify_all()
             self._link.attach(comm)
             return
@@ -525,6 +528,9 @@ class ClientLink:
                     self._loop.run_in_executor(None, self._put_again, message.content)
                 case act.ApplicationExpired():
                     self._lose(message.reason)
+                case WorkerProblem(address=address, reason=reason):
+                    self._problems[address] = reason
+                    logger.warning("%s", describe_problems({address: reason}))
                 case _:
                     assert_never(message)
         if small:
@@ -555,6 +561,7 @@ class ClientLink:
                 case ExecutorAdded():
                     with self._condition:
                         self._executors[event.executor] = ExecutorSummary(event.executor, event.host, event.slots)
+                        self._problems.pop(executor_address(event.executor), None)
                         self._condition.notify_all()
                 case ExecutorRemoved():
                     with self._condition:
@@ -606,7 +613,7 @@ class ClientLink:
         self._condition.wait_for(lambda: self._executors or self._lost is not None or self._closed, timeout_s)
         self._check_alive()
         if not self._executors:
-            why = describe_problems(self._problems)
+            why = describe_problems(dict(self._problems))
             raise errors.ClusterError(
                 f"no executor within {timeout_s:g} s{': ' + why if why else '; does the cluster have workers?'}"
             )

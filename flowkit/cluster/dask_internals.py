@@ -141,7 +141,8 @@ async def install_on_workers(scheduler: Scheduler, name: str, worker_plugin: byt
     problems = {}
     for address, answer in to_workers.items():
         error = answer.get("exception") if isinstance(answer, dict) and answer.get("status") == "error" else answer
-        error = getattr(error, "data", error)
+        if not isinstance(error, BaseException):
+            error = getattr(error, "data", error)  # as it came over the network
         if isinstance(error, BaseException):
             problems[address] = f"{type(error).__name__}: {error}"
     return problems

@@ -90,7 +90,8 @@ def _printed(name: str, script: str) -> Sequence[str]:
         [str(Path(script).expanduser())], capture_output=True, text=True, timeout=SCRIPT_LIMIT_S, check=False
     )
     if ran.returncode:
-        raise RuntimeError(f"{script} ended with {ran.returncode}: {ran.stderr.strip()[-500:]}")
+        said = ran.stderr.strip()[-500:]
+        raise RuntimeError(f"{script} ended with {ran.returncode}{': ' if said else ''}{said}")
     answer = json.loads(ran.stdout)
     if str(answer.get("name")).lower() != name.lower():
         raise ValueError(f"{script} printed addresses of {answer.get('name')!r}")

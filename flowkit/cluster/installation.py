@@ -11,6 +11,7 @@ from typing import Any
 import cloudpickle
 
 from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
+from flowkit.cluster.problems import how_to_install
 from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
 from flowkit.config import Config, settings_of
 from flowkit.errors import ClusterError, ConfigError, FlowkitError, VersionMismatch
@@ -93,17 +94,3 @@ def _check_pickles(place: str, setting: str, value: Any) -> None:
         cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise ConfigError(f"{place} = {value!r} cannot be pickled: {error}", setting=setting, value=repr(value)) from error
-
-
-def how_to_install() -> str:
-    """What to type where something is missing."""
-    return "install the same flowkit there and on every worker (pip install flowkit), then connect again"
-
-
-def describe_problems(problems: dict[str, str]) -> str:
-    """Why workers have no executor, in one line; empty when there is nothing to say."""
-    if not problems:
-        return ""
-    listed = "; ".join(f"{address}: {why}" for address, why in sorted(problems.items())[:3])
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return f"flowkit could not start on {listed}{more}; {how_to_install()}"

@@ -25,6 +25,7 @@ from flowkit.cluster.core_loop import CoreLoop, SteadyClock
 from flowkit.cluster.losses import Loss
 from flowkit.cluster.membership import LINGER_S, Membership
 from flowkit.cluster.peers import EVENT_BATCH_S, DriverPeer, ExecutorPeer
+from flowkit.cluster.problems import describe_problems
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
     OPEN_EXECUTOR,
@@ -37,6 +38,7 @@ from flowkit.cluster.wire import (
     ProcessReplaced,
     Refused,
     Welcome,
+    WorkerProblem,
     check_protocol,
     decode_driver_hello,
     decode_executor_hello,
@@ -263,6 +265,9 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         if address not in self._scheduler.workers:
             return Refused("ClusterError", f"no worker at {address} is registered"), None
         here = f"the executor at {address}"
+        if request.problem:
+            self._note_problem(address, request.problem)
+            return Refused("ClusterError", request.problem), None
         complaint = version_complaint(here, request.versions, "the scheduler", own_versions(), programs=False)
         for driver in list(self._drivers.values()):
             mismatch = version_complaint(here, request.versions, "the driver", driver.versions)
@@ -280,6 +285,12 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         for driver in self._drivers.values():
             executor.admit(driver.app, driver.secret)
         return Welcome(self._id), executor
+
+    def _note_problem(self, address: str, reason: str) -> None:
+        """A worker has no executor: drivers hear of it, for theirs may be the wait in vain."""
+        self._problems[address] = reason
+        for driver in self._drivers.values():
+            driver.link.send(encode([WorkerProblem(address, reason)]))
 
     def _hear_executor(self, executor: ExecutorPeer, body: bytes) -> None:
         for message in decode_from_executor(body):
@@ -368,7 +379,9 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 self._publish(action)
             case act.DeliverResult() | act.DeliverAccumulated():
                 self._tell(action, urgent=False)
-            case act.JobSucceeded() | act.JobFailed() | act.RequestContent() | act.ScaleTo() | act.CloseExecutors():
+            case act.JobFailed():
+                self._tell(self._with_problems(action), urgent=True)
+            case act.JobSucceeded() | act.RequestContent() | act.ScaleTo() | act.CloseExecutors():
                 self._tell(action, urgent=True)
             case act.ApplicationExpired():
                 self._tell(action, urgent=True)
@@ -404,6 +417,12 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                     self._spoken_to.append(executor)
             case _:
                 assert_never(action)
+
+    def _with_problems(self, action: act.JobFailed) -> act.JobFailed:
+        """Who has nobody left to run on should hear of workers that could have been somebody."""
+        if action.kind != "ExecutorsLost" or not self._problems:
+            return action
+        return msgspec.structs.replace(action, reason=f"{action.reason}; {describe_problems(self._problems)}")
 
     def _tell(self, action: act.DriverAction, *, urgent: bool) -> None:
         driver = self._drivers.get(action.app)

@@ -66,7 +66,7 @@ from flowkit.scheduling.stimuli import (
     TaskWouldNotStop,
 )
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"
@@ -180,11 +180,13 @@ class DriverHello(msgspec.Struct, frozen=True):
 
 
 class ExecutorHello(msgspec.Struct, frozen=True):
-    """An executor opens its connection, or comes back to it (``resume`` the scheduler's id)."""
+    """An executor opens its connection, or comes back to it (``resume`` the scheduler's id), or says why it does not start."""
 
     versions: Versions
     executor: ExecutorId
     resume: str = ""
+    #: why there will be none; empty: there is one
+    problem: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -212,6 +214,13 @@ class EventsPublished(msgspec.Struct, frozen=True, tag_field="action", tag="Even
 
     events: tuple[Event, ...]
     dropped: int = 0
+
+
+class WorkerProblem(msgspec.Struct, frozen=True, tag_field="action", tag="Problem"):
+    """A worker that joined has no executor, for this reason; those that were there before are in ``Welcome``."""
+
+    address: str
+    reason: str
 
 
 class AdmitApplication(msgspec.Struct, frozen=True, tag_field="action", tag="Admit"):
@@ -278,6 +287,7 @@ ToDriver = (
     | ScaleTo
     | CloseExecutors
     | EventsPublished
+    | WorkerProblem
 )
 ToExecutor = (
     DefineStage

@@ -55,7 +55,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.errors import ClusterError
+from flowkit.errors import ClusterError, ConfigError
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -213,9 +213,14 @@ class ExecutorRuntime:
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._sweep()
-        self._resources = await self._loop.run_in_executor(
-            None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
-        )
+        try:
+            self._resources = await self._loop.run_in_executor(
+                None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
+            )
+        except ConfigError as error:
+            # Raised here it would end a worker that joins, and Dask may have use for it.
+            await self._tell_problem(f"{type(error).__name__}: {error}")
+            return
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(
             [asyncio.create_task(self._first_connection.wait()), self._life],
@@ -224,6 +229,18 @@ class ExecutorRuntime:
         )
         if self._life.done():
             self._life.result()
+
+    async def _tell_problem(self, problem: str) -> None:
+        """Say why there is no executor here, where drivers hear of it."""
+        logger.error("flowkit does not start on %s: %s", self._worker.address, problem)
+        try:
+            comm = await self._greet(ExecutorHello(own_versions(), ExecutorId(f"{self._worker.address}#"), problem=problem))
+            try:
+                await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S)
+            finally:
+                comm.abort()
+        except (OSError, TimeoutError) as error:
+            logger.warning("%s cannot tell the scheduler so: %s", self._worker.address, error)
 
     async def close(self) -> None:
         """Finish what runs if the worker leaves in good order, say farewell, stop."""
@@ -367,15 +384,17 @@ class ExecutorRuntime:
             pause_s = RETRY_FIRST_S
             await incarnation.disconnected.wait()
 
-    async def _connect(self, incarnation: _Incarnation) -> Comm | None:
-        hello = ExecutorHello(own_versions(), incarnation.id, resume=incarnation.scheduler)
-        comm = await dask_internals.open_connection(
+    async def _greet(self, hello: ExecutorHello) -> Comm:
+        return await dask_internals.open_connection(
             self._worker.scheduler.address,
             self._worker.connection_args,
             OPEN_EXECUTOR,
             timeout_s=CONNECT_LIMIT_S,
             hello=encode(hello),
         )
+
+    async def _connect(self, incarnation: _Incarnation) -> Comm | None:
+        comm = await self._greet(ExecutorHello(own_versions(), incarnation.id, resume=incarnation.scheduler))
         answer = decode_welcome(await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S))
         if isinstance(answer, Refused):
             comm.abort()
