@@ -30,6 +30,7 @@ from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
 from flowkit.cluster.problems import describe_problems
 from flowkit.cluster.scaling import Scaling
+from flowkit.cluster.settled import differences
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
     DriverHello,
@@ -340,6 +341,11 @@ class ClientLink:
             raise errors.ClusterError(describe_problems(answer.problems), problems=answer.problems)
         if answer.problems:
             logger.warning("%s", describe_problems(answer.problems))
+        if unheeded := differences(self._config, answer.settings):
+            logger.warning(
+                "the scheduler was configured by the first driver of this cluster; what this one asked for is not heeded: %s",
+                unheeded,
+            )
         self._calls.secret, self._problems = answer.secret, answer.problems
         self._executors = {executor.executor: executor for executor in answer.executors}
         self._link.attach(comm)

@@ -12,6 +12,7 @@ import cloudpickle
 
 from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
 from flowkit.cluster.problems import how_to_install
+from flowkit.cluster.settled import settled
 from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
 from flowkit.config import Config, settings_of
 from flowkit.errors import ClusterError, ConfigError, FlowkitError, VersionMismatch
@@ -27,6 +28,7 @@ def install(client: Any, config: Config) -> None:
     errors.VersionMismatch
         Another version of it is.
     """
+    said = settled(config)
     # Stores travel in programs that use them, and are nobody else's business.
     config = config.with_settings(object_stores={})
     # Who gets the next slot is the scheduler's business.
@@ -41,6 +43,7 @@ def install(client: Any, config: Config) -> None:
         config.with_settings(memory_manager="unified", serializers={}, resources={}),
         worker_plugin,
         nanny_plugin,
+        said,
     )
     address = client.scheduler.address
     try:

@@ -12,7 +12,8 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, assert_never
 
 import msgspec
@@ -65,17 +66,27 @@ _JOB_EVENTS = frozenset({JobStart, JobEnd})
 class FlowkitSchedulerPlugin(SchedulerPlugin):
     """The plugin of one protocol version; a second one of the same version finds the first and stays passive.
 
-    ``worker_plugin`` and ``nanny_plugin`` are pickles for workers and nannies: this process does not import what is in them.
+    ``worker_plugin`` and ``nanny_plugin`` are pickles for workers and nannies: this process does not import what is in them. ``settled`` are the
+    settings of both, as texts, for drivers that come later and may have asked for others.
     """
 
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, protocol: int, config: Config, worker_plugin: bytes, nanny_plugin: bytes, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        protocol: int,
+        config: Config,
+        worker_plugin: bytes,
+        nanny_plugin: bytes,
+        settled: Mapping[str, str] = MappingProxyType({}),
+        seed: int | None = None,
+    ) -> None:
         check_protocol(protocol, "the scheduler", "the driver")
         self._config = config
         self._worker_plugin = worker_plugin
         self._nanny_plugin = nanny_plugin
+        self._settings = dict(settled)
         self._seed = seed
         self._active = False
 
@@ -199,7 +210,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
 
     def _welcome(self, secret: str) -> Welcome:
         ready = tuple(ExecutorSummary(e.executor, e.host, e.slots) for e in self._executors if e.ready)
-        return Welcome(self._id, secret, ready, dict(self._problems))
+        return Welcome(self._id, secret, ready, dict(self._problems), self._settings)
 
     def _hear_driver(self, driver: DriverPeer, body: bytes) -> None:
         for message in decode_from_driver(body):

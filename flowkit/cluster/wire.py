@@ -197,6 +197,8 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     executors: tuple[ExecutorSummary, ...] = ()
     #: workers on which flowkit could not start, and why
     problems: dict[str, str] = {}
+    #: the settings that hold here for all drivers, as texts
+    settings: dict[str, str] = {}
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

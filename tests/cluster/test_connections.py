@@ -1,6 +1,7 @@
 """Lines that drop, double and delay, connections that break, sessions that are forgotten, versions that do not fit."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -220,3 +221,11 @@ def test_workers_without_flowkit_are_a_clear_error(foreign_scheduler, foreign_pr
         client.wait_for_workers(1)
         with pytest.raises(ClusterError, match=r"could not start on tcp://.*flowkit.*pip install"):
             ClientLink.connect(client, config=config)
+
+
+def test_a_driver_that_asks_for_other_settings_than_the_first_is_told_which(cluster, link, config, caplog):
+    asking = config.with_settings(scheduling_policy="fair", pools={"adhoc": 2}, max_result_bytes=1 << 20)
+    with caplog.at_level(logging.WARNING, "flowkit.cluster"), ClientLink.connect(cluster.cluster, config=asking):
+        pass
+    (told,) = [record.getMessage() for record in caplog.records if "not heeded" in record.getMessage()]
+    assert told.endswith("not heeded: scheduling_policy = 'fair' (it has 'fifo'), pools = {'adhoc': 2} (it has {})")
