@@ -315,7 +315,7 @@ class ExecutorRuntime:
             outputs_copied=lambda *copy: self._post(sti.OutputsCopied(executor_id, *copy)),
             replace_process=self._replace_process,
             content_fetched=lambda app, content: self._post(sti.ContentFetched(executor_id, app, content)),
-            would_not_stop=lambda *told: self._post(sti.TaskWouldNotStop(executor_id, *told)),
+            would_not_stop=lambda *told: self._tell_stuck(executor_id, *told),
             disturb=self._disturb,
             note_slot=_note_nothing if record is None else record.note,
             memory_manager=memory_manager(self._config.memory_manager),
@@ -568,6 +568,11 @@ class ExecutorRuntime:
             self._current.link.send(encode([sti.SlotsChanged(self._current.id, slots)]))
 
     # -- the third step of killing -----------------------------------------------------------------------------------
+
+    def _tell_stuck(self, executor: ExecutorId, attempt: AttemptId, reason: str, after_s: float, stack: str) -> None:
+        if not self._worker.nanny:
+            reason = f"{reason}; its worker has no nanny that could replace the process, so it goes on"
+        self._post(sti.TaskWouldNotStop(executor, attempt, reason, after_s, stack))
 
     def _replace_process(self, reason: str, others: tuple[AttemptId, ...]) -> None:
         """From any thread: end this process, after the scheduler knows why; its nanny starts another."""

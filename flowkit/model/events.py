@@ -124,7 +124,7 @@ class SpeculativeTaskSubmitted(_Event, frozen=True):
 
 
 class TaskStuck(_Event, frozen=True):
-    """A task that was to stop goes on after the grace time, here (``stack``): its executor's process is about to be replaced."""
+    """A task that was to stop goes on after the grace time, here (``stack``): its executor's process is about to be replaced, if it can be."""
 
     app: AppId
     stage: StageId

@@ -41,6 +41,8 @@ from flowkit.observe.metrics import format_seconds
 from flowkit.observe.progress import describe_failure
 
 _KEPT: Final = 1_000
+#: why a task was stopped that nobody cancelled: so begins the scheduler's reason
+_PREEMPTED: Final = "preempted"
 
 
 class Line(NamedTuple):
@@ -134,7 +136,10 @@ _TOLD: Final = frozenset(
 def _is_worth_a_line(event: Event) -> bool:
     # Asked of every event, and nearly all are of tasks that go well.
     if isinstance(event, TaskEnd):
-        return event.failure is not None and not isinstance(event.failure, KilledFailure | CommitDeniedFailure)
+        failure = event.failure
+        if isinstance(failure, KilledFailure):
+            return failure.reason.startswith(_PREEMPTED)
+        return failure is not None and not isinstance(failure, CommitDeniedFailure)
     return type(event) in _TOLD
 
 
@@ -160,6 +165,12 @@ def _kind_of_failure(event: Event) -> tuple[str, str, StageId] | None:
 def _failures(alike: list[TaskEnd], kind: str, message: str, stage: StageId) -> Line:
     last = alike[-1]
     where = executor_label(last.executor)
+    if isinstance(last.failure, KilledFailure):
+        if len(alike) == 1:
+            told = f"partition {last.partition} of stage {stage} was stopped on executor {where}, and runs again"
+        else:
+            told = f"{len(alike)} tasks of stage {stage} were stopped, the last on executor {where}, and run again"
+        return Line(last.time, f"{told}: {message}")
     if len(alike) == 1:
         counts = "" if last.counted else " (does not count)"
         told = f"partition {last.partition} of stage {stage} failed on executor {where}, try {last.attempt_number + 1}{counts}"
@@ -222,7 +233,7 @@ def _in_words(event: Event, starts: dict[JobId, float], released: Collection[Exe
             what = f"partition {event.partition} of stage {event.stage}"
             place = event.stack.strip().splitlines()[-2:]
             told = f"{what} was to stop ({event.reason}) and still runs after {event.after_s:g} s on executor {where}"
-            return f"{told}, whose process is replaced; it is here: {' '.join(line.strip() for line in place)}", True
+            return f"{told}; it is here: {' '.join(line.strip() for line in place)}", True
         case ExecutorExcluded():
             what = "the application" if event.stage is None else f"stage {event.stage}"
             return f"executor {executor_label(event.executor)} gets no tasks of {what} any more: {event.reason}", True

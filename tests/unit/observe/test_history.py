@@ -5,7 +5,16 @@ from __future__ import annotations
 import threading
 from itertools import islice
 
-from flowkit.model.events import ExecutorAdded, ExecutorRemoved, ExecutorsKept, ExecutorsReleased, JobEnd, JobStart, TaskEnd
+from flowkit.model.events import (
+    ExecutorAdded,
+    ExecutorRemoved,
+    ExecutorsKept,
+    ExecutorsReleased,
+    JobEnd,
+    JobStart,
+    TaskEnd,
+    TaskStuck,
+)
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, JobId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, KilledFailure
@@ -72,6 +81,31 @@ def test_what_went_well_and_what_was_killed_on_purpose_is_not_told():
     history.on_event(JobStart(AppId("another"), JobId(0), "count", (), (), {}, time=1.0))
     assert history.lines() == []
     assert "nothing happened" in repr(history)
+
+
+def test_tasks_that_were_preempted_are_told_and_are_no_failure():
+    history = History(APP)
+    why = KilledFailure("preempted: pool adhoc is below its part and has waited for 2 s (preempt_after_s)")
+    history.on_event(ended(3, why))
+    history.on_event(ended(1, broken("ValueError", "bad")))
+    history.on_event(ended(1, why))
+    history.on_event(ended(2, why))
+    one, _, two = history.lines()
+    assert one.text == f"partition 3 of stage 0 was stopped on executor 10.0.0.1:4000, and runs again: {why.reason}"
+    assert two.text == f"2 tasks of stage 0 were stopped, the last on executor 10.0.0.1:4000, and run again: {why.reason}"
+    assert not one.bad
+    assert not two.bad
+
+
+def test_a_task_that_would_not_stop_is_told_without_a_guess_at_what_becomes_of_its_process():
+    history = History(APP)
+    where = (APP, StageId(0), PartitionIndex(3), AttemptId(0), EXECUTOR)
+    history.on_event(TaskStuck(*where, "cancelled; its worker has no nanny", 5.0, "File a.py\n  wait()", time=1.0))
+    (line,) = history.lines()
+    assert line.text == (
+        "partition 3 of stage 0 was to stop (cancelled; its worker has no nanny) and still runs after 5 s on executor 10.0.0.1:4000; "
+        "it is here: File a.py wait()"
+    )
 
 
 def test_jobs_and_executors_are_told_with_their_times_and_reasons():
