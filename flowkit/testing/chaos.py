@@ -6,6 +6,7 @@ Runs on the driver; the faults happen in executors, by a plan that travels with 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -53,6 +54,10 @@ def _has_processes(context: Context) -> bool:
     return embedded.processes if embedded is not None else hasattr(context._link, "client")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @contextlib.contextmanager
 def chaos(
     *,
@@ -98,7 +103,7 @@ def chaos(
     Raises
     ------
     errors.InvalidArgument
-        A probability out of range, or no context is open.
+        A probability or ``slow_s`` out of range, a ``seed`` that is no whole number, or no context is open.
 
     Notes
     -----
@@ -123,10 +128,18 @@ def chaos(
         "duplicate_message": duplicate_message,
     }
     for name, value in chances.items():
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
+        if not _is_number(value) or not 0 <= value <= 1:
             raise InvalidArgument(
                 f"{name} = {value!r}: must be a probability from 0 to 1", name=name, value=value, allowed="0 to 1"
             )
+    if not _is_number(slow_s) or not 0 <= slow_s < math.inf:
+        raise InvalidArgument(
+            f"slow_s = {slow_s!r}: must be a number of seconds, 0 or more", name="slow_s", value=slow_s, allowed="0 or more"
+        )
+    if type(seed) is not int or not -(1 << 63) <= seed < 1 << 63:
+        raise InvalidArgument(
+            f"seed = {seed!r}: must be a whole number of 64 bits", name="seed", value=seed, allowed="a whole number of 64 bits"
+        )
     if context is None:
         if not Context.live():
             raise InvalidArgument(

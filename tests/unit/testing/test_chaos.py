@@ -68,6 +68,24 @@ def test_what_is_no_probability_is_refused(wrong):
         pass
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slow_s": -1},
+        {"slow_s": "x"},
+        {"slow_s": float("nan")},
+        {"seed": "x"},
+        {"seed": 1.5},
+        {"seed": 1 << 64},
+        {"fail_fetch": True},
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_a_job_meets_it(wrong):
+    (name,) = wrong
+    with inline_context() as fc, pytest.raises(InvalidArgument, match=f"{name} = .*: must be"), chaos(context=fc, **wrong):
+        pass
+
+
 def test_killing_workers_needs_workers():
     with inline_context() as fc, pytest.raises(InvalidArgument, match="worker processes"), chaos(context=fc, kill_worker=0.1):
         pass
