@@ -26,6 +26,9 @@ from flowkit import __version__
 from flowkit.config import Config
 from flowkit.errors import ClusterError, ConfigError, InvalidArgument, JobFailed, NotReplayable
 
+MOST_SIMULATED = 100_000
+"""Executors, or slots of one, in a simulation: more take longer than anybody waits."""
+
 OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -76,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("log", help="an application's event log: its directory, or one file of it")
     simulate.add_argument("--executors", type=_count, nargs="+", metavar="N", default=[], help="how many; several are compared")
     simulate.add_argument("--slots", type=_count, metavar="N", help="of each (default: as recorded)")
-    simulate.add_argument("--policy", default="fifo", help="fifo, fair, capacity, priority, or what is installed (default: fifo)")
+    simulate.add_argument("--policy", help="fifo, fair, capacity, priority, or what is installed (default: fifo)")
+    simulate.add_argument(
+        "--conf", action="append", default=[], metavar="KEY=VALUE", help="a setting; may be given several times"
+    )
     simulate.add_argument("--jobs", action="store_true", help="tell of each job too")
     simulate.set_defaults(run=_simulate)
     jobs = commands.add_parser(
@@ -116,6 +122,20 @@ def _jobs(chosen: argparse.Namespace) -> int:
     return OK
 
 
+def _settings(chosen: argparse.Namespace) -> dict[str, str]:
+    """What ``--conf`` says, as variables would."""
+    known = set(Config.names())
+    settings: dict[str, str] = {}
+    for each in chosen.conf:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise ConfigError(f"--conf {each}: must be KEY=VALUE", setting=each, value=None)
+        if key not in known:
+            Config().with_settings(**{key: value})  # which says what is known
+        settings[f"FLOWKIT_{key.upper()}"] = value
+    return settings
+
+
 # -- run -----------------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +147,10 @@ def _run(chosen: argparse.Namespace) -> int:
         return _complain(f"there is no script {script}", USAGE)
     try:
         settings = _settings(chosen)
+        if chosen.event_log:
+            settings["FLOWKIT_EVENT_LOG"] = chosen.event_log
+        if chosen.quiet:
+            settings["FLOWKIT_PROGRESS"] = "off"
         import dask.config
 
         # The command line says what variables would, and its values come last.
@@ -172,21 +196,26 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    number = int(text) if text.strip().isdecimal() else 0
+    if not 1 <= number <= MOST_SIMULATED:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to {MOST_SIMULATED:,}")
     return number
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
     from flowkit.cluster.extensions import with_policies
-    from flowkit.config import Config
     from flowkit.observe.metrics import format_seconds
+    from flowkit.scheduling.policies.built_in import check_policies
     from flowkit.simulation.what_if import Recording, simulate
 
     try:
         recording = Recording.read(chosen.log)
-        policy = with_policies(Config(scheduling_policy=chosen.policy)).scheduling_policy
+        config = Config.from_environment(_settings(chosen))
+        if chosen.policy is not None:
+            config = config.with_settings(scheduling_policy=chosen.policy)
+        policy = config.scheduling_policy
+        check_policies(config)
+        config = with_policies(config)
     except InvalidArgument as error:
         return _complain(str(error), USAGE)
     except ConfigError as error:
@@ -198,12 +227,12 @@ def _simulate(chosen: argparse.Namespace) -> int:
     )
     for count in dict.fromkeys([there, *chosen.executors]):
         try:
-            found = simulate(recording, count, slots=chosen.slots, policy=policy)
+            found = simulate(recording, count, slots=chosen.slots, config=config)
         except JobFailed as error:
             return _complain(str(error), FAILED)
         busy = recording.work_s / (found.took_s * found.executors * found.slots) if found.took_s else 0.0
         print(
-            f"simulated  {found.executors} executors of {found.slots} slots, {chosen.policy}: {format_seconds(found.took_s)}, "
+            f"simulated  {found.executors} executors of {found.slots} slots, {policy}: {format_seconds(found.took_s)}, "
             f"slots busy {busy:.0%} of the time"
         )
         if chosen.jobs:
@@ -211,23 +240,6 @@ def _simulate(chosen: argparse.Namespace) -> int:
                 before, after = format_seconds(each.ended_at - each.started_at), format_seconds(found.jobs[each.job])
                 print(f"             job {each.job}: {after}, recorded {before}  {each.name}")
     return OK
-
-
-def _settings(chosen: argparse.Namespace) -> dict[str, str]:
-    known = set(Config.names())
-    settings: dict[str, str] = {}
-    for each in chosen.conf:
-        key, equals, value = each.partition("=")
-        if not equals:
-            raise ConfigError(f"--conf {each}: must be KEY=VALUE", setting=each, value=None)
-        if key not in known:
-            Config().with_settings(**{key: value})  # which says what is known
-        settings[f"FLOWKIT_{key.upper()}"] = value
-    if chosen.event_log:
-        settings["FLOWKIT_EVENT_LOG"] = chosen.event_log
-    if chosen.quiet:
-        settings["FLOWKIT_PROGRESS"] = "off"
-    return settings
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -186,7 +186,12 @@ def read_event_log(path: str | Path) -> Iterator[Event]:
     chosen = Path(path).expanduser()
     files = sorted(chosen.glob("events-*.jsonl.zst")) if chosen.is_dir() else [chosen]
     if not files or not files[0].exists():
-        raise InvalidArgument(f"no event log in {chosen}", name="path", value=str(path), allowed="an application's directory")
+        inside = sorted({each.parent.name for each in chosen.glob("*/events-*.jsonl.zst")})
+        more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
+        hint = f", but of these applications in it: {', '.join(inside[-5:])}{more}; name one" if inside else ""
+        raise InvalidArgument(
+            f"no event log in {chosen}{hint}", name="path", value=str(path), allowed="an application's directory"
+        )
     return _events(files)
 
 

@@ -137,7 +137,7 @@ def simulate(
     executors, slots
         How many, of how many slots; None: of as many as the recorded ones had most often.
     policy
-        Who is served first; None: first in, first out.
+        Who is served first; None: what ``config`` says.
     config
         Of the scheduler core.
 

@@ -163,6 +163,40 @@ def test_recorded_jobs_are_simulated_on_other_clusters(tmp_path):
         assert flowkit("simulate", *arguments).returncode == code
 
 
+@pytest.fixture
+def log(tmp_path) -> Path:
+    with inline_context(event_log=str(tmp_path / "logs")) as fc:
+        fc.range(24, num_partitions=24).count()
+        return tmp_path / "logs" / fc.app
+
+
+@pytest.mark.parametrize("count", ["four", "1.5", "0", "100001"])
+def test_how_many_executors_are_simulated_is_a_number_that_can_be(log, capsys, count):
+    with pytest.raises(SystemExit):
+        main(["simulate", str(log), "--executors", count])
+    assert f"argument --executors: {count}: must be a whole number from 1 to 100,000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["simulate", "jobs"])
+def test_a_directory_of_logs_names_those_in_it(log, capsys, command):
+    assert main([command, str(log.parent)]) == 2
+    assert f"no event log in {log.parent}, but of these applications in it: {log.name}; name one" in capsys.readouterr().err
+
+
+def test_settings_can_be_tried_in_a_simulation(log, capsys):
+    pools = '{"adhoc": 2}'
+    assert main(["simulate", str(log), "--conf", "scheduling_policy=fair", "--conf", f"pools={pools}"]) == 0
+    assert "1 slots, fair: " in capsys.readouterr().out
+    for wrong, told in (
+        ("speculation_quantile=2", "must be above 0"),
+        ('pools={"adhoc": 0}', "pools['adhoc']: weight = 0"),
+        ("nothing=1", "no setting 'nothing'"),
+        ("serializers={}", "cannot be given as text"),
+    ):
+        assert main(["simulate", str(log), "--policy", "fair", "--conf", wrong]) == 4
+        assert told in capsys.readouterr().err
+
+
 def slowly(rows):
     time.sleep(0.02)
     return list(rows)
