@@ -21,6 +21,10 @@ SLICE_S = 0.005
 """Longest time in one turn of the loop; Dask's heartbeats and streams share it."""
 SLICE_WEIGHT = 128
 """Reports handled between two looks at the clock: about half a slice at 20 us each."""
+LONG_SLICE_S = 1.0
+"""A slice that takes longer is worth a line in the log: heartbeats of a whole cluster wait for it."""
+LONG_SLICE_AGAIN_S = 60.0
+"""Between two such lines."""
 
 
 class Core(Protocol):
@@ -73,6 +77,8 @@ class CoreLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._closed = False
+        #: when a long slice was told of last
+        self._warned_at: float | None = None
         #: seconds spent in the core, slices and stimuli, for people
         self.busy_s = 0.0
         self.longest_s = 0.0
@@ -114,6 +120,18 @@ class CoreLoop:
         took = time.perf_counter() - started
         self.busy_s += took
         self.longest_s = max(self.longest_s, took)
+        if took > LONG_SLICE_S:
+            self._warn_of_long_slice(started + took, took)
+
+    def _warn_of_long_slice(self, now: float, took: float) -> None:
+        if self._warned_at is not None and now - self._warned_at < LONG_SLICE_AGAIN_S:
+            return
+        self._warned_at = now
+        logger.warning(
+            "the scheduler was busy for %.1f s at a stretch and heard nobody meanwhile; a policy of one's own that waits, or computes for long, "
+            "is the likely cause",
+            took,
+        )
 
     def _take_batch(self) -> list[Stimulus]:
         batch: list[Stimulus] = []

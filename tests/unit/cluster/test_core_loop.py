@@ -1,3 +1,6 @@
+import logging
+import time
+
 from flowkit.cluster.core_loop import CoreLoop
 from flowkit.scheduling.actions import JobSucceeded
 from flowkit.scheduling.stimuli import LeaseRenewed, Tick
@@ -130,3 +133,25 @@ def test_a_flood_is_handled_in_several_batches():
         pass
     assert len(core.batches) > 1
     assert [s.app for batch in core.batches for s in batch] == [str(n) for n in range(1_000)]
+
+
+def test_a_slice_that_takes_long_is_told_of_once_a_minute(monkeypatch, caplog):
+    loop, core, core_loop, *_ = make()
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def take(seconds):
+        monkeypatch.setattr(core, "handle_all", lambda stimuli, now: clock.__setitem__(0, clock[0] + seconds) or [])
+        core_loop.submit(LeaseRenewed("app"))
+        loop.turn()
+
+    with caplog.at_level(logging.WARNING, "flowkit.cluster"):
+        for seconds in (0.5, 1.5, 2.0):
+            take(seconds)
+        clock[0] += 60
+        take(3.0)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "busy for 1.5 s" in told[0]
+    assert "busy for 3.0 s" in told[1]
+    assert "a policy of one's own that waits" in told[0]
