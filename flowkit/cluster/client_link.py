@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self, assert_never
 
+import msgspec
 from distributed import Client
 from distributed.comm import Comm
 from distributed.deploy.cluster import Cluster
@@ -29,6 +30,7 @@ from flowkit.cluster.installation import install
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
 from flowkit.cluster.problems import describe_problems
+from flowkit.cluster.salvage import EVENT, salvage_to_driver
 from flowkit.cluster.scaling import Scaling
 from flowkit.cluster.settled import differences
 from flowkit.cluster.wire import (
@@ -38,6 +40,7 @@ from flowkit.cluster.wire import (
     ExecutorSummary,
     FromDriver,
     Refused,
+    ToDriver,
     Welcome,
     WorkerProblem,
     decode_to_driver,
@@ -75,6 +78,8 @@ MOST_EARLY_EVENTS = 10_000
 BACKLOG_BYTES = 64 << 20
 """A driver whose submissions the scheduler has not taken in waits before it submits more."""
 
+#: messages without which no job is waited for in vain
+_NOT_OF_JOBS = frozenset({EVENT, "ScaleTo", "CloseExecutors", "Problem"})
 _OWN_EVENTS = frozenset({ExecutorAdded, ExecutorRemoved, RddUnpersisted})
 
 
@@ -506,7 +511,7 @@ class ClientLink:
     def _hear(self, body: bytes) -> None:
         #: results small enough to have come along, handed on together: one wake-up of the other thread, not one each
         small: list[act.DeliverResult] = []
-        for message in decode_to_driver(body):
+        for message in self._read(body):
             if type(message) is act.DeliverResult and type(message.result) is InlineResult:
                 small.append(message)
                 continue
@@ -541,6 +546,22 @@ class ClientLink:
                     assert_never(message)
         if small:
             self._deliveries.take_small(small)
+
+    def _read(self, body: bytes) -> Sequence[ToDriver]:
+        """The messages in it; jobs of those that cannot be read fail, or they would be waited for in vain."""
+        try:
+            return decode_to_driver(body)
+        except msgspec.DecodeError:
+            found, unread = salvage_to_driver(body)
+        for each in unread:
+            logger.error("what the scheduler told %s cannot be read: %s", self._app, each.complaint)
+            if each.kind in _NOT_OF_JOBS:
+                continue
+            reason = f"what the scheduler told of this job cannot be read: {each.complaint}"
+            for job in self._deliveries.jobs if each.job is None else (JobId(each.job),):
+                self._deliveries.failed(act.JobFailed(self._app, job, "InternalError", reason))
+                self._cancel(job, reason)
+        return found
 
     def _add_sink(self, sink: Callable[[Sequence[Event]], None]) -> None:
         self._sinks.append(sink)

@@ -12,7 +12,7 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -27,6 +27,7 @@ from flowkit.cluster.losses import Loss
 from flowkit.cluster.membership import LINGER_S, Membership
 from flowkit.cluster.peers import EVENT_BATCH_S, DriverPeer, ExecutorPeer
 from flowkit.cluster.problems import describe_problems
+from flowkit.cluster.salvage import salvage_from_driver, salvage_from_executor
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
     OPEN_EXECUTOR,
@@ -36,6 +37,8 @@ from flowkit.cluster.wire import (
     SHUTDOWN_TOPIC,
     ExecutorSummary,
     Farewell,
+    FromDriver,
+    FromExecutor,
     ProcessReplaced,
     Refused,
     Welcome,
@@ -213,7 +216,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         return Welcome(self._id, secret, ready, dict(self._problems), self._settings)
 
     def _hear_driver(self, driver: DriverPeer, body: bytes) -> None:
-        for message in decode_from_driver(body):
+        for message in self._read_driver(driver, body):
             app = message.spec.app if isinstance(message, sti.JobSubmitted) else message.app
             if app != driver.app:
                 logger.warning("driver %s spoke for application %s: ignored", driver.app, app)
@@ -221,6 +224,19 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
             self._core_loop.submit(message)
             if isinstance(message, sti.ApplicationClosed):
                 self._end_session(driver)
+
+    def _read_driver(self, driver: DriverPeer, body: bytes) -> Sequence[FromDriver]:
+        try:
+            return decode_from_driver(body)
+        except msgspec.DecodeError:
+            found, unread = salvage_from_driver(body)
+        for each in unread:
+            logger.error("what driver %s said cannot be read: %s", driver.app, each.complaint)
+            if each.job is not None:
+                reason = f"the scheduler cannot read what the driver said of this job: {each.complaint}"
+                driver.tell(act.JobFailed(driver.app, JobId(each.job), "InternalError", reason))
+                driver.flush()
+        return found
 
     def _end_sessions(self, reason: str) -> None:
         """Everybody hears that it is over; executors are told to drop what applications left."""
@@ -303,8 +319,21 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         for driver in self._drivers.values():
             driver.link.send(encode([WorkerProblem(address, reason)]))
 
+    def _read_executor(self, executor: ExecutorPeer, body: bytes) -> Sequence[FromExecutor]:
+        try:
+            return decode_from_executor(body)
+        except msgspec.DecodeError:
+            found, unread = salvage_from_executor(body)
+        for each in unread:
+            logger.error("what executor %s said cannot be read: %s", executor.executor, each.complaint)
+            if each.kind != "Heartbeat":
+                # Perhaps how a task ended: nobody would say it again, so it is taken for lost with its executor.
+                reason = f"what worker {executor.address} said cannot be read: {each.complaint}"
+                self._loop.call_soon(self._executors.lose, executor, Loss(reason, task_caused=True))  # after what can be read
+        return found
+
     def _hear_executor(self, executor: ExecutorPeer, body: bytes) -> None:
-        for message in decode_from_executor(body):
+        for message in self._read_executor(executor, body):
             if message.executor != executor.executor or executor.lost:
                 logger.debug("executor %s is not heard: %s", executor.executor, type(message).__name__)
                 continue

@@ -9,6 +9,7 @@ import functools
 import platform
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 import msgspec
 
@@ -321,8 +322,30 @@ _from_executor = msgspec.msgpack.Decoder(tuple[FromExecutor, ...])
 
 
 def encode(messages: Sequence[object] | msgspec.Struct) -> bytes:
-    """Messages of one direction, or one opening message, as bytes."""
-    return _encoder.encode(messages)
+    """Messages of one direction, or one opening message, as bytes.
+
+    What has no form there (half a character in the message of somebody's exception, a number of numpy's) is said as nearly as can be: one such
+    value must not keep all that was to go with it.
+    """
+    try:
+        return _encoder.encode(messages)
+    except (TypeError, ValueError, OverflowError):
+        return _encoder.encode(_sayable(msgspec.to_builtins(messages, builtin_types=(bytes,), enc_hook=_plain)))
+
+
+def _plain(value: object) -> object:
+    item = getattr(value, "item", None)
+    return item() if callable(item) else repr(value)
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return float(value) if abs(value) < 1 << 1023 else str(value)[:100]
+    if isinstance(value, dict):
+        return {_sayable(name): _sayable(each) for name, each in value.items()}
+    return [_sayable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def decode_to_driver(body: bytes) -> tuple[ToDriver, ...]:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
+import msgspec
 from distributed import Nanny, Worker
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
@@ -28,6 +29,7 @@ from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTr
 from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.links import Link
+from flowkit.cluster.salvage import salvage_to_executor
 from flowkit.cluster.wire import (
     DESCRIBE_CONTENT,
     EMBEDDED_VARIABLE,
@@ -410,7 +412,7 @@ class ExecutorRuntime:
     # -- from the scheduler ----------------------------------------------------------------------------------------
 
     def _hear(self, body: bytes) -> None:
-        for message in decode_to_executor(body):
+        for message in self._read(body):
             try:
                 self._obey(message)
             except Exception as error:
@@ -418,6 +420,15 @@ class ExecutorRuntime:
                 if isinstance(message, act.Launch):
                     failure = ExceptionFailure(type(error).__name__, f"the executor could not take the task: {error}", "", None)
                     self._report([TaskFailed(task.attempt, 0.0, 0.0, failure, TaskMetrics()) for task in message.tasks])
+
+    def _read(self, body: bytes) -> Sequence[ToExecutor]:
+        try:
+            return decode_to_executor(body)
+        except msgspec.DecodeError:
+            found, unread = salvage_to_executor(body)
+        for each in unread:
+            logger.error("what the scheduler told %s cannot be read: %s", self, each.complaint)
+        return found
 
     def _obey(self, message: ToExecutor) -> None:
         if self._current is None:

@@ -203,3 +203,11 @@ def test_jobs_submitted_out_of_the_order_of_their_numbers_all_run(link):
     finally:
         conftest._numbers = before
     assert [job.wait(10) for job in jobs] == [[[0], [1]]] * 2
+
+
+def test_an_exception_whose_message_cannot_travel_as_it_is_fails_its_job_at_once(link):
+    def fail(i):
+        raise ValueError("no such file: caf\udce9")
+
+    with pytest.raises(ValueError, match="no such file: caf"):
+        map_job(link, 2, fail).wait(20)

@@ -4,7 +4,7 @@ import pytest
 from flowkit.cluster import wire
 from flowkit.errors import VersionMismatch
 from flowkit.model.events import ApplicationStart
-from flowkit.model.task import InlineResult, TaskLaunch, TaskMetrics, TaskSucceeded
+from flowkit.model.task import ExceptionFailure, InlineResult, TaskLaunch, TaskMetrics, TaskSucceeded
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 
@@ -78,3 +78,23 @@ def test_names_given_to_dask_carry_the_protocol():
         wire.EXIT_TOPIC,
     ]
     assert all(f"flowkit-{wire.PROTOCOL}" in name for name in names)
+
+
+def test_what_has_no_form_on_the_wire_is_said_as_nearly_as_can_be():
+    np = pytest.importorskip("numpy")
+    failure = ExceptionFailure("ValueError", "bad \udc80 name", "", b"\x80")
+    good = act.JobSucceeded("a", 1)
+    said = (act.JobFailed("a", np.int64(2), "JobFailed", "why \udcff", failure, {"\udc80": "s"}), good)
+    first, second = wire.decode_to_driver(wire.encode(said))
+    assert second == good
+    assert (first.job, first.reason, first.where) == (2, "why \\udcff", {"\\udc80": "s"})
+    assert first.failure == ExceptionFailure("ValueError", "bad \\udc80 name", "", b"\x80")
+    for number in (1 << 70, -(1 << 2000)):
+        assert wire.encode([number, good])
+
+
+@pytest.mark.parametrize("message", [act.Launch("e#1", (TaskLaunch(1, "app", 2, 0, 3, 0),)), act.JobSucceeded("a", 1)], ids=type)
+def test_what_is_said_as_nearly_as_can_be_is_else_what_was_to_be_said(message):
+    strange = act.JobFailed("a", 1, "JobFailed", "\udcff")
+    decoder = msgspec.msgpack.Decoder(tuple[act.Action, ...])
+    assert decoder.decode(wire.encode((message, strange)))[0] == message
