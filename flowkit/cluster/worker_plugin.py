@@ -57,7 +57,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.errors import ClusterError, ConfigError
+from flowkit.errors import ClusterError, FlowkitError
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -98,8 +98,12 @@ class FlowkitWorkerPlugin(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         """Start, unless it runs already (Dask removes and adds a plugin that is registered while the worker joins)."""
         if worker not in _runtimes:
-            _runtimes[worker] = runtime = ExecutorRuntime(worker, self._config)
-            await runtime.start()
+            try:
+                _runtimes[worker] = runtime = ExecutorRuntime(worker, self._config)
+                await runtime.start()
+            except FlowkitError as error:
+                # Raised here it would end a worker that joins, and Dask may have use for it.
+                await _tell_problem(worker, f"{type(error).__name__}: {error}")
 
     async def teardown(self, worker: Worker) -> None:
         """Stop when the worker does; a mere removal of the plugin changes nothing."""
@@ -168,6 +172,25 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
 
 
+async def _greet(worker: Worker, hello: ExecutorHello) -> Comm:
+    return await dask_internals.open_connection(
+        worker.scheduler.address, worker.connection_args, OPEN_EXECUTOR, timeout_s=CONNECT_LIMIT_S, hello=encode(hello)
+    )
+
+
+async def _tell_problem(worker: Worker, problem: str) -> None:
+    """Say why there is no executor on a worker, where drivers hear of it."""
+    logger.error("flowkit does not start on %s: %s", worker.address, problem)
+    try:
+        comm = await _greet(worker, ExecutorHello(own_versions(), ExecutorId(f"{worker.address}#"), problem=problem))
+        try:
+            await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S)
+        finally:
+            comm.abort()
+    except (OSError, TimeoutError) as error:
+        logger.warning("%s cannot tell the scheduler so: %s", worker.address, error)
+
+
 class ExecutorRuntime:
     """All of flowkit in one worker."""
 
@@ -215,14 +238,9 @@ class ExecutorRuntime:
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._sweep()
-        try:
-            self._resources = await self._loop.run_in_executor(
-                None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
-            )
-        except ConfigError as error:
-            # Raised here it would end a worker that joins, and Dask may have use for it.
-            await self._tell_problem(f"{type(error).__name__}: {error}")
-            return
+        self._resources = await self._loop.run_in_executor(
+            None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
+        )
         self._life = asyncio.create_task(self._live(), name="flowkit executor")
         await asyncio.wait(
             [asyncio.create_task(self._first_connection.wait()), self._life],
@@ -231,18 +249,6 @@ class ExecutorRuntime:
         )
         if self._life.done():
             self._life.result()
-
-    async def _tell_problem(self, problem: str) -> None:
-        """Say why there is no executor here, where drivers hear of it."""
-        logger.error("flowkit does not start on %s: %s", self._worker.address, problem)
-        try:
-            comm = await self._greet(ExecutorHello(own_versions(), ExecutorId(f"{self._worker.address}#"), problem=problem))
-            try:
-                await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S)
-            finally:
-                comm.abort()
-        except (OSError, TimeoutError) as error:
-            logger.warning("%s cannot tell the scheduler so: %s", self._worker.address, error)
 
     async def close(self) -> None:
         """Finish what runs if the worker leaves in good order, say farewell, stop."""
@@ -386,17 +392,8 @@ class ExecutorRuntime:
             pause_s = RETRY_FIRST_S
             await incarnation.disconnected.wait()
 
-    async def _greet(self, hello: ExecutorHello) -> Comm:
-        return await dask_internals.open_connection(
-            self._worker.scheduler.address,
-            self._worker.connection_args,
-            OPEN_EXECUTOR,
-            timeout_s=CONNECT_LIMIT_S,
-            hello=encode(hello),
-        )
-
     async def _connect(self, incarnation: _Incarnation) -> Comm | None:
-        comm = await self._greet(ExecutorHello(own_versions(), incarnation.id, resume=incarnation.scheduler))
+        comm = await _greet(self._worker, ExecutorHello(own_versions(), incarnation.id, resume=incarnation.scheduler))
         answer = decode_welcome(await asyncio.wait_for(comm.read(), CONNECT_LIMIT_S))
         if isinstance(answer, Refused):
             comm.abort()

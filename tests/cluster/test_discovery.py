@@ -1,4 +1,4 @@
-"""Workers on which the named resources cannot be found: their drivers hear which and why, at the start and later."""
+"""Workers on which flowkit cannot start, as when named resources cannot be found: drivers hear which and why, at the start and later."""
 
 from __future__ import annotations
 
@@ -50,3 +50,14 @@ def test_a_worker_that_joins_and_whose_resources_cannot_be_found_is_named_by_the
         (tmp_path / "broken").unlink()
         cluster.scale(2)  # the first stays as it is, of use to Dask alone
         assert fc.range(3, num_partitions=2).with_resources(gpu=1).count() == 3
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_lacks_what_a_setting_names_is_named_with_what_it_has():
+    with (
+        LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(
+            ClusterError, match=r"could not start on \S+: ConfigError: memory_manager = 'endless'.*unified \(built in\)"
+        ),
+    ):
+        fk.Context(cluster, progress="off", memory_manager="endless")
