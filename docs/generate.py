@@ -60,7 +60,7 @@ Where nothing is given, values come from the surroundings; of several the last o
 1. the default;
 2. the section `flowkit` of Dask's configuration (`flowkit: {{max-task-failures: 2}}` in `~/.config/dask/*.yaml`);
 3. the TOML file that the variable `{ENVIRONMENT_PREFIX}CONFIG` names (its table `[flowkit]`, or its top level);
-4. environment variables of the driver: `{ENVIRONMENT_PREFIX}` and the name in capitals;
+4. environment variables of the driver: `{ENVIRONMENT_PREFIX}` and the name in capitals; mappings as JSON (`{ENVIRONMENT_PREFIX}POOLS='{{"adhoc": 2}}'`);
 5. `--conf` on the command line, and `%flowkit start --conf`;
 6. arguments: `fk.Context(max_task_failures=2)`.
 
