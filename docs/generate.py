@@ -31,7 +31,7 @@ REFERENCE = Path(__file__).parent / "reference"
 COMMAND = "python docs/generate.py"
 
 CONFIGURATION = f"""\
-<!-- Generated from flowkit/config.py by `{COMMAND}`; edit the settings there. -->
+<!-- Generated from flowkit/config/config.py by `{COMMAND}`; edit the settings there. -->
 
 # Configuration
 
