@@ -274,7 +274,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for each in settings_of(self):
-            value = getattr(self, each.name)
+            value: Any = getattr(self, each.name)
             if each.metadata["switch"] and (isinstance(value, bool) or str(value).lower() in {"true", "false"}):
                 value = each.metadata["switch"] if str(value).lower() == "true" else "off"
                 object.__setattr__(self, each.name, value)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 #: what an executor knows of a stage that may have forgotten it
-NOTHING = (-1, -1)
+NOTHING: tuple[int, int] = (-1, -1)
 
 
 class Stage:
