@@ -40,14 +40,18 @@ def where(rows):
     return [os.getpid() for _ in rows]
 
 
+def both_are_there(story: Story) -> None:
+    story.wait_for(lambda story: len(story.of(ev.ExecutorAdded)) >= 2, "both executors are there")
+
+
 def test_a_stage_runs_only_where_its_policy_allows_it():
     story = Story()
     with fk.Context(workers=2, progress="off", placement=FirstPort()) as fc:
         fc.add_listener(story)
+        both_are_there(story)
         rows = fc.range(40, num_partitions=40).map_partitions(where)
         assert len(set(rows.collect())) == 2
-        executors = sorted({event.executor for event in story.of(ev.TaskEnd)})
-        port = executors[0].rpartition("#")[0].rpartition(":")[2]
+        port = story.of(ev.ExecutorAdded)[0].executor.rpartition("#")[0].rpartition(":")[2]
         with fc.job(properties={"pinned": port}):
             assert len(set(rows.collect())) == 1
 
@@ -85,7 +89,10 @@ def slow_at_first(index, rows):
 
 
 def test_a_rule_of_ones_own_says_which_tasks_are_slow():
+    story = Story()
     with fk.Context(workers=2, progress="off", speculation=Impatient()) as fc:
+        fc.add_listener(story)
+        both_are_there(story)
         began = time.monotonic()
         assert fc.range(6, num_partitions=6).map_partitions_with_index(slow_at_first).collect() == list(range(6))
         assert time.monotonic() - began < 10
@@ -100,6 +107,7 @@ def test_a_rule_of_ones_own_says_who_is_sick():
     story = Story()
     with fk.Context(workers=2, progress="off", exclude_failing=Once()) as fc:
         fc.add_listener(story)
+        both_are_there(story)
         sick = sorted(set(fc.range(40, num_partitions=40).map_partitions(where).collect()))[:1]
 
         def fails_there(rows):
