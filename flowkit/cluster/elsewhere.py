@@ -9,8 +9,9 @@ import pickle
 import pkgutil
 from typing import Any
 
-import cloudpickle
 from distributed.diagnostics.plugin import SchedulerPlugin
+
+from flowkit.lineage import pickling
 
 
 class _Named:
@@ -53,4 +54,4 @@ class SchedulerPluginElsewhere(SchedulerPlugin, Elsewhere):
 
 def pickled_elsewhere(path: str, *arguments: Any) -> bytes:
     """``Elsewhere`` as bytes; classes of the driver's script, or of a notebook, travel by value."""
-    return bytes(cloudpickle.dumps(Elsewhere(path, *arguments), protocol=pickle.HIGHEST_PROTOCOL))
+    return bytes(pickling.dumps(Elsewhere(path, *arguments), protocol=pickle.HIGHEST_PROTOCOL))

@@ -8,14 +8,13 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import cloudpickle
-
 from flowkit.cluster.elsewhere import SchedulerPluginElsewhere, pickled_elsewhere
 from flowkit.cluster.problems import how_to_install
 from flowkit.cluster.settled import settled
 from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
 from flowkit.config import Config, settings_of
 from flowkit.errors import ClusterError, ConfigError, FlowkitError, VersionMismatch
+from flowkit.lineage import pickling
 
 
 def install(client: Any, config: Config) -> None:
@@ -94,6 +93,6 @@ def _check_pickles(place: str, setting: str, value: Any) -> None:
     if isinstance(value, str | int | float):
         return
     try:
-        cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise ConfigError(f"{place} = {value!r} cannot be pickled: {error}", setting=setting, value=repr(value)) from error

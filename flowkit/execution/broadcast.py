@@ -13,10 +13,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import cloudpickle
-
 from flowkit.errors import BroadcastDestroyed, ClosureError, InternalError
 from flowkit.execution.task_context import TaskContext
+from flowkit.lineage import pickling
 from flowkit.lineage.closures import find_unpicklable, note_carried
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
@@ -154,7 +153,7 @@ def pickled(value: Any) -> bytes:
         It holds something that can't be pickled, such as a Context or an RDD; names the path to it.
     """
     try:
-        data: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        data: bytes = pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         found = find_unpicklable(value)
         path, reason = ([], error) if found is None else (found[0], found[2])

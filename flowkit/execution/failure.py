@@ -12,10 +12,9 @@ import re
 import traceback
 from itertools import pairwise
 
-import cloudpickle
-
 from flowkit.errors import JobFailed, UserError
 from flowkit.execution.blame import MOST_CAUSES, Blame, all_places, blame, in_words, is_own
+from flowkit.lineage import pickling
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.task import ExceptionFailure
 
@@ -90,7 +89,7 @@ def _text_of(error: BaseException) -> str:
 
 def _pickled(error: BaseException) -> bytes | None:
     try:
-        data = cloudpickle.dumps(error)
+        data = pickling.dumps(error)
         # Exceptions with required arguments often pickle and then do not come back.
         restored = pickle.loads(data)
     except Exception:

@@ -12,9 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from flowkit.errors import DiskFull, ResultNotPicklable
+from flowkit.lineage import pickling
 from flowkit.model.ids import AppId, AttemptId
 
 #: what all results together may hold of the executor's memory; the rest lies in files
@@ -42,7 +41,7 @@ def pickle_result(value: Any) -> bytes:
     except Exception:
         # Lambdas, and classes of the driver's script, travel by value.
         try:
-            data: bytes = cloudpickle.dumps(value, _PROTOCOL)
+            data: bytes = pickling.dumps(value, _PROTOCOL)
         except MemoryError:
             raise
         except Exception as error:
@@ -60,7 +59,7 @@ def _culprit(value: Any, error: Exception) -> tuple[str, Any, Exception]:
     for _ in range(100):
         for step, part in _parts(value):
             try:
-                cloudpickle.dumps(part, _PROTOCOL)
+                pickling.dumps(part, _PROTOCOL)
             except Exception as inner:
                 path, value, error = path + step, part, inner
                 break

@@ -14,9 +14,8 @@ from operator import itemgetter
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-import cloudpickle
-
 from flowkit.errors import ClosureError, FlowkitError
+from flowkit.lineage import pickling
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
 from flowkit.model.ids import ContentId
@@ -60,7 +59,7 @@ def dumps(program: StageProgram) -> bytes:
         It captures something that can't be pickled; names the operation, the call site and the path to it.
     """
     try:
-        data: bytes = cloudpickle.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
+        data: bytes = pickling.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise _explain(program, error) from None  # it says all that this one says, and where
     return data
@@ -165,14 +164,14 @@ def describe_largest(program: StageProgram) -> str:
 
 def _size_of(value: Any) -> int:
     try:
-        return len(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        return len(pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
     except Exception:
         return 0
 
 
 def _error_of(value: Any) -> Exception | None:
     try:
-        cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         return error
     return None
@@ -262,7 +261,7 @@ def dumps_rows(rows: list[Any]) -> bytes:
     except Exception:  # noqa: S110 - cloudpickle may know better, and says what is wrong otherwise
         pass
     try:
-        by_value: bytes = cloudpickle.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
+        by_value: bytes = pickling.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         found = find_unpicklable(rows)
         path = " -> ".join(found[0][1:]) if found is not None else "?"

@@ -19,11 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-import cloudpickle
-
 from flowkit.errors import InvalidArgument, NotReplayable
 from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.replaying import run_here
+from flowkit.lineage import pickling
 from flowkit.lineage.kernels import StageProgram
 from flowkit.observe.metrics import format_bytes
 from flowkit.observe.tables import Table
@@ -180,7 +179,7 @@ def save_capsule(
     return chosen
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(pickling.Pickler):
     """Functions of the driver's script by value, as they go to executors; broadcasts with what they hold, which is nowhere else."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -12,8 +12,6 @@ from math import inf
 from random import Random
 from typing import Any, TypeVar
 
-import cloudpickle
-
 from flowkit.abc import (
     Allocation,
     AllocationPolicy,
@@ -32,6 +30,7 @@ from flowkit.abc import (
     SpeculationPolicy,
     StageProgress,
 )
+from flowkit.lineage import pickling
 from flowkit.model.ids import AppId, ExecutorId, HostToken
 from flowkit.scheduling.asking import is_seconds
 from flowkit.scheduling.policies.pools import POOL
@@ -232,7 +231,7 @@ def _some_stage(chance: Random, number: int, pools: Sequence[str]) -> Stage:
 
 def _sent(policy: _T) -> _T:
     """As it arrives where the scheduler runs."""
-    arrived: _T = pickle.loads(cloudpickle.dumps(policy))
+    arrived: _T = pickle.loads(pickling.dumps(policy))
     return arrived
 
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-import cloudpickle
-
 from flowkit.abc import Serializer
+from flowkit.lineage import pickling
 
 _thread = threading.local()
 _NONE: Final[Mapping[str, Serializer]] = {}
@@ -152,4 +151,4 @@ class CloudpickleSerializer(PickleSerializer):
 
     def dumps(self, values: list[Any]) -> bytes:
         """Protocol 5."""
-        return bytes(cloudpickle.dumps(values, protocol=5))
+        return bytes(pickling.dumps(values, protocol=5))

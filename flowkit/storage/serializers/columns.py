@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import numpy as np
 
+from flowkit.lineage import pickling
 from flowkit.storage.serializers import chosen
 
 if TYPE_CHECKING:
@@ -279,11 +279,11 @@ def pickle_rows(rows: list[Any]) -> bytes:
     except (pickle.PicklingError, AttributeError, TypeError, ImportError):
         pass
     try:
-        return bytes(cloudpickle.dumps(rows, protocol=5))
+        return bytes(pickling.dumps(rows, protocol=5))
     except Exception as exc:
         for row in rows:
             try:
-                cloudpickle.dumps(row, protocol=5)
+                pickling.dumps(row, protocol=5)
             except Exception as inner:
                 text = repr(row)
                 shown = text if len(text) <= 120 else text[:117] + "..."
