@@ -17,8 +17,12 @@ import cloudpickle
 _DYNAMIC: Final = "<dynamic-code>"
 
 
+#: how cloudpickle takes each type apart
+_KNOWN: Any = cloudpickle.Pickler.dispatch_table
+
+
 def _reduced(code: CodeType) -> tuple[Any, ...]:
-    make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    make, arguments = _KNOWN[CodeType](code)
     # A text of its own each time: one that is shared would be pickled once, or twice, as chance has it.
     return make, tuple("".join(code.co_filename) if each == _DYNAMIC else each for each in arguments)
 
@@ -26,7 +30,7 @@ def _reduced(code: CodeType) -> tuple[Any, ...]:
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As cloudpickle's."""
 
-    dispatch_table: ClassVar = ChainMap({CodeType: _reduced}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar = ChainMap({CodeType: _reduced}, _KNOWN)
 
 
 def dumps(value: Any, protocol: int = pickle.HIGHEST_PROTOCOL) -> bytes:
