@@ -38,7 +38,7 @@ def test_a_worker_that_joins_and_whose_resources_cannot_be_found_is_named_by_the
     (tmp_path / "broken").touch()
     settings = {"no_executor_timeout_s": 5.0, "resources": {"GPU": gpus(tmp_path / "broken")}}
     with (
-        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0") as cluster,
         fk.Context(cluster, progress="off", **settings) as fc,
     ):
         job = fc.range(3, num_partitions=2).count_async()
@@ -55,7 +55,7 @@ def test_a_worker_that_joins_and_whose_resources_cannot_be_found_is_named_by_the
 @pytest.mark.timeout(60)
 def test_a_worker_that_lacks_what_a_setting_names_is_named_with_what_it_has():
     with (
-        LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster,
         pytest.raises(
             ClusterError, match=r"could not start on \S+: ConfigError: memory_manager = 'endless'.*unified \(built in\)"
         ),
