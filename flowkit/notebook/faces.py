@@ -112,9 +112,17 @@ class WidgetFace:
         #: the oldest version at which a view asked for what it missed
         self._lost_at: int | None = None
         self._latest: dict[str, Any] = {}
-        self._widget = _widget_class()(self._whole)
-        self._widget.on_msg(self._hear)
-        _reply_anywhere(self._widget)
+        self._kind = _widget_class()  # what is not installed is missed here
+        self._made: Any = None
+
+    @property
+    def _widget(self) -> Any:
+        """Made when there is something to show: a page draws late what comes along with it, and misses what is sent before it draws."""
+        if self._made is None:
+            self._made = self._kind(self._whole)
+            self._made.on_msg(self._hear)
+            _reply_anywhere(self._made)
+        return self._made
 
     def bundle(self, snapshot: Snapshot, timeline: Timeline, now: float) -> dict[str, Any]:
         """See ``Face``."""
@@ -147,7 +155,8 @@ class WidgetFace:
 
     def close(self) -> None:
         """See ``Face``."""
-        self._widget.close()
+        if self._made is not None:
+            self._made.close()
 
     def _send_whole(self, snapshot: Snapshot, timeline: Timeline, now: float) -> None:
         self._wants_whole = False
