@@ -111,7 +111,7 @@ def test_names_of_users_are_text(notebook):
     hostile = "<img src=x onerror=alert(1)>"
     page = notebook(
         f"with fc.job(group={hostile!r}, description={hostile!r}):\n"
-        f"    fc.range(9, num_partitions=9).map(lambda x: time.sleep(.2)).set_name({hostile!r}).count()"
+        f"    fc.range(9, num_partitions=9).map(lambda x: time.sleep(1)).set_name({hostile!r}).count()"
     )
     page.begin(1)
     expect(page.output(1).locator(".fk-title")).to_contain_text(hostile)
