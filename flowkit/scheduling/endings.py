@@ -94,18 +94,18 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
     task_set = attempt.task_set
     books.publish(
         task_set.app,
-        TaskStart(
+        TaskStart(  # by position, as every task starts: by name it takes four times as long
+            task_set.app,
+            task_set.stage,
+            attempt.stage_attempt,
+            attempt.told,
+            attempt.id,
+            attempt.number,
+            attempt.executor.id,
+            attempt.executor.host,
+            attempt.locality,
+            attempt.launched_at,
             time=books.now,
-            app=task_set.app,
-            stage=task_set.stage,
-            stage_attempt=attempt.stage_attempt,
-            partition=attempt.told,
-            attempt=attempt.id,
-            attempt_number=attempt.number,
-            executor=attempt.executor.id,
-            host=attempt.executor.host,
-            locality=attempt.locality,
-            launched_at=attempt.launched_at,
         ),
     )
 

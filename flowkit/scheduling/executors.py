@@ -6,6 +6,7 @@ Runs in the scheduler process inside ``SchedulerCore``; no thread of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId, executor_address
@@ -118,7 +119,8 @@ class Executors:
         #: slots of usable executors, and those with nothing to run
         self.usable_slots = 0
         self.idle_slots = 0
-        self._idle_of_host: dict[HostToken, int] = {}
+        #: the latter by host; one without any is not a key
+        self.idle_hosts: dict[HostToken, int] = {}
         #: hosts by the names that a file system may use for them, in order of arrival
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
         #: racks of hosts, where a topology says so
@@ -157,7 +159,13 @@ class Executors:
     def idle_at(self, place: ExecutorId | HostToken) -> int:
         """Slots of an executor, or of the executors of a host, that have nothing to do."""
         state = self._by_id.get(ExecutorId(place))
-        return state.idle_slots if state is not None else self._idle_of_host.get(HostToken(place), 0)
+        return state.idle_slots if state is not None else self.idle_hosts.get(HostToken(place), 0)
+
+    def idle_hosts_in_turn(self, most: int) -> Iterator[HostToken]:
+        """Hosts with slots that have nothing to run, some ``most``; others the next time."""
+        for host in list(islice(self.idle_hosts, most)):
+            self.idle_hosts[host] = self.idle_hosts.pop(host)
+            yield host
 
     def share(self, state: ExecutorState, names: Sequence[str]) -> None:
         """Named resources of these names belong to a new executor's host: who else has them there has the same."""
@@ -201,11 +209,7 @@ class Executors:
         self.held.pop(state.id, None)
         self.draining.pop(state.id, None)
         self.usable_slots -= self._usable.pop(state.id, 0)
-        self.idle_slots -= state.idle_slots
-        if neighbours:
-            self._idle_of_host[state.host] = self._idle_of_host.get(state.host, 0) - state.idle_slots
-        else:
-            self._idle_of_host.pop(state.host, None)
+        self._count_idle(state, 0)
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
 
     def refresh(self, state: ExecutorState) -> None:
@@ -270,10 +274,17 @@ class Executors:
             self.with_surplus.pop(state.id, None)
         idle = -surplus if surplus < 0 and state.usable else 0
         if idle != state.idle_slots:
-            more = idle - state.idle_slots
-            self.idle_slots += more
-            self._idle_of_host[state.host] = self._idle_of_host.get(state.host, 0) + more
-            state.idle_slots = idle
+            self._count_idle(state, idle)
+
+    def _count_idle(self, state: ExecutorState, idle: int) -> None:
+        more = idle - state.idle_slots
+        state.idle_slots = idle
+        self.idle_slots += more
+        of_host = self.idle_hosts.get(state.host, 0) + more
+        if of_host:
+            self.idle_hosts[state.host] = of_host
+        else:
+            self.idle_hosts.pop(state.host, None)
 
     def addresses(self) -> dict[HostToken, tuple[str, ...]]:
         """Who serves each host's files: to be read, not changed."""
@@ -288,7 +299,8 @@ class Executors:
             assert (state.surplus > 0) == (state.id in self.with_surplus), state
         assert sum(len(states) for states in self.by_host.values()) == len(self._by_id)
         assert all(
-            self.idle_at(host) == sum(state.idle_slots for state in states.values()) for host, states in self.by_host.items()
+            self.idle_hosts.get(host, 0) == sum(state.idle_slots for state in states.values())
+            for host, states in self.by_host.items()
         )
         assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
         assert self._usable == {state.id: state.slots for state in self._by_id.values() if state.usable}

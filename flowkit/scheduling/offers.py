@@ -21,7 +21,7 @@ from flowkit.scheduling.turns import Turn
 _LEAST_PATIENCE_S = 0.005
 #: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve. In a large cluster
 #: each goes to an executor of its own, on a host of its own, and takes three times as long.
-_MOST_LAUNCHED, _MOST_LAUNCHED_IN_LARGE = 512, 128
+_MOST_LAUNCHED, _MOST_LAUNCHED_IN_LARGE = 512, 64
 _LARGE = 1_000
 _BREATH_S = 0.001
 #: For each of these, of so many tasks it is worked out where they would best run.
@@ -135,7 +135,7 @@ class Offers:
                 return
             by_id = {id(task_set): share for task_set, share in zip(live, shares, strict=True)}
             turn = max(1, slots // _FINEST, books.executors.idle_slots // (4 * len(open_to))) if len(open_to) > 1 else None
-            for task_set in self._ordered(live):
+            for task_set in live if len(open_to) == 1 else self._ordered(live):
                 if id(task_set) not in open_to:
                     continue
                 share = by_id[id(task_set)]

@@ -44,7 +44,10 @@ class Placement:
 
     def prefer(self, task_set: TaskSet, partition: PartitionIndex, near: Near) -> Preferred:
         """Where a partition would best run."""
-        found = asked(_KIND, self.policy, "prefer", partial(self.policy.prefer, task_set, partition, near))
+        try:  # as ``asked`` does it: this is asked of every task
+            found = self.policy.prefer(task_set, partition, near)
+        except Exception as error:
+            raise PolicyError(_KIND, self.policy, "prefer", f"raised {type(error).__name__}: {error}") from error
         if type(found) is not Preferred:
             raise PolicyError(_KIND, self.policy, "prefer", f"gave {found!r}, not a Preferred")
         return found

@@ -242,6 +242,7 @@ def _preference(books: Books, application: Application, stage: Stage, task_set: 
     if not near and not cached and not files:
         return None
     names, placement = books.executors.hosts_by_name, books.placement
+    nowhere: dict[HostToken, None] = {}
 
     def preference(task: PartitionIndex) -> Preferred | None:
         partition = stage.partition(task)
@@ -254,9 +255,9 @@ def _preference(books: Books, application: Application, stage: Stage, task_set: 
         if executors and not one_host:
             known = [books.executors.get(executor) for executor in executors]
             caching_hosts = dict.fromkeys(executor.host for executor in known if executor is not None)
-        file_hosts: Collection[HostToken] = ()
-        if files:
-            file_hosts = dict.fromkeys(host for name in files.get(partition, ()) for host in names.get(name, ()))
+        file_hosts: dict[HostToken, None] = {}
+        for name in files.get(partition, ()):
+            file_hosts.update(names.get(name, nowhere))
         shuffle_hosts = near.get(partition, ())
         if not executors and not file_hosts and not shuffle_hosts:
             return None

@@ -8,6 +8,7 @@ of them alone (``commits``), accumulators count once (``endings``).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from flowkit.abc import SpeculationPolicy, StageProgress
 from flowkit.model.events import SpeculativeTaskSubmitted
@@ -21,6 +22,9 @@ from flowkit.scheduling.task_sets import Attempt, TaskSet
 _LOOK_S = 0.1
 #: executors with a free slot that are thought of before all are
 _GUESSES = 8
+#: Copies made in one look, and after how long the next is if there were more: the thread the core runs on has others to serve.
+_MOST_COPIED = 64
+_BREATH_S = 0.001
 
 _KIND = "speculation policy"
 
@@ -42,6 +46,7 @@ class Speculation:
             return
         self._next_look = books.now + _LOOK_S
         self.wake_at = None
+        left = _MOST_COPIED
         for task_set in books.live_task_sets():
             if task_set.running:
                 self.wake_at = self._next_look
@@ -50,11 +55,24 @@ class Speculation:
             slow_after = _slow_after(self._policy, task_set)
             if slow_after is None:
                 continue
-            for attempt in list(task_set.running.values()):
-                if not attempt.started_at or attempt.is_void or attempt.partition in task_set.copied:
-                    continue
-                if books.now - attempt.seen_running_at > slow_after:
-                    self._copy(books, task_set, attempt)
+            for attempt in self._slow(books, task_set, slow_after):
+                if not left:
+                    self._next_look = self.wake_at = books.now + _BREATH_S
+                    return
+                left -= self._copy(books, task_set, attempt)
+
+    def _slow(self, books: Books, task_set: TaskSet, slow_after: float) -> list[Attempt]:
+        """Attempts that run for longer, and have no copy; none while there is no slot for one."""
+        if not books.executors.idle_slots:
+            return []
+        latest = books.now - slow_after
+        # In the order of their launch: none of those behind the first that was launched too late has run for so long.
+        launched = takewhile(lambda attempt: attempt.launched_at < latest, task_set.running.values())
+        return [
+            attempt
+            for attempt in launched
+            if attempt.started_at and attempt.seen_running_at < latest and attempt.partition not in task_set.copied
+        ]
 
     def _place(self, books: Books, task_set: TaskSet, attempt: Attempt) -> ExecutorState | None:
         """One with a free slot, on another host if there is one: of a few first, for all may be many."""
@@ -79,13 +97,14 @@ class Speculation:
             found = best(loads.below(has_a_slot))
         return found
 
-    def _copy(self, books: Books, task_set: TaskSet, attempt: Attempt) -> None:
+    def _copy(self, books: Books, task_set: TaskSet, attempt: Attempt) -> bool:
+        """Whether there was a place for it."""
         stage = books.stage_of(task_set)
         if stage is None or stage.task_set is not task_set or not stage.is_running or stage.missing_contents:
-            return
+            return False
         executor = self._place(books, task_set, attempt)
         if executor is None:
-            return
+            return False
         task_set.copied[attempt.partition] = [attempt]  # the other follows
         launch(
             books,
@@ -109,6 +128,7 @@ class Speculation:
                 run_s=books.now - attempt.seen_running_at,
             ),
         )
+        return True
 
 
 def _slow_after(policy: SpeculationPolicy, task_set: TaskSet) -> float | None:

@@ -7,7 +7,7 @@ after a loss it goes on with a higher ``attempt_number``, and what still runs fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -335,10 +335,13 @@ class TaskSet:
         """Executors and hosts that tasks were kept for, at most so many."""
         return len(self._by_executor) + len(self._by_host) + len(self._by_neighbour)
 
-    def is_wanted(self, place: ExecutorId | HostToken) -> bool:
-        """Whether tasks may still be kept for an executor or host."""
+    def is_wanted(self, place: ExecutorId | HostToken, there: Iterable[ExecutorState], now: float) -> bool:
+        """Whether tasks may be kept for an executor or host, or one of the executors ``there``, that they may be given now."""
         host = HostToken(place)
-        return bool(self._by_executor.get(ExecutorId(place)) or self._by_host.get(host) or self._by_neighbour.get(host))
+        if self._by_host.get(host) or (self._by_neighbour and now >= self._neighbour_at() and self._by_neighbour.get(host)):
+            return True
+        by_executor = self._by_executor
+        return bool(by_executor) and any(by_executor.get(each) for each in (ExecutorId(place), *(state.id for state in there)))
 
     def choices(self, now: float, most: int) -> Iterator[ExecutorId | HostToken]:
         """Executors and hosts that tasks are kept for, some ``most`` of each kind; others the next time."""

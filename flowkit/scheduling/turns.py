@@ -10,6 +10,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 
+from flowkit.model.ids import ExecutorId, HostToken
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -114,8 +115,6 @@ class Turn:
             launched = self._by_load(loads, limit, most)
             if not self._declined:
                 return launched
-        if self._task_set.choice_count > _MOST_CHOICES:
-            self.unfinished = True
         launched += self._near(loads, limit, None if most is None else most - launched)
         self._task_set.pass_over(self._books.now, self._others)
         return launched
@@ -168,13 +167,24 @@ class Turn:
 
     def _near(self, loads: Loads, limit: Callable[[int], int], most: int | None) -> int:
         """Offer to those alone that what waits is kept for, some of them: of a host to whoever holds least."""
-        executors, task_set = self._books.executors, self._task_set
+        executors, task_set, now = self._books.executors, self._task_set, self._books.now
         launched = 0
         idle_only = loads.all_within(limit)
-        for wanted in task_set.choices(self._books.now, _MOST_CHOICES):
-            if idle_only and not executors.idle_at(wanted):
-                continue
-            there = executors.at(wanted)
+        places: Iterable[ExecutorId | HostToken]
+        if idle_only and len(executors.idle_hosts) < task_set.choice_count:
+            count = len(executors.idle_hosts)
+            places = (
+                host
+                for host in executors.idle_hosts_in_turn(_MOST_CHOICES)
+                if task_set.is_wanted(host, executors.by_host[host].values(), now)
+            )
+        else:
+            count = task_set.choice_count
+            places = task_set.choices(now, _MOST_CHOICES)
+        if count > _MOST_CHOICES:
+            self.unfinished = True
+        for place in places:
+            there = executors.at(place)
             if idle_only:
                 there = [executor for executor in there if executor.idle_slots]
             while task_set.pending and launched != most:
@@ -185,7 +195,7 @@ class Turn:
                     launched += 1
                 else:
                     there.remove(executor)
-                if not task_set.is_wanted(wanted):
+                if not task_set.is_wanted(place, there, now):
                     break  # nor is there anything for the others of the host
             if launched == most or not task_set.pending:
                 break

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flowkit.config import Config
+from flowkit.model.events import TaskEnd, TaskStart
 from flowkit.model.ids import AppId, StageId
 from flowkit.scheduling import actions as act
 from flowkit.scheduling.executors import ExecutorState
@@ -116,6 +117,25 @@ def test_a_task_that_was_taken_back_does_not_queue_up_near_its_data_again() -> N
     assert launched <= 8 + 4  # each that stood behind another moved once
     cluster.run()
     assert done.succeeded
+
+
+def test_of_hundreds_of_hosts_that_tasks_wait_for_the_one_with_a_free_slot_is_found_at_once() -> None:
+    hosts = [f"host-{number}" for number in range(300)]
+    cluster = SimulatedCluster(Config(validate=True, locality_wait_s=10.0), task_s=lambda launch: 1.0 + launch.partition / 1_000)
+    for number in range(600):
+        cluster.add_executor(hosts[number % 300], slots=1, names=(hosts[number % 300],))
+    app = cluster.open_application("app")
+    cluster.advance(0.1)
+    near = {each: (hosts[each % 300],) for each in range(1_200)}
+    done = cluster.submit(job(app, 0, result_stage(0, 1_200, preferred_hosts=near)))
+    cluster.run()
+    assert done.succeeded
+    starts = [event for event in cluster.events if isinstance(event, TaskStart)]
+    assert all(event.host == hosts[event.partition % 300] for event in starts)
+    ends = {event.attempt: event.time for event in cluster.events if isinstance(event, TaskEnd)}
+    first_wave = sorted(ends[event.attempt] for event in starts if event.partition < 600)
+    second_wave = sorted(event.launched_at for event in starts if event.partition >= 600)
+    assert max(later - ended for later, ended in zip(second_wave, first_wave, strict=True)) < 0.005
 
 
 def test_thousands_of_executors_are_told_to_forget_a_stage_a_few_at_a_time_and_none_is_left_out() -> None:

@@ -88,6 +88,28 @@ def test_with_nowhere_else_to_go_nothing_is_copied():
     assert copies(cluster) == []
 
 
+def test_many_slow_tasks_are_copied_a_few_at_a_time_and_soon():
+    slow = tuple(range(150))
+    cluster = SimulatedCluster(Config(speculation=True), task_s=slow_on("", *slow))
+    for number in range(400):
+        cluster.add_executor(f"host-{number % 40}", slots=4)
+    copied: list[int] = []
+    ask = cluster.ask
+
+    def counted(batch):
+        actions = ask(batch)
+        copied.append(sum(len(each.tasks) for each in actions if isinstance(each, act.Launch)) if copies(cluster) else 0)
+        return actions
+
+    cluster.ask = counted
+    done, _ = run(cluster, result_stage(0, 1_600))
+    assert done.numbers == expected(done.spec)
+    assert sorted(event.partition for event in copies(cluster)) == list(slow)
+    assert max(copied) <= 64
+    times = [event.time for event in copies(cluster)]
+    assert times[-1] - times[0] < 0.1
+
+
 def test_tasks_that_are_all_slow_are_not_copied():
     cluster = cluster_of(slow=tuple(range(40)))
     run(cluster, result_stage(0, 40))
