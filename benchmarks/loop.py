@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import statistics
 import subprocess
 import sys
@@ -27,13 +28,23 @@ async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
     """Runs on the scheduler's loop."""
     (plugin,) = [each for name, each in dask_scheduler.plugins.items() if name.startswith("flowkit")]
     turn, slices = plugin._core_loop._turn, []
+    #: of garbage collection: when the one under way began, and how long all took, in processor time
+    collecting = [0.0, 0.0]
+
+    def note_collection(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            collecting[0] = time.thread_time()
+        else:
+            collecting[1] += time.thread_time() - collecting[0]
 
     def timed_turn() -> None:
-        at, cpu_at = time.perf_counter(), time.thread_time()
+        at, cpu_at, collected = time.perf_counter(), time.thread_time(), collecting[1]
         turn()
-        slices.append((time.perf_counter() - at, time.thread_time() - cpu_at))
+        collected = collecting[1] - collected
+        slices.append((time.perf_counter() - at, time.thread_time() - cpu_at - collected, collected))
 
     plugin._core_loop._turn = timed_turn
+    gc.callbacks.append(note_collection)
     before, begun, cpu = plugin.statistics(), time.perf_counter(), time.process_time()
     late = []
     while time.perf_counter() - begun < seconds:
@@ -42,11 +53,18 @@ async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
         late.append(time.perf_counter() - at)
     after, took = plugin.statistics(), time.perf_counter() - begun
     del plugin._core_loop._turn
-    walls, cpus = (sorted(each) for each in zip(*slices, strict=True))
+    gc.callbacks.remove(note_collection)
+    walls, cpus, collections = (sorted(each) for each in zip(*slices, strict=True))
     return {
         "busy": (after["busy_s"] - before["busy_s"]) / took,
         "cpu": (time.process_time() - cpu) / took,
-        "slices_ms": (statistics.median(walls) * 1e3, walls[int(len(walls) * 0.999)] * 1e3, walls[-1] * 1e3, cpus[-1] * 1e3),
+        "slices_ms": (
+            statistics.median(walls) * 1e3,
+            walls[int(len(walls) * 0.999)] * 1e3,
+            walls[-1] * 1e3,
+            cpus[-1] * 1e3,
+            collections[-1] * 1e3,
+        ),
         "late_ms": (statistics.median(late) * 1e3, sorted(late)[int(len(late) * 0.99)] * 1e3, max(late) * 1e3),
         "silent_s": max(time.time() - worker.last_seen for worker in dask_scheduler.workers.values()),
     }
@@ -95,11 +113,12 @@ def main() -> None:
             for process in processes:
                 process.wait(30)
     median, most, longest = found["late_ms"]
-    usual, rare, slowest, slowest_cpu = found["slices_ms"]
+    usual, rare, slowest, slowest_cpu, collection = found["slices_ms"]
     print(
         f"{rate:,.0f} tasks/s: the scheduler's process is busy {found['cpu']:.0%} of the time, in the core {found['busy']:.0%}.\n"
         f"Slices of the core take {usual:.1f} ms (median), {rare:.1f} (of a thousand all but one), {slowest:.1f} at most "
-        f"({slowest_cpu:.1f} of processor time: other processes want the two cores).\n"
+        f"({slowest_cpu:.1f} of processor time: other processes want the two cores), {collection:.1f} more where Python collected "
+        "garbage, of the whole process.\n"
         f"Dask's loop is late by {median:.1f} ms (median), {most:.1f} (99th percentile), {longest:.1f} at most; workers were heard "
         f"{found['silent_s']:.1f} s ago at most."
     )

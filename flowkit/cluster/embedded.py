@@ -16,7 +16,7 @@ from typing import Any
 import dask
 
 from flowkit.cluster import dask_internals
-from flowkit.cluster.extensions import memory_manager, serializers
+from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
@@ -87,7 +87,8 @@ class EmbeddedCluster:
                 )
         _refuse_in_child()
         self.config = config or Config()
-        # What nobody offers here nobody will offer in the workers.
+        # What nobody offers here nobody will offer in the workers; the scheduler runs in this very process.
+        with_policies(self.config)
         memory_manager(self.config.memory_manager)
         serializers(self.config.serializers)
         cores = usable_cores()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flowkit.cluster.embedded import EmbeddedCluster
 from flowkit.cluster.extensions import with_policies
 from flowkit.config import Config
 from flowkit.errors import ConfigError
@@ -58,6 +59,14 @@ def test_an_unknown_name_is_told_with_all_that_are_installed(install):
     for part in ("'tombola'", "fifo (built in)", "lottery (lottery_two:Lottery of lottery_two)", "raffle", POLICIES):
         assert part in told
     assert caught.value.setting == "scheduling_policy"
+
+
+@pytest.mark.parametrize(
+    "setting", ["scheduling_policy", "placement", "topology", "speculation", "exclude_failing", "allocation"]
+)
+def test_an_embedded_cluster_with_an_unknown_name_is_refused_before_anything_is_started(setting):
+    with pytest.raises(ConfigError, match=f"{setting} = 'tombola'"):
+        EmbeddedCluster(1, config=Config(**{setting: "tombola"}))
 
 
 def test_a_name_that_two_packages_offer_is_refused(install):
