@@ -213,8 +213,12 @@ class TaskSet:
         for partition in self._unfiled:  # by what is known now
             self._file(partition, preference and preference(partition))
         self._unfiled.clear()
-        fresh = [partition for partition in partitions if partition not in self.pending] if self.pending else partitions
-        self.pending.update(dict.fromkeys(fresh))
+        fresh = partitions
+        if self.pending:
+            fresh = [partition for partition in partitions if partition not in self.pending]
+            self.pending.update(dict.fromkeys(fresh))
+        else:
+            self.pending = dict.fromkeys(fresh)
         if self.alone:
             fresh = [partition for partition in fresh if partition not in self.alone]
         if preference is None:
