@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import threading
 import time
@@ -23,16 +22,18 @@ from distributed.deploy.cluster import Cluster
 
 from flowkit import errors
 from flowkit.cluster import dask_internals
-from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.deliveries import Deliveries
 from flowkit.cluster.executor_calls import ExecutorCalls
 from flowkit.cluster.installation import install
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.links import Link
+from flowkit.cluster.listening import Listening, Sink
 from flowkit.cluster.problems import describe_problems
+from flowkit.cluster.put_contents import PutContents
 from flowkit.cluster.salvage import EVENT, salvage_to_driver
 from flowkit.cluster.scaling import Scaling
 from flowkit.cluster.settled import differences
+from flowkit.cluster.targets import client_of
 from flowkit.cluster.wire import (
     OPEN_DRIVER,
     DriverHello,
@@ -54,7 +55,6 @@ from flowkit.model.ids import (
     AppId,
     ContentId,
     ExecutorId,
-    HostToken,
     JobId,
     RddId,
     ShuffleId,
@@ -64,8 +64,7 @@ from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
 from flowkit.model.task import InlineResult
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
-from flowkit.storage.content import ContentStore, content_id
-from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.content import content_id
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -74,7 +73,6 @@ WELCOME_LIMIT_S = 60.0
 BACKLOG_WAIT_S = 30.0
 FAREWELL_LIMIT_S = 2.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.05, 2.0
-MOST_EARLY_EVENTS = 10_000
 BACKLOG_BYTES = 64 << 20
 """A driver whose submissions the scheduler has not taken in waits before it submits more."""
 
@@ -91,10 +89,7 @@ class ClientLink:
         self._name = name
         self._config = config
         self._app = AppId(f"app-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}")
-        self._contents = KeptContents()
-        self._holders: dict[ContentId, HostToken] = {}
-        self._content_users = ContentUsers()
-        self._host_directory: HostDirectory | None = None
+        self._contents = PutContents(self._app, config.local_directory or None, self._known_executors, self._send_content)
         #: guards ``_executors`` and ``_lost``, and tells of their changes
         self._condition = threading.Condition()
         self._executors: dict[ExecutorId, ExecutorSummary] = {}
@@ -104,9 +99,7 @@ class ClientLink:
         self._lost_jobs: tuple[JobId, ...] = ()
         #: who merges updates of accumulators
         self._updates_sink: Callable[[bytes], None] = lambda _: None
-        self._sinks: list[Callable[[Sequence[Event]], None]] = []
-        #: what was heard before anybody listened: who began, which executors there are
-        self._early: list[Event] = []
+        self._listening = Listening()
         self._unpersisting: dict[RddId, threading.Event] = {}
         #: what to send, from any thread, in order; encoded already
         self._outbox: deque[bytes] = deque()
@@ -117,7 +110,7 @@ class ClientLink:
 
     def _start(self, target: str | Client | Cluster, timeout_s: float | None = None) -> None:
         """A session over a new connection, made in so many seconds; None: as Dask has it."""
-        client, own_client = _client_of(target, timeout_s)
+        client, own_client = client_of(target, timeout_s)
         try:
             install(client, self._config)
             self._client, self._own_client = client, own_client
@@ -206,7 +199,7 @@ class ClientLink:
             self._scaling = None
         self._deliveries.close(self._lost or errors.ApplicationLost(f"application {self._app} is lost", app=self._app, reason=""))
         self._outbox.clear()
-        self._holders.clear()
+        self._contents.leave()
         with self._condition:
             self._executors = {}
         if self._own_client:
@@ -237,24 +230,16 @@ class ClientLink:
         if len(data) <= INLINE_LIMIT_BYTES:
             return Content(name, len(data), inline=data)
         self._check_alive()
-        self._content_users.add(name)
-        self._contents.keep(name, data)
-        holder = self._holders.get(name)
-        if holder is None:
-            holder = self._holders[name] = self._put(name, data)
-        return Content(name, len(data), holders=(holder,))
+        return self._contents.put(name, data)
 
     def retain_content(self, content: Content) -> None:
         """One more who needs it; see ``abc.ClusterLink``."""
         if content.inline is None:
-            self._content_users.add(content.id)
+            self._contents.retain(content.id)
 
     def release_contents(self, contents: Sequence[ContentId]) -> None:
         """As many who need them no more; see ``abc.ClusterLink``."""
-        unneeded = self._content_users.remove(contents)
-        for content in unneeded:
-            self._holders.pop(content, None)
-            self._contents.forget(content)
+        unneeded = self._contents.release(contents)
         if unneeded and not self._closed:
             self._say(sti.ContentsReleased(self._app, unneeded))
 
@@ -262,7 +247,7 @@ class ClientLink:
         """Drop its copies on the cluster; see ``abc.ClusterLink``."""
         if content.inline is not None:
             return content
-        self._holders.pop(content.id, None)
+        self._contents.leave(content.id)
         if not self._closed:
             self._say(sti.ContentsReleased(self._app, (content.id,)))
         return Content(content.id, content.size_bytes)
@@ -295,9 +280,9 @@ class ClientLink:
         if not self._closed:
             self._say(sti.ShuffleReleased(self._app, shuffle))
 
-    def subscribe(self, sink: Callable[[Sequence[Event]], None]) -> None:
+    def subscribe(self, sink: Sink) -> None:
         """Hand every batch of events to ``sink``, on the event loop; see ``abc.ClusterLink``."""
-        self._loop.call_soon_threadsafe(self._add_sink, sink)
+        self._loop.call_soon_threadsafe(self._listening.add, sink)
 
     def hear_updates(self, sink: Callable[[bytes], None]) -> None:
         """Hand on updates of accumulators, on the thread that hands over results; see ``abc.ClusterLink``."""
@@ -317,10 +302,6 @@ class ClientLink:
                 self._scaling.close()
             self._deliveries.close(errors.JobCancelled("the session was closed", reason="the session was closed"))
             self._contents.close()
-            if self._host_directory is not None:
-                # Its lock is held here too, so the last executor could not have removed everything.
-                self._host_directory.drop_application(self._app)
-                self._host_directory.close()
             if self._own_client:
                 self._client.close()
 
@@ -475,8 +456,7 @@ class ClientLink:
             *(JobEnd(time=now, app=self._app, job=job, outcome="failed", reason=str(error)) for job in self._lost_jobs),
             *(ExecutorRemoved(time=now, executor=each.executor, host=each.host, reason=reason) for each in executors.values()),
         ]
-        for sink in self._sinks:
-            self._hand_over(sink, ended)
+        self._listening.tell(ended)
         for done in self._unpersisting.values():
             done.set()
         self._deliveries.fail_all(error)
@@ -563,21 +543,7 @@ class ClientLink:
                 self._cancel(job, reason)
         return found
 
-    def _add_sink(self, sink: Callable[[Sequence[Event]], None]) -> None:
-        self._sinks.append(sink)
-        early, self._early = self._early, []
-        if early:
-            self._hand_over(sink, early)
-
-    def _hand_over(self, sink: Callable[[Sequence[Event]], None], events: Sequence[Event]) -> None:
-        try:
-            sink(events)
-        except Exception:
-            logger.exception("a listener's sink raised")
-
     def _hear_events(self, batch: EventsPublished) -> None:
-        if not self._sinks and len(self._early) < MOST_EARLY_EVENTS:
-            self._early += batch.events
         if batch.dropped:
             logger.warning("this driver lags behind: %d events were lost", batch.dropped)
         for event in batch.events:
@@ -598,37 +564,21 @@ class ClientLink:
                         done.set()
                 case _:
                     pass
-        for sink in self._sinks:
-            self._hand_over(sink, batch.events)
+        self._listening.tell(batch.events)
 
     # -- content ---------------------------------------------------------------------------------------------------
 
-    def _put(self, name: ContentId, data: bytes) -> HostToken:
-        """Put content on one host: written directly where the driver shares a directory, else sent to an executor."""
+    def _known_executors(self) -> list[ExecutorSummary]:
         with self._condition:
             self._wait_for_executor()
-            executors = list(self._executors.values())
-        if self._host_directory is None:
-            self._host_directory = HostDirectory.open(self._config.local_directory or None)
-        if any(executor.host == self._host_directory.token for executor in executors):
-            ContentStore(self._host_directory.application(self._app).content_directory).put(data)
-            return self._host_directory.token
-        # Any one will do; another should the first not answer.
-        random.shuffle(executors)
-        failure: Exception | None = None
-        for executor in executors[:3]:
-            try:
-                self._run(self._calls.put_content(executor.executor, name, data))
-            except (OSError, TimeoutError) as error:
-                failure = error
-            else:
-                return executor.host
-        raise errors.ClusterError(f"no executor took {len(data)} bytes of content: {failure}") from failure
+            return list(self._executors.values())
+
+    def _send_content(self, executor: ExecutorId, name: ContentId, data: bytes) -> None:
+        self._run(self._calls.put_content(executor, name, data))
 
     def _put_again(self, name: ContentId) -> None:
         try:
-            host = self._holders[name] = self._put(name, self._contents.get(name))
-            self._say(sti.ContentPut(self._app, name, host))
+            self._say(sti.ContentPut(self._app, name, self._contents.put_again(name)))
         except Exception:
             logger.exception("content %s could not be put again", name)
 
@@ -673,35 +623,3 @@ class ClientLink:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the link of %s failed", self._app, exc_info=error)
             self._lose(f"{type(error).__name__}: {error}")
-
-
-def _client_of(target: str | Client | Cluster, timeout_s: float | None) -> tuple[Client, bool]:
-    if isinstance(target, Client):
-        if target.asynchronous:
-            raise errors.InvalidArgument(
-                "the client is asynchronous; hand in a synchronous one (Client(..., asynchronous=False)), the cluster, or its address",
-                name="client",
-                value=repr(target),
-                allowed="a synchronous Client",
-            )
-        if target.status == "closed":
-            raise errors.InvalidArgument(
-                "the Dask client was closed; hand in another one, or the cluster's address",
-                name="client",
-                value=repr(target),
-                allowed="an open Client",
-            )
-        return target, False
-    if not isinstance(target, str | Cluster):
-        raise errors.InvalidArgument(
-            f"{target!r}: must be an address such as 'tcp://host:8786', a distributed.Client, or a Dask cluster object",
-            name="target",
-            value=repr(target),
-            allowed="str, Client or Cluster",
-        )
-    try:
-        return Client(
-            target, asynchronous=False, set_as_default=False, **({} if timeout_s is None else {"timeout": timeout_s})
-        ), True
-    except (OSError, TimeoutError) as error:
-        raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}", address=str(target)) from error
