@@ -18,7 +18,7 @@ import dask
 from flowkit.cluster import dask_internals
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
-from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
+from flowkit.cluster.wire import DIRECTORY_VARIABLE, EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
 
@@ -137,7 +137,7 @@ class EmbeddedCluster:
         if self.processes:
             options["worker_class"] = LastingNanny
         if self.processes and self.config.local_directory:
-            options["env"] = {"FLOWKIT_LOCAL_DIRECTORY": self.config.local_directory}
+            options["env"] = {DIRECTORY_VARIABLE: self.config.local_directory}
         _forget_missing_script()
         with dask.config.set(_SETTINGS):
             try:

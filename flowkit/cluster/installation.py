@@ -15,6 +15,7 @@ from flowkit.cluster.wire import PLUGIN_NAME, PROTOCOL, own_versions
 from flowkit.config import Config, settings_of
 from flowkit.errors import ClusterError, ConfigError, FlowkitError, VersionMismatch
 from flowkit.lineage import pickling
+from flowkit.scheduling.policies.built_in import BUILT_IN
 
 
 def install(client: Any, config: Config) -> None:
@@ -30,10 +31,11 @@ def install(client: Any, config: Config) -> None:
     said = settled(config)
     # Stores travel in programs that use them, and are nobody else's business.
     config = config.with_settings(object_stores={})
-    # Who gets the next slot is the scheduler's business.
-    of_workers = config.with_settings(scheduling_policy="fifo", pools={}, allocation="off", topology="none")
+    # Who gets the next slot is the scheduler's business: workers need not have what policies are made of.
+    own = Config()
+    of_workers = config.with_settings(pools={}, **{policy: getattr(own, policy) for policy in BUILT_IN})
     worker_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitWorkerPlugin", PROTOCOL, of_workers)
-    nanny_plugin = pickled_elsewhere("flowkit.cluster.worker_plugin:FlowkitNannyPlugin", config.local_directory)
+    nanny_plugin = pickled_elsewhere("flowkit.cluster.nanny_plugin:FlowkitNannyPlugin", config.local_directory)
     plugin = SchedulerPluginElsewhere(
         PLUGIN_NAME,
         "flowkit.cluster.scheduler_plugin:FlowkitSchedulerPlugin",

@@ -21,7 +21,7 @@ from distributed import Scheduler
 from distributed.comm import Comm
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from flowkit.cluster import dask_internals
+from flowkit.cluster import dask_internals, garbage
 from flowkit.cluster.core_loop import CoreLoop, SteadyClock
 from flowkit.cluster.losses import Loss
 from flowkit.cluster.membership import LINGER_S, Membership
@@ -132,6 +132,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         dask_internals.add_scheduler_handler(scheduler, OPEN_EXECUTOR, self.open_executor)
         dask_internals.add_scheduler_handler(scheduler, RELAY, self.relay)
         dask_internals.extend_adaptive_target(scheduler, self._needed_workers)
+        garbage.spare_what_stays(scheduler)
 
     async def before_close(self) -> None:
         """Tell drivers, so that they need not wait for a scheduler that does not come back."""

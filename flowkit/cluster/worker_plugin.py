@@ -7,7 +7,6 @@ slot threads and only append to a queue.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -16,15 +15,15 @@ import socket
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import msgspec
-from distributed import Nanny, Worker
+from distributed import Worker
 from distributed.comm import Comm
-from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
+from distributed.diagnostics.plugin import WorkerPlugin
 
-from flowkit.cluster import dask_internals, slot_record
+from flowkit.cluster import dask_internals, garbage, slot_record
 from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTransport
 from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers
@@ -32,8 +31,8 @@ from flowkit.cluster.links import Link
 from flowkit.cluster.salvage import salvage_to_executor
 from flowkit.cluster.wire import (
     DESCRIBE_CONTENT,
+    DIRECTORY_VARIABLE,
     EMBEDDED_VARIABLE,
-    EXIT_TOPIC,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
     PUT_CONTENT,
@@ -57,7 +56,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.errors import ClusterError, FlowkitError
+from flowkit.errors import FlowkitError
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -71,8 +70,6 @@ logger = logging.getLogger("flowkit.cluster")
 
 STARTED_WAIT_S = 0.005
 """A start waits so long for its own ending: most tasks are shorter, and then it need not be told."""
-_GC_ALLOCATIONS = 100_000
-"""Net allocations between two looks of the garbage collector at young objects."""
 CONNECT_LIMIT_S = 5.0
 RETRY_FIRST_S, RETRY_LIMIT_S = 0.1, 2.0
 DRAIN_LIMIT_S = 8.0
@@ -80,7 +77,6 @@ DRAIN_LIMIT_S = 8.0
 FAREWELL_LIMIT_S = 2.0
 SLOTS_SETTLE_S = 0.05
 REPLACED_EXIT_CODE = 75
-DIRECTORY_VARIABLE = "FLOWKIT_LOCAL_DIRECTORY"
 
 _runtimes: weakref.WeakKeyDictionary[Worker, ExecutorRuntime] = weakref.WeakKeyDictionary()
 
@@ -117,33 +113,6 @@ class FlowkitWorkerPlugin(WorkerPlugin):
                 runtime.slots_may_have_changed()
 
 
-class FlowkitNannyPlugin(NannyPlugin):
-    """Has nannies say how their workers' processes ended."""
-
-    name = PLUGIN_NAME
-    restart = False
-
-    def __init__(self, local_directory: str | None) -> None:
-        self._local_directory = local_directory
-
-    def setup(self, nanny: Nanny) -> None:
-        """Begin to."""
-        environment = {**os.environ, **dask_internals.nanny_environment(nanny)}
-        dask_internals.tell_exits(nanny, EXIT_TOPIC, lambda address: self._last_words(environment, address))
-
-    def _last_words(self, environment: Mapping[str, str], address: str) -> dict[str, Any]:
-        try:
-            return {"running": slot_record.collect(_host_directory(environment, self._local_directory).base, address)}
-        except (OSError, ClusterError):
-            logger.exception("what %s ran in the end could not be read", address)
-            return {}
-
-
-def _host_directory(environment: Mapping[str, str], local_directory: str | None) -> HostDirectory:
-    """A matter of the machine first: workers on different ones may be told different places."""
-    return HostDirectory.open(environment.get(DIRECTORY_VARIABLE) or local_directory or None)
-
-
 class _Incarnation:
     """One life of an executor: its id, its threads, its channel."""
 
@@ -160,16 +129,6 @@ class _Incarnation:
 
 def _note_nothing(slot: int, attempt: AttemptId | None) -> None:
     """No nanny would read it."""
-
-
-def _tune_garbage_collector() -> None:
-    """Collect less often: tasks make millions of tuples that are no garbage, and Python looks at them every 700.
-
-    Measured: a group takes half the time, a join six tenths. Only where the process is the executor's own.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
 
 
 async def _greet(worker: Worker, hello: ExecutorHello) -> Comm:
@@ -198,7 +157,8 @@ class ExecutorRuntime:
         self._worker = worker
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._host_directory = _host_directory(os.environ, config.local_directory)
+        # A matter of the machine first: workers on different ones may be told different places.
+        self._host_directory = HostDirectory.open(os.environ.get(DIRECTORY_VARIABLE) or config.local_directory or None)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions, self._read_cached)
@@ -233,7 +193,7 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, PUT_CONTENT, self._server.put_content)
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
         if self._worker.nanny:
-            _tune_garbage_collector()
+            garbage.collect_less_often()
         if EMBEDDED_VARIABLE in os.environ and threading.current_thread() is threading.main_thread():
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -77,6 +77,39 @@ def test_one_that_raises_costs_its_job_and_the_scheduler_goes_on():
         assert fc.range(4).count() == 4
 
 
+def unpickled(file):
+    with open(file, "a") as noted:
+        noted.write(f"{os.getpid()}\n")
+    return Noted(file)
+
+
+class Noted(FirstPort):
+    """Notes who unpickles it."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def __reduce__(self):
+        return unpickled, (self._file,)
+
+    def slow_after(self, progress):
+        return None
+
+    def judge(self, failures):
+        return None
+
+
+@pytest.mark.parametrize("setting", ["placement", "speculation", "exclude_failing"])
+def test_workers_need_not_have_what_a_policy_is_made_of(setting, tmp_path):
+    file = tmp_path / "unpickled"
+    story = Story()
+    with fk.Context(workers=2, progress="off", **{setting: Noted(str(file))}) as fc:
+        fc.add_listener(story)
+        both_are_there(story)
+        assert fc.range(4).count() == 4
+    assert set(file.read_text().split()) == {str(os.getpid())}
+
+
 class Impatient:
     def slow_after(self, progress):
         return 0.3 if progress.done else None
