@@ -139,14 +139,18 @@ class Offers:
                 if id(task_set) not in open_to:
                     continue
                 share = by_id[id(task_set)]
-                if share.claim > 0:
-                    launched = self._serve_safely(books, task_set, most=_least(share.claim, share.most), urgent=True)
-                    if launched:
+                most, claimed = share.most, 0
+                if share.claim > 0 and most != 0:
+                    wanted = _least(share.claim, most)
+                    claimed = self._serve_safely(books, task_set, most=wanted, urgent=True)
+                    if claimed == wanted:
                         break
-                launched = self._serve_safely(books, task_set, most=_least(turn, share.most), ahead=False)
-                if not task_set.pending or (not launched and share.most != 0):
-                    open_to.discard(id(task_set))
-                if launched:
+                    most = None if most is None else most - claimed
+                wanted = _least(turn, most)
+                launched = self._serve_safely(books, task_set, most=wanted, ahead=False)
+                if not task_set.pending or launched != wanted:
+                    open_to.discard(id(task_set))  # there is no room for more of it
+                if claimed or launched:
                     break
             else:
                 return
