@@ -13,7 +13,6 @@ Not in any table: an attempt whose job ended is *void*; it keeps its executor's 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +36,12 @@ from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.placement import Placement
 from flowkit.scheduling.policies.built_in import policies
 from flowkit.scheduling.preemption import Preemption
+from flowkit.scheduling.recent import Recent
 from flowkit.scheduling.requests import Unmet
 from flowkit.scheduling.speculation import Speculation
 
-_RING_LENGTH = 1_000
-#: of a line of the story: stimuli hold programs and results
-_STORY_WIDTH = 400
+#: reports that are kept for the story of a bug; all that led to it, where invariants are checked
+_MOST_RECENT, _MOST_VALIDATING = 1_000, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class SchedulerCore:
         self._unmet = Unmet(config)
         self._books.health = self._health = Health(config, chosen.health)
         #: the last stimuli with their times: enough to replay what led to a bug
-        self.ring: deque[tuple[float, sti.Stimulus]] = deque(maxlen=100_000 if config.validate else _RING_LENGTH)
+        self.recent = Recent(_MOST_VALIDATING if config.validate else _MOST_RECENT)
 
     # -- the door
 
@@ -102,7 +101,7 @@ class SchedulerCore:
         books = self._books
         books.now = max(now, books.now)
         for stimulus in stimuli:
-            self.ring.append((now, stimulus))
+            self.recent.add(stimulus, now)
             try:
                 self._apply(stimulus)
             except Exception as error:
@@ -321,7 +320,7 @@ class SchedulerCore:
 
     def story(self, length: int = 50) -> str:
         """The last stimuli, for a report of a bug."""
-        return "\n".join(f"{at:.6f} {stimulus}"[:_STORY_WIDTH] for at, stimulus in list(self.ring)[-length:])
+        return self.recent.story(length)
 
     def snapshot(self) -> dict[str, Any]:
         """All that decides what happens next, as plain data; equal for equal histories."""

@@ -473,7 +473,7 @@ def test_asking_when_to_wake_the_core_changes_nothing(asks: int) -> None:
     assert [action.kind for action in told if isinstance(action, act.JobFailed)] == ["ExecutorsLost"]
 
 
-def test_the_recorded_ring_replays_to_the_same_state() -> None:
+def test_what_is_kept_of_the_past_replays_to_the_same_state() -> None:
     cluster = SimulatedCluster(task_s=0.05)
     victim = cluster.add_executor("north")
     cluster.add_executor("south")
@@ -487,7 +487,7 @@ def test_the_recorded_ring_replays_to_the_same_state() -> None:
     for at, batch in cluster.batches:
         again.handle_all(batch, at)
     assert again.snapshot() == cluster.core.snapshot()
-    assert list(again.ring) == list(cluster.core.ring)
+    assert list(again.recent) == list(cluster.core.recent)
     assert "JobSubmitted" in again.story(1_000)
 
 
