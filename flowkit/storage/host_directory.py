@@ -200,7 +200,7 @@ class HostDirectory:
 
     def _on_disk(self) -> list[AppId]:
         names = set()
-        with os.scandir(self.base) as entries:
+        with suppress(FileNotFoundError), os.scandir(self.base) as entries:
             for entry in entries:
                 if entry.name.endswith(_LOCK):
                     names.add(entry.name.removesuffix(_LOCK))
@@ -212,15 +212,23 @@ class HostDirectory:
         # Between opening and locking, a sweep may remove the file: then the lock is on a ghost, and we begin anew.
         path = self.base / f"{app}{_LOCK}"
         while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # a neighbour left, and took the empty directory along
+                _private_directory(self.base)
+                continue
             fcntl.flock(lock, fcntl.LOCK_SH)  # waits only while a sweep removes files
             if _same_file(lock, path):
                 return lock
             os.close(lock)
 
     def _try_exclusive_lock(self, app: AppId) -> int | None:
+        """None: somebody holds it, or the directory is gone with all that was in it (those in shared memory go with their last user)."""
         path = self.base / f"{app}{_LOCK}"
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -241,8 +249,9 @@ class HostDirectory:
         condemned = self.base / f"{app}{_DROPPED}-{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):
             (self.base / app).rename(condemned)
-        for leftover in self.base.glob(f"{app}{_DROPPED}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            for leftover in self.base.glob(f"{app}{_DROPPED}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _shared_prefix() -> str:
@@ -269,9 +278,12 @@ def _subdirectory(path: Path) -> Path:
 
 
 def _private_directory(path: Path) -> None:
-    with suppress(FileExistsError):
-        path.mkdir(mode=_PRIVATE)
-    found = path.lstat()
+    found = None
+    while found is None:  # a neighbour that leaves may remove it as long as it is empty
+        with suppress(FileExistsError):
+            path.mkdir(mode=_PRIVATE)
+        with suppress(FileNotFoundError):
+            found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise ClusterError(
             f"{path} is not a directory of its own (a symlink or a file); remove it or set local_directory", path=str(path)

@@ -4,11 +4,13 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from flowkit.errors import ClusterError, InvalidArgument
+from flowkit.model.ids import AppId, HostToken
 from flowkit.storage.host_directory import HostDirectory
 
 
@@ -151,3 +153,35 @@ def test_processes_that_start_at_once_agree_on_the_token(tmp_path):
     tokens = {process.communicate()[0] for process in started}
     assert len(tokens) == 1
     assert next(iter(tokens)).startswith("host-")
+
+
+def test_a_directory_that_its_last_user_takes_along_meanwhile_disturbs_nobody(tmp_path, monkeypatch):
+    host = HostDirectory.open(tmp_path / "a")
+    host.application("app-1")
+    gone = HostDirectory(tmp_path / "gone", HostToken("host-gone"))  # listed, and removed before it is looked at
+    monkeypatch.setattr(host, "_shared_bases", lambda: [gone])
+    host.drop_application(AppId("app-1"))
+    assert [path.name for path in host.base.iterdir()] == ["token"]
+    assert host.sweep() == []
+    assert not gone.base.exists()
+
+
+def test_a_directory_that_a_neighbour_took_along_is_made_again(tmp_path):
+    base = tmp_path / "shared"
+    base.mkdir(mode=0o700)
+    late = HostDirectory(base, HostToken("host-1"))
+    base.rmdir()
+    assert late.application(AppId("app-1")).path.is_dir()
+
+
+def test_many_that_come_and_go_in_shared_memory_do_not_disturb_one_another(tmp_path):
+    def come_and_go(number: int) -> None:
+        for time in range(60):
+            host = HostDirectory.open(tmp_path / f"host-{number % 2}")
+            app = AppId(f"app-{number}-{time}")
+            assert host.shared_memory(app) is None or host.application(app).path.is_dir()
+            host.drop_application(app)
+            host.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(come_and_go, range(6)))
