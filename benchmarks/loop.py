@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,10 +29,12 @@ async def _watch(seconds: float, dask_scheduler: Any) -> dict[str, Any]:
     """Runs on the scheduler's loop."""
     (plugin,) = [each for name, each in dask_scheduler.plugins.items() if name.startswith("flowkit")]
     turn, slices = plugin._core_loop._turn, []
-    #: of garbage collection: when the one under way began, and how long all took, in processor time
-    collecting = [0.0, 0.0]
+    #: of garbage collection on this thread: when the one under way began, and how long all took, in processor time
+    collecting, here = [0.0, 0.0], threading.get_ident()
 
     def note_collection(phase: str, _: dict[str, int]) -> None:
+        if threading.get_ident() != here:
+            return
         if phase == "start":
             collecting[0] = time.thread_time()
         else:

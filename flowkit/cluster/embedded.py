@@ -18,7 +18,8 @@ import dask
 from flowkit.cluster import dask_internals
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
-from flowkit.cluster.wire import DIRECTORY_VARIABLE, EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
+from flowkit.cluster.machine import DIRECTORY_VARIABLE
+from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
 

@@ -11,9 +11,9 @@ from distributed import Nanny
 from distributed.diagnostics.plugin import NannyPlugin
 
 from flowkit.cluster import dask_internals, slot_record
-from flowkit.cluster.wire import DIRECTORY_VARIABLE, EXIT_TOPIC, PLUGIN_NAME
+from flowkit.cluster.machine import host_directory
+from flowkit.cluster.wire import EXIT_TOPIC, PLUGIN_NAME
 from flowkit.errors import ClusterError
-from flowkit.storage.host_directory import HostDirectory
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -34,8 +34,7 @@ class FlowkitNannyPlugin(NannyPlugin):
 
     def _last_words(self, environment: Mapping[str, str], address: str) -> dict[str, Any]:
         try:
-            directory = HostDirectory.open(environment.get(DIRECTORY_VARIABLE) or self._local_directory or None)
-            return {"running": slot_record.collect(directory.base, address)}
+            return {"running": slot_record.collect(host_directory(environment, self._local_directory).base, address)}
         except (OSError, ClusterError):
             logger.exception("what %s ran in the end could not be read", address)
             return {}

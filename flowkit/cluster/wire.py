@@ -90,8 +90,6 @@ SHUTDOWN_TOPIC = f"flowkit-{PROTOCOL}-shutdown"
 
 #: set in the environment of an embedded cluster's workers
 EMBEDDED_VARIABLE = "FLOWKIT_EMBEDDED"
-#: where flowkit has its files on a machine, if it is set in the environment of its processes
-DIRECTORY_VARIABLE = "FLOWKIT_LOCAL_DIRECTORY"
 
 CHUNK_BYTES = 4 << 20
 """Large results and content travel in pieces of this size, so no process holds a second whole copy for the network."""

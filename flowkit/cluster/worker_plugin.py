@@ -28,10 +28,10 @@ from flowkit.cluster.block_transport import Admissions, BlockServer, DaskBlockTr
 from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.links import Link
+from flowkit.cluster.machine import host_directory
 from flowkit.cluster.salvage import salvage_to_executor
 from flowkit.cluster.wire import (
     DESCRIBE_CONTENT,
-    DIRECTORY_VARIABLE,
     EMBEDDED_VARIABLE,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
@@ -64,7 +64,6 @@ from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskSta
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.blocks.block_pieces import BlockPiece
-from flowkit.storage.host_directory import HostDirectory
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -157,8 +156,7 @@ class ExecutorRuntime:
         self._worker = worker
         self._config = config
         self._loop = asyncio.get_running_loop()
-        # A matter of the machine first: workers on different ones may be told different places.
-        self._host_directory = HostDirectory.open(os.environ.get(DIRECTORY_VARIABLE) or config.local_directory or None)
+        self._host_directory = host_directory(os.environ, config.local_directory)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions, self._read_cached)

@@ -94,7 +94,7 @@ def note_start(books: Books, attempt: Attempt, at: float) -> None:
     task_set = attempt.task_set
     books.publish(
         task_set.app,
-        TaskStart(  # by position, as every task starts: by name it takes four times as long
+        TaskStart(  # by position, as every task starts: by name it takes five times as long
             task_set.app,
             task_set.stage,
             attempt.stage_attempt,

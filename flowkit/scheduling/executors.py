@@ -156,11 +156,6 @@ class Executors:
         state = self._by_id.get(ExecutorId(place))
         return [state] if state is not None else list(self.by_host.get(HostToken(place), {}).values())
 
-    def idle_at(self, place: ExecutorId | HostToken) -> int:
-        """Slots of an executor, or of the executors of a host, that have nothing to do."""
-        state = self._by_id.get(ExecutorId(place))
-        return state.idle_slots if state is not None else self.idle_hosts.get(HostToken(place), 0)
-
     def idle_hosts_in_turn(self, most: int) -> Iterator[HostToken]:
         """Hosts with slots that have nothing to run, some ``most``; others the next time."""
         for host in list(islice(self.idle_hosts, most)):

@@ -48,7 +48,7 @@ def publish_end(
     task_set = attempt.task_set
     books.publish(
         task_set.app,
-        TaskEnd(  # by position, as every task ends: by name it takes four times as long
+        TaskEnd(  # by position, as every task ends: by name it takes five times as long
             task_set.app,
             task_set.stage,
             attempt.stage_attempt,
