@@ -464,6 +464,10 @@ class JobRunner(Protocol):
         """A value that tasks add to; see ``Context.accumulator``."""
         ...
 
+    def changing(self) -> AbstractContextManager[object]:
+        """Held while a lineage node is changed, so that of two threads that change one none undoes what the other did."""
+        ...
+
     def unpersist(self, rdd: int, *, blocking: bool) -> None:
         """Drop the cached partitions of an RDD."""
         ...

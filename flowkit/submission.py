@@ -22,7 +22,7 @@ from flowkit.execution.actions import joiner_of
 from flowkit.jobs import Jobs, JobScopes, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
-from flowkit.lineage.nodes import Node, Preparation, Shuffle, ancestors
+from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
@@ -58,6 +58,8 @@ class Submission(JobScopes, JobRunner):
         self._preparing: weakref.WeakKeyDictionary[Preparation, threading.Lock] = weakref.WeakKeyDictionary()
         #: guards the two above
         self._books = threading.Lock()
+        #: see ``changing``
+        self._changing = threading.RLock()
 
     def new_rdd_id(self) -> int:
         """The next RDD's number."""
@@ -66,6 +68,10 @@ class Submission(JobScopes, JobRunner):
     def new_shuffle_id(self) -> int:
         """The next shuffle's number."""
         return next(self._shuffle_ids)
+
+    def changing(self) -> contextlib.AbstractContextManager[object]:
+        """Held by whoever changes a node, or takes what is pending on one, so that two threads do it one after the other."""
+        return self._changing
 
     def unpersist(self, rdd: int, *, blocking: bool) -> None:
         """Drop an RDD's cached partitions."""
@@ -124,7 +130,7 @@ class Submission(JobScopes, JobRunner):
         pending = [each for each in ancestors(node) if each.pending is not None]
         properties = {**surrounding_properties(), **scope.properties}
         joined = joiner_of(fn)
-        spec = self._planner.plan(
+        plan = self._planner.plan(
             node,
             Result(fn, operation, call_site),
             chosen,
@@ -133,6 +139,7 @@ class Submission(JobScopes, JobRunner):
             properties=properties,
             max_result_bytes=self._config.max_result_bytes,
         )
+        spec = plan.spec
         self._note_result_stage(node, spec.result_stage.stage)
         shuffles = {str(stage.stage): stage.shuffle for stage in spec.stages}
 
@@ -150,26 +157,39 @@ class Submission(JobScopes, JobRunner):
             if where.get("stage") in shuffles:
                 result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
                 # An attribute of theirs by that name stays theirs.
-                error.__dict__.setdefault("replay", replay_of(self, node, result, shuffle, int(where["partition"]), _told(error)))
+                error.__dict__.setdefault(
+                    "replay", replay_of(self, plan.stages, result, shuffle, int(where["partition"]), _told(error))
+                )
             raise
         finally:
-            if (program := spec.result_stage.program).inline is None:
-                self._planner.unneeded.append(program.id)
+            del plan  # an error's traceback would hold on to its programs
         for each in pending:
-            run, each.pending = each.pending, None
-            if run is not None:
-                run(self, each)
+            self._do_pending(each)
         if enough_after_s is None:
             for tolerance, before in tolerances:
                 tolerance.check(before)
         return dict(results)
 
-    def ran(self, node: Node, shuffle: ShuffleId | None) -> str:
+    def _do_pending(self, node: Node) -> None:
+        """Do what was to be done once an action had computed a node, unless another action does; what fails stays to be done."""
+        with self._changing:
+            run, node.pending = node.pending, None
+        if run is None:
+            return
+        try:
+            run(self, node)
+        except BaseException:
+            with self._changing:
+                if node.pending is None:
+                    node.pending = run
+            raise
+
+    def ran(self, node: Node | Recipe, shuffle: ShuffleId | None) -> str:
         """What a stage did when it last ran, in words; empty when it never did, or nobody remembers."""
         status = self._last_run(node, shuffle)
         return "" if status is None else f"ran: {status.in_words()}"
 
-    def facts(self, node: Node, shuffle: ShuffleId | None) -> StageFacts | None:
+    def facts(self, node: Node | Recipe, shuffle: ShuffleId | None) -> StageFacts | None:
         """As ``ran``, in numbers; None when it never did."""
         status = self._last_run(node, shuffle)
         if status is None:
@@ -177,7 +197,7 @@ class Submission(JobScopes, JobRunner):
         slots = sum(each.slots for each in self.status.executors() if not each.removed_at)
         return facts_of(status, slots)
 
-    def _last_run(self, node: Node, shuffle: ShuffleId | None) -> StageStatus | None:
+    def _last_run(self, node: Node | Recipe, shuffle: ShuffleId | None) -> StageStatus | None:
         stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
         status = None if stage is None else self.status.last_attempt(stage)
         return status if status is not None and status.succeeded_count else None
@@ -226,9 +246,10 @@ class Submission(JobScopes, JobRunner):
                     limit=self._config.max_partitions,
                     actual=each.num_partitions,
                 )
-            if each.preparation is not None and not each.preparation.done:
-                with self._lock_of(each.preparation):
-                    each.preparation.ensure(self)
+            preparation = each.preparation  # once: a checkpoint takes it away
+            if preparation is not None and not preparation.done:
+                with self._lock_of(preparation):
+                    preparation.ensure(self)
             for dependency in each.dependencies:
                 if isinstance(dependency, Shuffle) and dependency not in self._shuffles:
                     with self._books:

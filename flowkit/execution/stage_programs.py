@@ -77,7 +77,7 @@ class Program:
 
 
 class Stage:
-    """One attempt at a stage, as this executor knows it."""
+    """One attempt at a stage, as this executor knows it: a program, and the newest sources known of it."""
 
     __slots__ = ("definition", "local_properties", "program", "sources")
 
@@ -121,11 +121,14 @@ class Stages:
         """A new stage, a new attempt at one, or newer sources; an older version than the known one is ignored."""
         attempts = self._attempts.setdefault((definition.app, definition.stage), {})
         known = attempts.get(definition.stage_attempt)
-        if known is None:
-            same = (each.program for each in attempts.values() if each.program.content.id == definition.program.id)
-            attempts[definition.stage_attempt] = Stage(definition, next(same, None) or Program(definition.program))
-        elif definition.version > known.definition.version:
+        if known is not None and definition.version <= known.definition.version:
+            return
+        if known is not None and known.program.content.id == definition.program.id:
             known.update(definition)
+            return
+        # Another program reads other sources: who runs the one before keeps its own.
+        same = (each.program for each in attempts.values() if each.program.content.id == definition.program.id)
+        attempts[definition.stage_attempt] = Stage(definition, next(same, None) or Program(definition.program))
 
     def get(self, app: AppId, stage: StageId, stage_attempt: int) -> Stage | None:
         """What is known of a stage attempt."""

@@ -7,7 +7,7 @@ from html import escape
 from itertools import groupby
 
 from flowkit.lineage.kernels import Cartesian, Union
-from flowkit.lineage.nodes import Node, Shuffle
+from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner, PlacePartitioner
 from flowkit.lineage.stages import StageCut, cut, is_coalescible, split_shuffle
 from flowkit.model.ids import ShuffleId
@@ -30,7 +30,7 @@ class Explanation(str):
 
 
 #: what became of the stage that writes a shuffle, or of the one (None) of a node's result, when it last ran; empty for never
-Ran = Callable[[Node, "ShuffleId | None"], str]
+Ran = Callable[[Recipe, "ShuffleId | None"], str]
 
 
 def explain(
@@ -73,7 +73,8 @@ def lineage_tree(node: Node) -> Explanation:
     told: set[int] = set()
     waiting = [(node, "", f"({node.num_partitions}) ")]
     while waiting:
-        each, indent, mark = waiting.pop()
+        owner, indent, mark = waiting.pop()
+        each = owner.recipe
         again = each.id in told
         lines.append(indent + mark + _tree_label(each) + ("   (see above)" if again and each.dependencies else ""))
         if again:
@@ -88,7 +89,7 @@ def lineage_tree(node: Node) -> Explanation:
     return Explanation("\n".join(lines))
 
 
-def _tree_label(node: Node) -> str:
+def _tree_label(node: Recipe) -> str:
     name = f"{node.name!r} " if node.name else ""
     return name + node.label + (f"   {node.level_in_words}" if node.cached else "")
 
@@ -100,7 +101,7 @@ def _heading(index: int, stage: StageCut, users: dict[ShuffleId, str]) -> str:
     return f"stage {index}: writes the shuffle of {users[stage.writes.id]}{combined}"
 
 
-def _step(node: Node, number: dict[ShuffleId, int]) -> str:
+def _step(node: Recipe, number: dict[ShuffleId, int]) -> str:
     notes: list[str] = []
     shuffles = [each for each in node.dependencies if isinstance(each, Shuffle)]
     if shuffles:

@@ -30,7 +30,7 @@ from types import (
 )
 from typing import Any, Final
 
-from flowkit.lineage.kernels import CoGroup, Collection, Join, Kernel, ShuffleRead
+from flowkit.lineage.kernels import CachedOnly, CoGroup, Collection, Join, Kernel, ShuffleRead
 from flowkit.lineage.nodes import Node, Shuffle, ancestors
 
 _SIZE: Final = 16
@@ -139,6 +139,8 @@ class _Walk:
     def kernel(self, kernel: Kernel) -> bytes:
         """A kernel without the numbers of shuffles, which differ from run to run; dependencies say what they stand for."""
         match kernel:
+            case CachedOnly():
+                raise CannotFollow  # what it was made of is forgotten, and its label is that of each turn of a loop
             case Collection(content, spans):
                 return _hash(b"collection", [content.id.encode(), self.digest(spans)])
             case ShuffleRead(_, aggregator, order):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from itertools import groupby
 
-from flowkit.lineage.nodes import Node, Shuffle
+from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.stages import StageCut, cut
 
 #: lines of one box, letters of one line, and boxes: more are told as a number
@@ -92,7 +92,7 @@ def _lines(stage: StageCut) -> list[tuple[str, bool]]:
     return lines
 
 
-def _step(node: Node) -> str:
+def _step(node: Recipe) -> str:
     name = f"{node.name!r} " if node.name else ""
     shuffled = "<- " if any(isinstance(each, Shuffle) for each in node.dependencies) else ""
     return f"{shuffled}{name}{node.label}{f' {node.level_in_words}' if node.cached else ''}"

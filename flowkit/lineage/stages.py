@@ -1,11 +1,13 @@
 """The cut: lineage becomes stages at its shuffles. Whatever is narrow runs together, without recursion.
 
 Runs on the driver. One ``Planner`` per application remembers which stage writes which shuffle and the pickled program of each,
-so that a later job over the same shuffle names the same stage, and the scheduler can skip it.
+so that a later job over the same shuffle names the same stage, and the scheduler can skip it. A cut is a snapshot: it holds each node's
+recipe as it was when the cut was made, so its program, its parents and what it caches fit one another whatever changes meanwhile.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,29 +31,55 @@ from flowkit.lineage.kernels import (
     StepInput,
     Window,
 )
-from flowkit.lineage.nodes import Node, Shuffle, ancestors
+from flowkit.lineage.nodes import Node, Recipe, Shuffle, ancestors
 from flowkit.model.ids import AppId, ContentId, JobId, PartitionIndex, RddId, ShuffleId, StageId
-from flowkit.model.job_spec import CachedInput, Content, JobSpec, ParentShuffle, StageKind, StageSpec
+from flowkit.model.job_spec import CachedInput, Content, Determinism, JobSpec, ParentShuffle, StageKind, StageSpec
 from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 
 
 @dataclass(frozen=True, slots=True)
 class StageCut:
-    """One stage before it is pickled: the nodes it pipelines, the shuffles it reads, what it ends with."""
+    """One stage before it is pickled: the nodes it pipelines, the shuffles it reads, what it ends with.
 
-    root: Node
-    nodes: tuple[Node, ...]
+    Who holds it keeps alive all that it refers to: functions, what they captured, shuffles.
+    """
+
+    #: recipes of the nodes, inputs before those who use them; the last one is the root's
+    nodes: tuple[Recipe, ...]
+    #: whose recipes they are
+    owners: tuple[Node, ...]
     reads: tuple[Shuffle, ...]
     #: the shuffle it writes; None for the stage of the result
     writes: Shuffle | None
+
+    @property
+    def root(self) -> Recipe:
+        """What its partitions are those of."""
+        return self.nodes[-1]
+
+    @property
+    def revision(self) -> int:
+        """Of two cuts of one stage, that with the larger number is the newer one."""
+        return max(node.revision for node in self.nodes)
+
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """Changes of its nodes, by their stamps: two cuts of one stage with the same ones are equal."""
+        return tuple(node.revision for node in self.nodes if node.revision)
+
+    @property
+    def determinism(self) -> Determinism:
+        """What computing it again yields."""
+        return self.root.determinism if self.writes is None else self.writes.determinism
 
 
 def cut(node: Node) -> list[StageCut]:
     """The stages that computing ``node`` takes, parents first, the result's last.
 
-    A shuffle that several nodes read is written by one stage.
+    A shuffle that several nodes read is written by one stage, and a node has one recipe in all stages.
     """
+    recipes: dict[RddId, Recipe] = {}
     found: dict[ShuffleId | None, StageCut] = {}
     order: list[StageCut] = []
     stack: list[tuple[Node, Shuffle | None, bool]] = [(node, None, False)]
@@ -63,13 +91,14 @@ def cut(node: Node) -> list[StageCut]:
             continue
         if key in found:
             continue
-        nodes = tuple(ancestors(root, across_shuffles=False))
+        owners = tuple(ancestors(root, across_shuffles=False, recipes=recipes))
+        nodes = tuple(recipes[each.id] for each in owners)
         reads: dict[ShuffleId, Shuffle] = {}
         for each in nodes:
             for dependency in each.dependencies:
                 if isinstance(dependency, Shuffle):
                     reads.setdefault(dependency.id, dependency)
-        found[key] = StageCut(root, nodes, tuple(reads.values()), writes)
+        found[key] = StageCut(nodes, owners, tuple(reads.values()), writes)
         stack.append((root, writes, True))
         for shuffle in reversed(reads.values()):
             stack.append((shuffle.parent, shuffle, False))  # noqa: PERF401 (reads as the rule it is)
@@ -204,7 +233,7 @@ def is_coalescible(stage: StageCut) -> bool:
     """
     total = stage.root.num_partitions
 
-    def is_plain(node: Node) -> bool:
+    def is_plain(node: Recipe) -> bool:
         if node.num_partitions != total or node.cached or node.barrier or node.profile is not None or not node.dependencies:
             return False
         if isinstance(node.kernel, ShuffleRead) and node.kernel.aggregator is None and node.kernel.order is None:
@@ -234,8 +263,30 @@ def split_shuffle(stage: StageCut) -> ShuffleId | None:
     return right if kernel.kind is JoinKind.RIGHT else left
 
 
+class PickledProgram:
+    """The pickled program of one cut of a stage. Its content is needed as long as anybody refers to this object."""
+
+    __slots__ = ("__weakref__", "carried", "changes", "content")
+
+    def __init__(self, content: Content, carried: tuple[Content, ...], changes: tuple[int, ...]) -> None:
+        self.content = content
+        #: large contents that it names
+        self.carried = carried
+        #: ``StageCut.changes`` of the cut it was made of
+        self.changes = changes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A job's spec, and what must not go before the job is over: its programs, and all that its stages refer to."""
+
+    spec: JobSpec
+    stages: tuple[StageCut, ...]
+    programs: tuple[PickledProgram, ...]
+
+
 class Planner:
-    """Makes job specs for one application.
+    """Plans the jobs of one application.
 
     Thread-safe.
 
@@ -272,10 +323,10 @@ class Planner:
         self._stage_ids = count()
         self._job_ids = count()
         self._stage_of: dict[ShuffleId, StageId] = {}
-        #: contents that were put for programs which nobody will ask for again; to be taken away by whoever may release them
+        #: contents that were put for programs which nobody refers to any more; to be taken away by whoever may release them
         self.unneeded: deque[ContentId] = deque()
-        #: pickled programs of map stages, with the cached RDDs they were pickled for and the contents they name
-        self._programs: dict[ShuffleId, tuple[tuple[RddId, ...], Content, tuple[Content, ...]]] = {}
+        #: pickled programs of map stages
+        self._programs: dict[ShuffleId, PickledProgram] = {}
 
     def plan(
         self,
@@ -287,7 +338,7 @@ class Planner:
         name: str,
         properties: dict[str, str],
         max_result_bytes: int,
-    ) -> JobSpec:
+    ) -> Plan:
         """Cut, pickle and describe a job. Reads nothing, runs nothing.
 
         ``may_split``: results of pieces of a partition can be put together.
@@ -299,14 +350,21 @@ class Planner:
         errors.ClosureTooLarge
             A program larger than ``max_closure_bytes``.
         """
-        return JobSpec(
+        stages = tuple(cut(node))
+        job = JobId(next(self._job_ids))
+        programs = tuple(self._program(stage, result) for stage in stages)
+        spec = JobSpec(
             app=self._app,
-            job=JobId(next(self._job_ids)),
+            job=job,
             name=name,
-            stages=tuple(self._stage(stage, result, partitions, may_split=may_split) for stage in cut(node)),
+            stages=tuple(
+                self._stage(stage, program, partitions, may_split=may_split)
+                for stage, program in zip(stages, programs, strict=True)
+            ),
             properties=properties,
             max_result_bytes=max_result_bytes,
         )
+        return Plan(spec, stages, programs)
 
     def stage_of(self, shuffle: ShuffleId) -> StageId | None:
         """The stage that writes a shuffle; None when no job has needed it yet."""
@@ -314,30 +372,28 @@ class Planner:
 
     def forget(self, shuffle: ShuffleId) -> None:
         """Nobody will read this shuffle again. Safe from a garbage collector's thread."""
-        known = self._programs.pop(shuffle, None)
-        if known is not None and known[1].inline is None:
-            self.unneeded.append(known[1].id)
+        self._programs.pop(shuffle, None)
         self._stage_of.pop(shuffle, None)
 
-    def _stage(self, stage: StageCut, result: Result, partitions: Sequence[int], *, may_split: bool) -> StageSpec:
+    def _stage(self, stage: StageCut, program: PickledProgram, partitions: Sequence[int], *, may_split: bool) -> StageSpec:
         shuffle = stage.writes
         total = stage.root.num_partitions
         hosts = _preferred_hosts(stage)
-        program, carried = self._program(stage, result)
         return StageSpec(
             stage=StageId(next(self._stage_ids)) if shuffle is None else self._stage_id(shuffle.id),
             name=stage.root.label,
             kind=StageKind.RESULT if shuffle is None else StageKind.MAP,
             num_partitions=total,
             partitions=tuple(PartitionIndex(p) for p in (partitions if shuffle is None else range(total))),
-            program=program,
+            program=program.content,
+            revision=stage.revision,
             parents=parent_shuffles(stage),
             shuffle=None if shuffle is None else shuffle.id,
             num_reducers=0 if shuffle is None else shuffle.partitioner.num_partitions,
-            determinism=stage.root.determinism,
+            determinism=stage.determinism,
             cached=cached_inputs(stage),
             preferred_hosts=hosts,
-            attachments=tuple({each.id: each for node in stage.nodes for each in (*node.attachments, *carried)}.values()),
+            attachments=tuple({each.id: each for node in stage.nodes for each in (*node.attachments, *program.carried)}.values()),
             operations=tuple(node.operation for node in stage.nodes[-50:]),
             profile=profile_of(stage),
             barrier=_is_barrier(stage, None if shuffle is not None else partitions),
@@ -350,12 +406,12 @@ class Planner:
         # Atomic: of two threads that plan the same shuffle one wins, and an unused number is no loss.
         return known if known is not None else self._stage_of.setdefault(shuffle, StageId(next(self._stage_ids)))
 
-    def _program(self, stage: StageCut, result: Result) -> tuple[Content, tuple[Content, ...]]:
-        """The pickled program, and large contents that it names."""
-        cached = tuple(node.id for node in stage.nodes if node.cached)
-        known = self._programs.get(stage.writes.id) if stage.writes is not None else None
-        if known is not None and known[0] == cached:
-            return known[1], known[2]
+    def _program(self, stage: StageCut, result: Result) -> PickledProgram:
+        """A stage's program: of a map stage the kept one, if nothing was changed since it was pickled."""
+        changes = stage.changes
+        known = None if stage.writes is None else self._programs.get(stage.writes.id)
+        if known is not None and known.changes == changes:
+            return known
         program = program_of(stage, result)
         with carrying() as carried:
             data = self._dumps(program)
@@ -368,12 +424,13 @@ class Planner:
                 limit=self._max_closure_bytes,
                 actual=len(data),
             )
-        content = self._put(data)
-        if known is not None and known[1].inline is None:
-            self.unneeded.append(known[1].id)
+        made = PickledProgram(self._put(data), tuple(carried.values()), changes)
+        if made.content.inline is None:
+            weakref.finalize(made, self.unneeded.append, made.content.id).atexit = False
         if stage.writes is not None:
-            self._programs[stage.writes.id] = cached, content, tuple(carried.values())
-        return content, tuple(carried.values())
+            # Of two threads that plan the same shuffle each uses its own; the one that is not kept goes with its job.
+            self._programs[stage.writes.id] = made
+        return made
 
 
 def _preferred_hosts(stage: StageCut) -> dict[PartitionIndex, tuple[str, ...]]:

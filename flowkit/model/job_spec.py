@@ -91,6 +91,8 @@ class StageSpec(msgspec.Struct, frozen=True):
     #: what of a partition's input may be read in several pieces, by as many tasks: a shuffle that a join streams past the table it makes
     #: of the other side, so that rows come out in its order
     splits: ShuffleId | None = None
+    #: of two specs of one map stage the one with the larger number is the newer one (``lineage.stages.StageCut.revision``)
+    revision: int = 0
 
 
 class JobSpec(msgspec.Struct, frozen=True):

@@ -42,16 +42,22 @@ class WriteCheckpoint:
         except BaseException:
             remove(path, stores)
             raise
-        node.truncate(StoredPartitions(paths_of(path, count), stores))
+        with runner.changing():
+            node.truncate(StoredPartitions(paths_of(path, count), stores))
 
 
 class KeepOnExecutors:
     """Has executors keep an RDD's rows, and forgets its lineage."""
 
     def __call__(self, runner: JobRunner, node: Node) -> None:
-        """All rows are to be had now."""
+        """All rows are to be had now. Those of an RDD that is unpersisted meanwhile have nothing but their lineage."""
+        kept_since = node.revision
         runner.run_job(node, drain_rows, operation="local_checkpoint", call_site=node.call_site)
-        node.truncate(CachedOnly(node.label))
+        with runner.changing():
+            if node.revision == kept_since:
+                node.truncate(CachedOnly(node.label))
+            elif node.level is not None:  # perhaps it was dropped and kept anew in between
+                node.pending = node.pending or self
 
 
 def paths_of(path: str, count: int) -> tuple[str, ...]:

@@ -64,12 +64,14 @@ class Needs(Base[T]):
         14
         """
         profile = resource_profile(cpus, dict(amounts), memory_bytes)
-        known: ResourceProfile | None = self._node.profile
-        if known is not None and known != profile:
-            raise InvalidArgument(
-                f"{self._node.label} needs {known} already, not {profile}", name="cpus", value=cpus, allowed=str(known)
-            )
-        self._node.profile = profile
+        node = self._node
+        with self._runner.changing():
+            known = node.profile
+            if known is not None and known != profile:
+                raise InvalidArgument(
+                    f"{node.label} needs {known} already, not {profile}", name="cpus", value=cpus, allowed=str(known)
+                )
+            node.change(profile=profile)
         return self
 
     @property
@@ -134,7 +136,7 @@ class BarrierRDD(Generic[T]):
     def _made(self, fn: Callable[..., Any], operation: str, *, indexed: bool, keeps: bool) -> Any:
         check_callable("fn", fn)
         made = self._rdd._narrow(MapPartitions(fn, indexed=indexed), f"barrier().{operation}", keeps_partitioner=keeps)
-        made._node.barrier = True
+        made._node.change(barrier=True)
         return made
 
     def __repr__(self) -> str:

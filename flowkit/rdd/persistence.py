@@ -101,17 +101,20 @@ class Persistence(Base[T]):
                 f"level = {level!r} keeps nothing; unpersist() does that", name="level", value=level, allowed="others"
             )
         node = self._node
-        if node.level is not None and node.level != level:
-            raise InvalidArgument(
-                f"{node.label} is persisted as {node.level!r} already; unpersist() it before another level",
-                name="level",
-                value=level,
-                allowed=repr(node.level),
-            )
-        node.level = level
-        if not node.dropped_with:
-            node.dropped_with = True
-            self._runner.drop_with(node)
+        with self._runner.changing():
+            known = node.level
+            if known is not None and known != level:
+                raise InvalidArgument(
+                    f"{node.label} is persisted as {known!r} already; unpersist() it before another level",
+                    name="level",
+                    value=level,
+                    allowed=repr(known),
+                )
+            if known is None:
+                node.change(level=level)
+            if not node.dropped_with:
+                node.dropped_with = True
+                self._runner.drop_with(node)
         return self
 
     def unpersist(self, *, blocking: bool = False) -> Self:
@@ -132,9 +135,15 @@ class Persistence(Base[T]):
         >>> squares.unpersist().is_cached
         False
         """
-        if self._node.level is not None:
-            self._node.level = None
-            self._runner.unpersist(self._node.id, blocking=blocking)
+        node = self._node
+        with self._runner.changing():
+            was_kept = node.level is not None
+            if was_kept:
+                node.change(level=None)
+            if isinstance(node.pending, KeepOnExecutors):
+                node.pending = None  # there will be nothing to go on with
+        if was_kept:
+            self._runner.unpersist(node.id, blocking=blocking)
         return self
 
     @property
@@ -192,8 +201,7 @@ class Persistence(Base[T]):
         [0, 1, 4, 9]
         """
         node = self._node
-        if isinstance(node.kernel, StoredPartitions) or node.pending is not None:
-            raise InvalidArgument(f"{node.label} is checkpointed already", name="path", value=path, allowed="one checkpoint")
+        self._check_uncheckpointed(path)
         if path is None:
             base = self._runner.config.checkpoint_directory
             if not base:
@@ -205,10 +213,17 @@ class Persistence(Base[T]):
         if address_of(place) is None:
             place = str(Path(local_path(place)).absolute())
         check_absent(place, Stores(self._runner.config.object_stores))
-        node.pending = WriteCheckpoint(place)
+        with self._runner.changing():
+            self._check_uncheckpointed(path)
+            node.pending = WriteCheckpoint(place)
         if eager:
             self._run(drain_rows, "checkpoint")
         return self
+
+    def _check_uncheckpointed(self, path: object) -> None:
+        node = self._node
+        if isinstance(node.kernel, StoredPartitions) or node.pending is not None:
+            raise InvalidArgument(f"{node.label} is checkpointed already", name="path", value=path, allowed="one checkpoint")
 
     def local_checkpoint(self) -> Self:
         """Forget what the rows were made of, and keep them on executors' memory and disks only: quick, and lost with them.
@@ -230,10 +245,11 @@ class Persistence(Base[T]):
         (10, 1)
         """
         node = self._node
-        if node.level is None:
-            self.persist(StorageLevel.MEMORY_AND_DISK)
-        if node.pending is None and not isinstance(node.kernel, CachedOnly):
-            node.pending = KeepOnExecutors()
+        with self._runner.changing():
+            if node.level is None:
+                self.persist(StorageLevel.MEMORY_AND_DISK)
+            if node.pending is None and not isinstance(node.kernel, CachedOnly):
+                node.pending = KeepOnExecutors()
         return self
 
     @property
@@ -296,7 +312,8 @@ class Persistence(Base[T]):
         >>> fc.range(4).set_name("numbers").name
         'numbers'
         """
-        self._node.name = str(name)
+        with self._runner.changing():
+            self._node.change(name=str(name))
         return self
 
     def explain(self) -> str:

@@ -32,8 +32,8 @@ from flowkit.lineage.kernels import (
     Window,
     ZipPartitions,
 )
-from flowkit.lineage.nodes import Node, Shuffle
-from flowkit.lineage.stages import StageCut, cut, program_of
+from flowkit.lineage.nodes import Node, Recipe, Shuffle
+from flowkit.lineage.stages import StageCut, program_of
 from flowkit.model.ids import ShuffleId
 from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
@@ -136,11 +136,13 @@ class Replay:
             ) from error
 
     def _from_cache(self) -> Rows:
-        return {place: self._fetched(self._stage.nodes[place], wanted) for place, wanted in self._beginnings(cached=True).items()}
+        return {
+            place: self._fetched(self._stage.owners[place], wanted) for place, wanted in self._beginnings(cached=True).items()
+        }
 
     def _from_inputs(self) -> Rows:
         return {
-            place: self._fetched(self._stage.nodes[place], wanted) for place, wanted in self._beginnings(cached=False).items()
+            place: self._fetched(self._stage.owners[place], wanted) for place, wanted in self._beginnings(cached=False).items()
         }
 
     def _from_unmerged(self, program: StageProgram) -> tuple[StageProgram, Rows]:
@@ -152,7 +154,7 @@ class Replay:
             node, step = self._stage.nodes[place], program.steps[place]
             shuffles = [each for each in node.dependencies if isinstance(each, Shuffle)]
             if not shuffles:
-                rows[place] = self._fetched(node, wanted)
+                rows[place] = self._fetched(self._stage.owners[place], wanted)
                 continue
             narrow = iter(step.inputs)
             inputs = []
@@ -188,20 +190,22 @@ class Replay:
         nodes = self._stage.nodes
         places = {node.id: place for place, node in enumerate(nodes)}
         wanted: dict[int, set[int]] = {}
-        visits = [(self._stage.root, self.partition)]
+        visits = [(len(nodes) - 1, self.partition)]
         seen = set(visits)
-        for node, partition in visits:  # grows while it is walked
+        for place, partition in visits:  # grows while it is walked
+            node = nodes[place]
             if _begins(node, cached=cached and node is not self._stage.root):
-                wanted.setdefault(places[node.id], set()).add(partition)
+                wanted.setdefault(place, set()).add(partition)
                 if not unmerged:
                     continue
             for dependency in node.dependencies:
                 if isinstance(dependency, Shuffle):
                     continue
                 for inner in dependency.known_mapping().inputs_of(partition):
-                    if (dependency.parent, inner) not in seen:
-                        seen.add((dependency.parent, inner))
-                        visits.append((dependency.parent, inner))
+                    visit = places[dependency.parent.id], inner
+                    if visit not in seen:
+                        seen.add(visit)
+                        visits.append(visit)
         return {place: sorted(partitions) for place, partitions in wanted.items()}
 
     def _fetched(self, node: Node, partitions: list[int]) -> dict[int, list[Any]]:
@@ -222,7 +226,7 @@ def _nothing() -> None:
     return None
 
 
-def _begins(node: Node, *, cached: bool) -> bool:
+def _begins(node: Recipe, *, cached: bool) -> bool:
     """Whether rows are taken from here, not computed here."""
     return not node.dependencies or (cached and node.cached) or any(isinstance(each, Shuffle) for each in node.dependencies)
 
@@ -287,10 +291,10 @@ def _drained(program: StageProgram) -> StageProgram:
 
 
 def replay_of(
-    runner: JobRunner, node: Node, result: Result, shuffle: ShuffleId | None, partition: int, error: str
+    runner: JobRunner, stages: Iterable[StageCut], result: Result, shuffle: ShuffleId | None, partition: int, error: str
 ) -> Replay | None:
-    """A replay of a partition of the stage that writes a shuffle, or (None) has the result; None when there is none any more."""
-    for stage in cut(node):
+    """A replay of a partition of the one of a job's stages that writes a shuffle, or (None) has the result; None when there is none."""
+    for stage in stages:
         if shuffle == (None if stage.writes is None else stage.writes.id):
             return Replay(runner, stage, result, partition, error)
     return None

@@ -211,7 +211,7 @@ class Sources(FileSources):
             place = str(Path(local_path(place)).absolute())
         count, partitioner = opened(place, stores)
         made = self._source(StoredPartitions(paths_of(place, count), stores), count, "checkpoint_file")
-        made._node.partitioner = partitioner
+        made._node.change(partitioner=partitioner)
         return made
 
     def empty(self) -> RDD[Any]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: what an executor knows of a stage that may have forgotten it
 NOTHING: tuple[int, int] = (-1, -1)
+#: by so much a definition's version rises with another program: more than all that else it is made of
+_PROGRAM_STEP = 1 << 40
 
 
 class Stage:
@@ -44,7 +46,11 @@ class Stage:
 
     def __init__(self, app: AppId, spec: StageSpec, outputs: MapOutputs | None, depth: LaunchDepth) -> None:
         self.app = app
+        #: the newest one of live jobs that list it, or the last one that counted: program, parents and caches of one moment
         self.spec = spec
+        self._specs: dict[JobId, StageSpec] = {}
+        #: how often its program became another one
+        self._program_number = 0
         #: how partitions were split; None: none was
         self.pieces: Pieces | None = None
         #: which of its tasks compute several partitions
@@ -92,6 +98,52 @@ class Stage:
         """Its number in the application."""
         return self.spec.stage
 
+    def join(self, job: Job, spec: StageSpec) -> None:
+        """A job lists it, as ``spec``."""
+        self.jobs[job.id] = self.last_order = job.order
+        self._specs[job.id] = spec
+        if len(self._specs) == 1 or spec.revision >= self.spec.revision:
+            self._take(spec)
+
+    def leave(self, job: JobId) -> None:
+        """A job is over. What only its spec referred to may go, so the newest one of the others counts."""
+        self.jobs.pop(job, None)
+        spec = self._specs.pop(job, None)
+        if spec is self.spec and self._specs:
+            self._take(max(self._specs.values(), key=lambda each: each.revision))
+
+    def _take(self, spec: StageSpec) -> None:
+        if spec.program.id != self.spec.program.id:
+            self._program_number += 1
+            self.reads_behind_cache = False
+        self.spec = spec
+        self.definition = None
+
+    def has_stale_layout(self, application: Application) -> bool:
+        """Whether it was split by outputs that it does not read any more, or that were numbered anew since."""
+        if self.pieces is None:
+            return False
+        if all(parent.shuffle != self.pieces.shuffle for parent in self.spec.parents):
+            return True
+        outputs = application.map_stages[self.pieces.shuffle].outputs
+        assert outputs is not None
+        return outputs.numbering != self.pieces.numbering
+
+    def forget_layout(self) -> None:
+        """Each partition has a task of its own from now on; what was made of pieces is void."""
+        if self.pieces is not None:
+            numbers = map(PartitionIndex, range(self.pieces.count))
+            uncounted = {self.pieces.partition(number) for number in numbers if number not in self.accumulated}
+            self.accumulated = {
+                partition for partition in map(PartitionIndex, range(self.spec.num_partitions)) if partition not in uncounted
+            }
+        self.pieces = None
+        self.spans = Spans()
+        if self.outputs is not None:
+            self.outputs.covered = self.spans.covered
+            self.outputs.unregister_all()
+            self.outputs.renumber(self.spec.num_partitions)
+
     @property
     def task_count(self) -> int:
         """Tasks of all its partitions that are wanted."""
@@ -128,7 +180,7 @@ class Stage:
 
     def definition_version(self, application: Application, address_epoch: int) -> int:
         """Rises whenever what executors must know of the stage changes."""
-        version, spec = 0, self.spec
+        version, spec = self._program_number * _PROGRAM_STEP, self.spec
         if (
             spec.parents
             or spec.program.inline is None

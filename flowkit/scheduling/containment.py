@@ -115,7 +115,7 @@ def _strike_out(books: Books, application: Application, job: Job) -> None:
     """A job that cannot even be ended: nothing of it is scheduled any more."""
     application.jobs.pop(job.id, None)
     for stage in application.stages.values():
-        stage.jobs.pop(job.id, None)
+        stage.leave(job.id)
         if stage.jobs:
             continue
         books.active.pop((stage.app, stage.id), None)

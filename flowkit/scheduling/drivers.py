@@ -134,13 +134,12 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
             stage = application.stages[each.stage] = Stage(application.id, each, outputs, depth)
             if each.shuffle is not None:
                 application.map_stages[each.shuffle] = stage
-        else:
-            stage.spec = each  # the same stage; its caches may have changed since
-            stage.definition = None
         stage.is_released = False
         if not stage.jobs:
             stage.accumulated.clear()  # a later job that computes them again counts them again
-        stage.jobs[job.id] = stage.last_order = job.order
+        stage.join(job, each)
+        if stage.task_set is not None and stage.has_stale_layout(application):
+            jobs.stop_running(books, stage, "what it was split by is not read any more")
         for cached in each.cached:
             application.blocks.keep(application.kept_as(cached.rdd), cached.level)
             books.copies_stale = True

@@ -411,18 +411,18 @@ def _tell_again(stage: Stage, attempt: Attempt) -> None:
 
 def _fetch_failed(books: Books, application: Application, stage: Stage, attempt: Attempt, failure: FetchFailure) -> None:
     parent = application.map_stages.get(failure.shuffle)
-    assert parent is not None, f"{stage} does not know shuffle {failure.shuffle}"
-    assert parent.outputs is not None
-    outputs = parent.outputs
-    if failure.map_partition is None:
-        lost = outputs.on_host(failure.host) if failure.epoch >= outputs.epoch else []
-    elif failure.map_attempt is not None and outputs.is_current(failure.map_partition, failure.map_attempt):
-        lost = [failure.map_partition]
-    else:
-        lost = []  # already known: made again, or about to be
-    for partition in lost:
-        outputs.unregister(partition)
-    if lost:
+    reads_it = any(each.shuffle == failure.shuffle for each in stage.spec.parents)
+    assert parent is not None or not reads_it, f"{stage} does not know shuffle {failure.shuffle}"
+    lost: list[PartitionIndex] = []
+    if parent is not None and parent.outputs is not None:
+        outputs = parent.outputs
+        if failure.map_partition is None:
+            lost = outputs.on_host(failure.host) if failure.epoch >= outputs.epoch else []
+        elif failure.map_attempt is not None and outputs.is_current(failure.map_partition, failure.map_attempt):
+            lost = [failure.map_partition]
+        for partition in lost:  # what is not among them is known already: made again, or about to be
+            outputs.unregister(partition)
+    if parent is not None and lost:
         books.publish(
             application.id,
             ShuffleOutputsLost(
@@ -434,10 +434,10 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
                 reason=f"{failure.reason}: {failure.message}",
             ),
         )
-    elif not failure.host:
+    elif not failure.host and reads_it:
         stage.reads_behind_cache = True
     else:
-        _tell_again(stage, attempt)  # it looked where nothing is any more
+        _tell_again(stage, attempt)  # it looked where nothing is any more, or ran a program that does not count any more
     stage.lost_inputs.update((failure.shuffle, partition) for partition in lost)
     times = max((stage.lost_inputs[failure.shuffle, partition] for partition in lost), default=0)
     in_vain = attempt.task_set.note_uncounted(attempt.partition)

@@ -166,7 +166,7 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
     for each in void.values():
         if each is not stage:
             stop_running(books, each, "its input is made again, with other rows")
-        _void_outputs(books, each)
+        _void_outputs(books, each, "rows it was made from are made again, and are others each time")
     _void_cached(books, application, void.keys())
     alive = True
     for job in list(application.jobs.values()):
@@ -186,6 +186,33 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
                 alive = False
                 break
     return alive and bool(stage.jobs)
+
+
+def lay_out_anew(books: Books, application: Application, stage: Stage) -> bool:
+    """What a stage was split by is gone: all of it is made again, undivided. False when that ended its job.
+
+    Stages that were split by its outputs and are under way begin anew as well: these will be others, in number and in size.
+    """
+    if stage.outputs is None and stage.delivered:
+        (job_id,) = stage.jobs
+        fail_job(
+            books,
+            application,
+            application.jobs[job_id],
+            "ShuffleLost",
+            f"{stage.spec.name} computed partitions in several pieces, some were delivered, and the input that the others were cut of "
+            "is gone; call the action again",
+        )
+        return False
+    stop_running(books, stage, "what it was split by is not there any more")
+    if stage.outputs is not None:
+        _void_outputs(books, stage, "what it was split by is not there any more")
+    stage.forget_layout()
+    for each in application.stages.values():
+        if each is not stage and each.task_set is not None and each.has_stale_layout(application):
+            stop_running(books, each, "its input is made again, in other pieces")
+    application.is_stale = True
+    return True
 
 
 def _made_from(application: Application, stage: Stage) -> dict[ShuffleId, Stage]:
@@ -225,7 +252,7 @@ def _void_cached(books: Books, application: Application, void: Collection[Shuffl
             blocks.keep(application.kept_as(rdd), level)
 
 
-def _void_outputs(books: Books, stage: Stage) -> None:
+def _void_outputs(books: Books, stage: Stage, reason: str) -> None:
     assert stage.outputs is not None
     stage.was_complete = False
     there = tuple(status.map_partition for status in stage.outputs.statuses if status is not None)
@@ -239,7 +266,7 @@ def _void_outputs(books: Books, stage: Stage) -> None:
                 shuffle=stage.outputs.shuffle,
                 stage=stage.id,
                 partitions=stage.partitions(there),
-                reason="rows it was made from are made again, and are others each time",
+                reason=reason,
             ),
         )
 
@@ -288,7 +315,7 @@ def _end_job(books: Books, application: Application, job: Job, outcome: str, rea
             books.emit(ReleaseResults(executor_id, tuple(attempts)))
     for spec in job.spec.stages:
         stage = application.stages[spec.stage]
-        stage.jobs.pop(job.id, None)
+        stage.leave(job.id)
         if stage.jobs:
             if stage.task_set is not None:
                 stage.task_set.order = (min(stage.jobs.values()), stage.id)

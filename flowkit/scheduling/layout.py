@@ -42,7 +42,7 @@ def lay_out(books: Books, application: Application, stage: Stage) -> bool:
         return False
     sizes = {shuffle: _sizes(statuses, spec.num_partitions) for shuffle, statuses in outputs.items()}
     if may_split:
-        _split(stage, outputs, sizes, config.split_bytes, tasks)
+        _split(application, stage, outputs, sizes, config.split_bytes, tasks)
     if may_share:
         totals = [sum(of_partition) for of_partition in zip(*sizes.values(), strict=True)]
         if stage.pieces is not None:
@@ -58,7 +58,12 @@ def lay_out(books: Books, application: Application, stage: Stage) -> bool:
 
 
 def _split(
-    stage: Stage, outputs: dict[ShuffleId, list[MapStatus]], sizes: dict[ShuffleId, list[int]], piece_bytes: int, most: int
+    application: Application,
+    stage: Stage,
+    outputs: dict[ShuffleId, list[MapStatus]],
+    sizes: dict[ShuffleId, list[int]],
+    piece_bytes: int,
+    most: int,
 ) -> None:
     streamed = stage.spec.splits
     assert streamed is not None
@@ -74,7 +79,9 @@ def _split(
         if count > 1 and len(ranges := cut(parts, count)) > 1:
             cuts[PartitionIndex(partition)] = ranges
     if cuts:
-        stage.pieces = Pieces(streamed, cuts, stage.spec.num_partitions, stage.spec.partitions)
+        read = application.map_stages[streamed].outputs
+        assert read is not None
+        stage.pieces = Pieces(streamed, cuts, stage.spec.num_partitions, stage.spec.partitions, read.numbering)
         if stage.outputs is not None:
             stage.outputs.renumber(stage.pieces.count)
 

@@ -28,6 +28,8 @@ class MapOutputs:
         self.count_by_host: Counter[HostToken] = Counter()
         #: rises whenever an output is registered or unregistered
         self.epoch = 0
+        #: rises whenever outputs are numbered anew
+        self.numbering = 0
         #: outputs that are being copied to another host, and who does it
         self.moving: dict[PartitionIndex, ExecutorId] = {}
         #: attempts whose outputs could not be copied
@@ -38,6 +40,8 @@ class MapOutputs:
         """There will be so many outputs; none is there yet."""
         assert not self.count_by_host, f"shuffle {self.shuffle} has outputs"
         self.statuses = [None] * count
+        self.moving.clear()
+        self.numbering += 1
         self.epoch += 1
 
     def register(self, status: MapStatus) -> None:
@@ -81,7 +85,7 @@ class MapOutputs:
 
     def is_current(self, partition: PartitionIndex, attempt: AttemptId) -> bool:
         """Whether this attempt's output is the registered one."""
-        status = self.statuses[partition]
+        status = self.statuses[partition] if partition < len(self.statuses) else None
         return status is not None and status.attempt == attempt
 
     def sources(self, addresses: dict[HostToken, tuple[str, ...]], address_epoch: int) -> ShuffleSources:

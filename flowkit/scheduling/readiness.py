@@ -129,6 +129,10 @@ def _withdraw_available(books: Books, stage: Stage) -> None:
 
 
 def _submit(books: Books, application: Application, stage: Stage, todo: list[PartitionIndex]) -> None:
+    if stage.has_stale_layout(application):
+        if not jobs.lay_out_anew(books, application, stage):
+            return
+        todo = to_compute(books, stage)
     goes_on = stage.is_running and stage.task_set is not None and stage.task_set.attempt_number == stage.attempt_count - 1
     if goes_on and not stage.spec.barrier:  # what is lost of one that runs all at once is made again whole
         assert stage.task_set is not None

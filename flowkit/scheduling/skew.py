@@ -35,7 +35,7 @@ class Pieces:
     ((3, 1, 2), Piece(number=1, count=2, shuffle=7, first=2, end=5), None)
     """
 
-    __slots__ = ("_partitions", "_pieces", "wanted")
+    __slots__ = ("_partitions", "_pieces", "numbering", "shuffle", "wanted")
 
     def __init__(
         self,
@@ -43,7 +43,10 @@ class Pieces:
         cuts: dict[PartitionIndex, list[tuple[int, int]]],
         count: int,
         wanted: Sequence[PartitionIndex],
+        numbering: int = 0,
     ) -> None:
+        #: whose outputs the pieces are ranges of, and which numbering of these (``map_outputs.MapOutputs.numbering``)
+        self.shuffle, self.numbering = shuffle, numbering
         self._partitions: list[PartitionIndex] = []
         self._pieces: dict[int, Piece] = {}
         numbers: list[range] = []

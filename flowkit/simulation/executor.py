@@ -168,7 +168,7 @@ class SimulatedExecutor:
         match action:
             case act.DefineStage(definition=new):
                 known = self._stages.get((new.app, new.stage, new.stage_attempt))
-                if known is None:
+                if known is None or (new.version > known.definition.version and new.program.id != known.definition.program.id):
                     self._stages[new.app, new.stage, new.stage_attempt] = _Stage(new)
                 elif new.version > known.definition.version:
                     known.definition = new
@@ -356,7 +356,8 @@ class SimulatedExecutor:
             self._end(attempt, failed.failure)
             return
         value = values[0] if span == 1 else values
-        is_first = launch.piece is None or launch.piece.number == 0
+        # A program that does not read what was split makes all of a partition, whatever piece is asked for.
+        is_first = launch.piece is None or launch.piece.number == 0 or program.stored is not None
         result: TaskResult
         if definition.shuffle is not None:
             output = launch.partition if launch.output < 0 else PartitionIndex(launch.output)
@@ -423,6 +424,8 @@ class SimulatedExecutor:
         for content in (definition.program, *definition.attachments):
             if content.inline is None and not definition.content_holders.get(content.id):
                 raise _Failed(ContentMissing((content.id,)))
+        if program.stored is not None:
+            return Value(program.stored[partition])
         for rdd in program.cached:
             kept = definition.kept_as.get(rdd, rdd)
             block = self.cache.get((launch.app, kept, partition))

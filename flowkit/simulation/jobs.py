@@ -41,6 +41,8 @@ class SimulatedProgram(msgspec.Struct, frozen=True):
     stores_result: bool = False
     #: asks before it ends
     commits: bool = False
+    #: numbers of its partitions, as a checkpoint has them: it reads nothing else
+    stored: tuple[int, ...] | None = None
 
 
 def computed(key: int, partition: int, inputs: Iterable[Value], origin: Origin | None = None) -> Value:
@@ -151,6 +153,18 @@ def _stage(
     )
 
 
+def checkpointed(stage: StageSpec, stages: Sequence[StageSpec]) -> StageSpec:
+    """The spec of a map stage from the moment on when its input lies in files; ``stages``: all it is made of, parents first, it the last.
+
+    As a planner makes it: a newer revision, another program, no parents.
+    """
+    numbers = _numbers(stages)[stage.stage]
+    simulated = SimulatedProgram(stage.stage, stored=tuple(numbers[PartitionIndex(each)] for each in range(stage.num_partitions)))
+    return msgspec.structs.replace(
+        stage, revision=stage.revision + 1, program=content_of(simulated), parents=(), cached=(), splits=None, coalescible=False
+    )
+
+
 def large_content(number: int, *holders: HostToken) -> Content:
     """Content that does not fit a message; simulated executors only ask whether a holder can be reached."""
     return Content(ContentId(f"{number:032x}"), 1 << 20, None, holders)
@@ -163,13 +177,21 @@ def job(app: AppId, number: int, *stages: StageSpec, max_result_bytes: int = 0) 
 
 def expected(spec: JobSpec) -> dict[PartitionIndex, int]:
     """The number of each result partition, worked out one stage after the other."""
+    return _numbers(spec.stages)[spec.result_stage.stage]
+
+
+def _numbers(stages: Sequence[StageSpec]) -> dict[StageId, dict[PartitionIndex, int]]:
+    found: dict[StageId, dict[PartitionIndex, int]] = {}
     outputs: dict[ShuffleId, list[Value]] = {}
-    results: dict[PartitionIndex, int] = {}
-    for stage in spec.stages:
+    for stage in stages:
+        program = SimulatedProgram(stage.stage)
+        if stage.program.inline is not None:
+            program = msgspec.json.decode(stage.program.inline, type=SimulatedProgram)
         inputs = [value for parent in stage.parents for value in outputs[parent.shuffle]]
-        values = {partition: computed(stage.stage, partition, inputs) for partition in stage.partitions}
+        numbers = found[stage.stage] = {
+            partition: computed(stage.stage, partition, inputs).number if program.stored is None else program.stored[partition]
+            for partition in stage.partitions
+        }
         if stage.shuffle is not None:
-            outputs[stage.shuffle] = [values[PartitionIndex(partition)] for partition in range(stage.num_partitions)]
-        else:
-            results = {partition: value.number for partition, value in values.items()}
-    return results
+            outputs[stage.shuffle] = [Value(numbers[PartitionIndex(partition)]) for partition in range(stage.num_partitions)]
+    return found

@@ -20,7 +20,7 @@ from flowkit.abc import AllocationPolicy, ExecutorView, PlacementPolicy, Schedul
 from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AppId, RddId, ShuffleId, rdd_of
-from flowkit.model.job_spec import Determinism, StageSpec
+from flowkit.model.job_spec import Determinism, JobSpec, StageSpec
 from flowkit.model.resources import ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import ExceptionFailure, FetchFailure, HostToken, MemoryFailure
@@ -35,7 +35,7 @@ from flowkit.scheduling.policies.fifo import Fifo
 from flowkit.scheduling.policies.pools import POOL, PRIORITY
 from flowkit.scheduling.policies.priority import Priority
 from flowkit.simulation.cluster import Network, SimulatedCluster, SimulatedJob
-from flowkit.simulation.jobs import expected, job, map_stage, result_stage
+from flowkit.simulation.jobs import checkpointed, expected, job, map_stage, result_stage
 from flowkit.testing.event_order import check_event_order
 
 HOSTS = ("north", "south", "west")
@@ -138,6 +138,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.stage_numbers = 0
         self.job_numbers = 0
         self.submitted: list[SimulatedJob] = []
+        #: planned and not submitted yet
+        self.planned: list[JobSpec] = []
         self.cancelled: set[int] = set()
         #: stages whose tasks run all or none
         self.together: set[tuple[AppId, int]] = set()
@@ -221,9 +223,17 @@ class CoreMachine(RuleBasedStateMachine):
         stores=st.booleans(),
         commits=st.booleans(),
         needs=needs,
+        late=st.booleans(),
     )
     def submit(
-        self, name: str, partitions: int, parents: list[int], stores: bool, commits: bool, needs: tuple[ResourceProfile, bool]
+        self,
+        name: str,
+        partitions: int,
+        parents: list[int],
+        stores: bool,
+        commits: bool,
+        needs: tuple[ResourceProfile, bool],
+        late: bool,
     ) -> None:
         app = self._app(name)
         read = self._parents(app, parents)
@@ -232,17 +242,47 @@ class CoreMachine(RuleBasedStateMachine):
         )
         result = self._with_needs(app, result, needs)
         self.stage_numbers += 1
-        by_shuffle = {stage.shuffle: stage for stage in self.stages[app]}
-        needed: dict[int, StageSpec] = {}
-        waiting = [result]
-        while waiting:
-            stage = waiting.pop()
-            needed[stage.stage] = stage
-            waiting += [by_shuffle[parent.shuffle] for parent in stage.parents]
-        spec = job(app, self.job_numbers, *(needed[number] for number in sorted(needed)))
+        spec = job(app, self.job_numbers, *self._needed(app, result))
         spec = msgspec.structs.replace(spec, properties={POOL: name, PRIORITY: str(len(name))})
-        self.submitted.append(self.cluster.submit(spec))
         self.job_numbers += 1
+        if late:
+            self.planned.append(spec)
+        else:
+            self.submitted.append(self.cluster.submit(spec))
+
+    def _needed(self, app: AppId, stage: StageSpec) -> list[StageSpec]:
+        """A stage and all that it is made of, parents first."""
+        by_shuffle = {each.shuffle: each for each in self.stages[app]}
+        needed: dict[int, StageSpec] = {}
+        waiting = [stage]
+        while waiting:
+            each = waiting.pop()
+            needed[each.stage] = each
+            waiting += [by_shuffle[parent.shuffle] for parent in each.parents]
+        return [needed[number] for number in sorted(needed)]
+
+    @precondition(lambda self: self.planned)
+    @rule(place=places)
+    def submit_late(self, place: int) -> None:
+        """What another thread of the driver planned before whatever happened since."""
+        spec = self.planned.pop(place % len(self.planned))
+        if spec.app in self.apps.values():
+            self.submitted.append(self.cluster.submit(spec))
+
+    @precondition(lambda self: any(self.stages.values()))
+    @rule(name=app_names, place=places)
+    def checkpoint(self, name: str, place: int) -> None:
+        """What a shuffle is written from lies in files from now on; jobs under way, and planned ones, have it from before."""
+        app = self.apps.get(name)
+        known = self.stages[app] if app is not None else []
+        if app is None or not known:
+            return
+        at = place % len(known)
+        if known[at].determinism is Determinism.DETERMINATE and known[at].parents:
+            known[at] = checkpointed(known[at], self._needed(app, known[at]))
+            # Some of its outputs may have been made in pieces: then all of them are made again.
+            self.together.add((app, known[at].stage))
+            self.together.update((app, each.stage) for each in known if each.splits == known[at].shuffle)
 
     @precondition(lambda self: self.submitted)
     @rule(place=places)
@@ -277,6 +317,8 @@ class CoreMachine(RuleBasedStateMachine):
             return
         stage = self.stages[app][place % len(self.stages[app])]
         # The driver's garbage collector: nothing that could be submitted again refers to it.
+        if any(stage.shuffle == each.shuffle for spec in self.planned if spec.app == app for each in spec.stages):
+            return
         if not any(stage.shuffle in {parent.shuffle for parent in each.parents} for each in self.stages[app]):
             self.stages[app].remove(stage)
             assert stage.shuffle is not None
@@ -403,6 +445,7 @@ class CoreMachine(RuleBasedStateMachine):
         cluster.failures.clear()
         for number in range(2):
             cluster.add_executor(HOSTS[number], slots=2, resources=GPUS, memory_bytes=MEMORY)
+        self.submitted += [cluster.submit(spec) for spec in self.planned if spec.app in self.apps.values()]
         cluster.run(limit_s=1_000.0)
         for each in self.submitted:
             note(f"{each.spec.name}: {each.failed}")
