@@ -26,6 +26,7 @@ from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content
+from flowkit.model.shown import text_of
 from flowkit.model.task import PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
@@ -271,7 +272,7 @@ class Submission(JobScopes, JobRunner):
 
 def _told(error: Exception) -> str:
     """``ValueError: what it says``."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {text_of(error).partition(chr(10))[0]}"
 
 
 def _drop_cached(context: weakref.ref[Submission], rdd: RddId) -> None:

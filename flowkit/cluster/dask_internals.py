@@ -6,6 +6,7 @@ Runs in whichever process owns the object handed in, on its event loop.
 from __future__ import annotations
 
 import asyncio
+import copyreg
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,23 @@ from distributed import Nanny, Scheduler, Worker
 from distributed.comm import Comm, connect
 from distributed.core import ConnectionPool, Status, send_recv
 from distributed.system import MEMORY_LIMIT
+
+
+def keep_exceptions_whole() -> None:
+    """Have rows that are exceptions pickled as Python does it, where Dask's way (tblib's, for all exceptions) loses their text.
+
+    It rebuilds without ``__init__``, and thereby without what C keeps: of ``UnicodeDecodeError``, ``SyntaxError``, ``SystemExit`` and such
+    nothing but the type would arrive. What Dask's own tasks raise keeps its text too, without its frames as objects.
+    """
+    pending: list[type[BaseException]] = [BaseException]
+    for kind in pending:  # grows while it is walked
+        if kind.__module__ == "builtins":
+            pending += kind.__subclasses__()
+            if kind.__init__ not in {BaseException.__init__, OSError.__init__} and kind.__reduce__ is BaseException.__reduce__:
+                copyreg.dispatch_table.pop(kind, None)
+
+
+keep_exceptions_whole()
 
 #: what a handler returns that has taken its connection over
 KEEP_CONNECTION = Status.dont_reply

@@ -9,8 +9,10 @@ import pickle
 import threading
 from collections.abc import Callable
 
+from flowkit.errors import JobFailed
 from flowkit.model.ids import JobId, PartitionIndex
 from flowkit.model.job_spec import JobSpec
+from flowkit.model.shown import text_of
 from flowkit.model.task import PieceResults
 
 OnResult = Callable[[PartitionIndex, bytes], None]
@@ -89,7 +91,7 @@ class SubmittedJob:
         try:
             self._on_result(partition, data)
         except BaseException as error:
-            self.fail(error)
+            self.fail(error if isinstance(error, Exception) else _unreadable(error))
             self._cancel(self._job, "the driver could not take a result")
             return
         with self._condition:
@@ -114,3 +116,12 @@ class SubmittedJob:
         if self._succeeded and not self._missing and not self._over:
             self._over = True
             self._condition.notify_all()
+
+
+def _unreadable(error: BaseException) -> JobFailed:
+    """A result whose unpickling raises ``SystemExit`` and the like must not end the driver."""
+    failed = JobFailed(
+        f"a result could not be read: {type(error).__qualname__}: {text_of(error)}", type_name=type(error).__qualname__
+    )
+    failed.__cause__ = error
+    return failed

@@ -7,16 +7,21 @@ text, without flowkit's own frames, and hangs on the exception as its cause.
 from __future__ import annotations
 
 import linecache
-import pickle
 import re
 import traceback
 from itertools import pairwise
+from typing import Final
 
 from flowkit.errors import JobFailed, UserError
-from flowkit.execution.blame import MOST_CAUSES, Blame, all_places, blame, in_words, is_own
-from flowkit.lineage import pickling
+from flowkit.execution.blame import Blame, all_places, blame, in_words, is_own
+from flowkit.execution.exception_pickling import dumps, loads
 from flowkit.lineage.kernels import StageProgram
+from flowkit.model.shown import cut, text_of
 from flowkit.model.task import ExceptionFailure
+
+#: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
+MOST_CHARACTERS: Final = 8 << 10
+_MOST_IN_TEXT: Final = 64
 
 
 class RemoteTraceback(Exception):
@@ -33,7 +38,9 @@ class RemoteTraceback(Exception):
 # -- on the executor ---------------------------------------------------------------------------------------------------
 
 
-def describe(error: BaseException, program: StageProgram | None, partition: int, *, stage: str = "the stage") -> ExceptionFailure:
+def describe(
+    error: BaseException, program: StageProgram | None, partition: int, *, stage: str = "the stage", own_frames: bool = False
+) -> ExceptionFailure:
     """Report an exception of user code.
 
     Parameters
@@ -44,23 +51,42 @@ def describe(error: BaseException, program: StageProgram | None, partition: int,
         The stage; None when it could not even be loaded.
     stage
         For people, e.g. ``stage 3 (map at words.py:12)``.
+    own_frames
+        Tell flowkit's frames too.
 
     Returns
     -------
     ExceptionFailure
-        ``pickled`` is None when the exception does not survive a round trip. Errors that say that the program itself is
-        wrong (``UserError``) are fatal: another try would fail alike.
+        ``pickled`` is None when the exception does not survive a round trip, with its text, arguments and attributes. Errors that
+        say that the program itself is wrong (``UserError``) are fatal: another try would fail alike.
+
+    Notes
+    -----
+    Raises nothing, whatever the exception does when it is looked at.
     """
-    note = _note(blame(error, program) if program else Blame(()), program, stage, partition)
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    note = _note(_blamed(error, program), program, stage, partition)
+    if note not in notes_of(error):
+        add_note(error, note)
+    notes = notes_of(error)
+    if note not in notes:
+        notes = (*notes, note)
     return ExceptionFailure(
         type_name=_type_name(error),
-        message=_text_of(error),
-        traceback=_trimmed_traceback(error),
-        pickled=_pickled(error),
+        message=cut("\n".join((cut(text_of(error), MOST_CHARACTERS), *notes)), 2 * MOST_CHARACTERS),
+        traceback=cut(_frames_as_text(error, own=own_frames), MOST_CHARACTERS),
+        pickled=dumps(error),
         fatal=isinstance(error, UserError),
     )
+
+
+def _blamed(error: BaseException, program: StageProgram | None) -> Blame:
+    if program is None:
+        return Blame(())
+    try:
+        return blame(error, program)
+    except BaseException:
+        # Users' objects are looked at, and theirs may do anything: then what is known is the partition.
+        return Blame(all_places(program))
 
 
 def _note(found: Blame, program: StageProgram | None, stage: str, partition: int) -> str:
@@ -79,36 +105,42 @@ def _type_name(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _text_of(error: BaseException) -> str:
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """The notes of an exception that are text; never raises."""
     try:
-        text = str(error)
-    except Exception as failed:
-        text = f"<its str() raises {type(failed).__name__}>"
-    return "\n".join((text, *map(str, getattr(error, "__notes__", ()))))
+        notes = error.__notes__
+        return tuple(note for note in notes if type(note) is str) if type(notes) in {list, tuple} else ()
+    except BaseException:  # a property of their own, of any kind
+        return ()
 
 
-def _pickled(error: BaseException) -> bytes | None:
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception of any make; one whose notes are of another kind goes without."""
+    notes = BaseException.__getattribute__(error, "__dict__").setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(note)
+
+
+def _frames_as_text(error: BaseException, *, own: bool) -> str:
+    """The whole chain of causes as text, of users' frames alone unless ``own`` are wanted; empty when there are none."""
     try:
-        data = pickling.dumps(error)
-        # Exceptions with required arguments often pickle and then do not come back.
-        restored = pickle.loads(data)
-    except Exception:
-        return None
-    return data if type(restored) is type(error) else None
-
-
-def _trimmed_traceback(error: BaseException) -> str:
-    """The whole chain of causes as text, without flowkit's frames unless there are no others."""
-    described = traceback.TracebackException.from_exception(error, compact=True)
+        described = traceback.TracebackException.from_exception(error, compact=True)
+    except BaseException:
+        # It shows its notes, and what it was looked for in: both may raise anything.
+        return "".join(_unless_own(traceback.extract_tb(error.__traceback__), own=own).format()).rstrip("\n")
     pending: list[traceback.TracebackException] = [described]
+    some = False
     for each in pending:
-        kept = [frame for frame in each.stack if not is_own(frame.filename)]
-        if kept:
-            each.stack = traceback.StackSummary.from_list(kept)
-        pending += [inner for inner in (each.__cause__, each.__context__) if inner is not None]
-        if len(pending) > MOST_CAUSES:
+        each.stack = _unless_own(each.stack, own=own)
+        some = some or bool(each.stack)
+        pending += [inner for inner in (each.__cause__, each.__context__, *(each.exceptions or ())) if inner is not None]
+        if len(pending) > _MOST_IN_TEXT:
             break
-    return "".join(described.format()).rstrip("\n")
+    return "".join(described.format()).rstrip("\n") if some else ""
+
+
+def _unless_own(stack: traceback.StackSummary, *, own: bool) -> traceback.StackSummary:
+    return stack if own else traceback.StackSummary.from_list([frame for frame in stack if not is_own(frame.filename)])
 
 
 # -- at the driver -----------------------------------------------------------------------------------------------------
@@ -125,21 +157,29 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
     Returns
     -------
     BaseException
-        With the remote traceback as its ``__cause__``; raise it as it is.
+        Raise it as it is. Its causes and contexts are those of the task; the frames there are text, and the first cause of all.
     """
-    error = _unpickled(failure)
-    if error is None:
-        error = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name)
-    else:
-        known = getattr(error, "__notes__", [])
-        for note in _notes_in(failure, error):
-            if note not in known:
-                error.add_note(note)
-    if story:
-        error.add_note(story)
-    error.__cause__ = RemoteTraceback(_with_source(failure.traceback))
-    # Where tblib is installed, exceptions travel with their frames: all of them, ours too. The cause shows the user's.
-    return error.with_traceback(None)
+    known = None if failure.pickled is None else loads(failure.pickled)
+    told: BaseException | None = known
+    if not isinstance(told, Exception):
+        # Also for what is no Exception: a task's sys.exit() must not end the driver, nor its KeyboardInterrupt look like Ctrl-C.
+        told = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name)
+        told.__cause__ = known
+    if story and story not in notes_of(told):
+        add_note(told, story)
+    if failure.traceback:
+        _hang_below(told, RemoteTraceback(_with_source(failure.traceback)))
+    return told
+
+
+def _hang_below(error: BaseException, last: BaseException) -> None:
+    """Make ``last`` the first cause of all; what else is in a chain stays where it was."""
+    seen = {id(error)}
+    while error.__cause__ is not None and id(error.__cause__) not in seen:
+        error = error.__cause__
+        seen.add(id(error))
+    if error.__cause__ is None:
+        error.__cause__ = last
 
 
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')
@@ -157,24 +197,3 @@ def _with_source(text: str) -> str:
             if source:
                 told.append(f"    {source}")
     return "\n".join(told)
-
-
-def _unpickled(failure: ExceptionFailure) -> BaseException | None:
-    if failure.pickled is None:
-        return None
-    try:
-        error = pickle.loads(failure.pickled)
-    except Exception:
-        # A module that only executors have: the text of the failure says what happened.
-        return None
-    return error if isinstance(error, BaseException) else None
-
-
-def _notes_in(failure: ExceptionFailure, error: BaseException) -> list[str]:
-    # An exception with a __reduce__ of its own arrives without its notes; the message has them after the text itself.
-    try:
-        text = str(error)
-    except Exception:
-        return []
-    rest = failure.message.removeprefix(text)
-    return [line for line in rest.split("\n") if line] if rest != failure.message else []

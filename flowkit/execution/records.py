@@ -68,16 +68,17 @@ def explain_bad_pairs(rows: Iterable[Any], error: Exception, place: str, *, hash
         try:
             key, _ = row
         except (TypeError, ValueError):
-            raise TypeError(f"{place} needs (key, value) pairs, but got {short(row)} ({type(row).__name__})") from error
+            raise TypeError(f"{place} needs (key, value) pairs, but got {short(row)} ({type(row).__name__})") from None
         if not hashed:
             continue
         try:
             hash(key)
-        except TypeError:
+        except TypeError as unhashable:
+            theirs = unhashable.__traceback__ is not None and unhashable.__traceback__.tb_next is not None
             raise TypeError(
                 f"{place} needs keys that can be hashed, but got {short(key)} ({type(key).__name__}); "
                 "use a tuple for a list, a frozenset for a set"
-            ) from error
+            ) from (unhashable if theirs else None)
 
 
 def _row_at_fault(error: Exception) -> list[Any]:

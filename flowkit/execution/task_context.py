@@ -16,6 +16,7 @@ from typing import Any, Final
 from flowkit.errors import InternalError, InvalidArgument, TaskListenersFailed
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.shown import text_of
 
 CompletionListener = Callable[["TaskContext"], object]
 FailureListener = Callable[["TaskContext", BaseException], object]
@@ -322,6 +323,6 @@ def _call_all(kind: str, listeners: list[Any], call: Callable[[Any], object], ca
         except BaseException as error:
             errors.append(error)
     if errors:
-        told = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
+        told = "; ".join(f"{type(error).__name__}: {text_of(error)}" for error in errors)
         message = f"{len(errors)} of {count} task {kind} listeners raised: {told}"
         raise TaskListenersFailed(message, errors=tuple(errors)) from (cause if cause is not None else errors[0])

@@ -27,7 +27,7 @@ from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.content_fetch import ContentFetcher
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.failure import describe
+from flowkit.execution.failure import MOST_CHARACTERS, add_note, describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
 from flowkit.execution.remote_blocks import RemoteBlocks
@@ -40,7 +40,9 @@ from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, Parti
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY
+from flowkit.model.shown import cut, text_of
 from flowkit.model.task import (
+    FULL_TRACEBACKS,
     Accumulated,
     BlockInfo,
     CommitDeniedFailure,
@@ -107,7 +109,7 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
     try:
         ending = task.run()
     except BaseException as error:
-        ending = _failure(error, task)
+        ending = _surely_described(error, task)
         # Now, while the task's memory is still open: generators caught in the traceback give theirs back when they are closed.
         _let_go_of_frames(error)
     succeeded = isinstance(ending, InlineResult | StoredResult | MapOutput)
@@ -176,11 +178,11 @@ class _Task:
             try:
                 context.mark_failed(error)
             except TaskListenersFailed as also:
-                error.add_note(str(also))
+                add_note(error, str(also))
             try:
                 context.mark_completed()
             except TaskListenersFailed as also:
-                error.add_note(str(also))
+                add_note(error, str(also))
             raise
         context.mark_completed()
         if context.added:
@@ -415,6 +417,17 @@ def _sources_of_piece(stage: Stage, piece: Piece, shuffle: ShuffleId) -> Shuffle
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
+def _surely_described(error: BaseException, task: _Task) -> TaskFailure:
+    try:
+        return _failure(error, task)
+    except BaseException as also:
+        # Whatever a user's exception does when looked at, the driver hears that it happened.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return ExceptionFailure(
+            type.__repr__(type(error)), f"(could not be described: {type.__repr__(type(also))})", frames, None
+        )
+
+
 def _failure(error: BaseException, task: _Task) -> TaskFailure:
     """What to report of an error; which of them count against the task is written at the types of ``model.task``."""
     switch = task.attempt.switch
@@ -429,7 +442,7 @@ def _failure(error: BaseException, task: _Task) -> TaskFailure:
         case CommitDenied():
             return CommitDeniedFailure()
         case MemoryError():
-            return MemoryFailure(str(error) or "Python could not allocate memory")
+            return MemoryFailure(cut(text_of(error), MOST_CHARACTERS) or "Python could not allocate memory")
         case ProgramUnreadable(__cause__=BaseException() as cause):
             return msgspec.structs.replace(_described(cause, task), fatal=True)
         case ResultNotPicklable() | NestedAction():
@@ -440,33 +453,34 @@ def _failure(error: BaseException, task: _Task) -> TaskFailure:
 
 def _fetch_failure_in(error: BaseException) -> FetchFailure | ContentMissing | None:
     """A failed fetch, even if user code caught it and raised something else because of it: that is not the user's fault."""
-    seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        if isinstance(at, FetchFailed) and isinstance(at.data.get("failure"), FetchFailure | ContentMissing):
-            found: FetchFailure | ContentMissing = at.data["failure"]
+    for each in _chain(error):
+        if isinstance(each, FetchFailed) and isinstance(each.data.get("failure"), FetchFailure | ContentMissing):
+            found: FetchFailure | ContentMissing = each.data["failure"]
             return found
-        seen.add(id(at))
-        at = at.__cause__ or at.__context__
     return None
 
 
-def _described(error: BaseException, task: _Task) -> ExceptionFailure:
-    try:
-        launch, definition = task.attempt.launch, task.attempt.stage.definition
-        partition = launch.partition + task.at
-        return describe(error, task.program, stage=f"stage {launch.stage} ({definition.name})", partition=partition)
-    except Exception as also:
-        # Whatever a user's exception does when looked at (a __str__ that raises), the driver hears that it happened.
-        logger.exception("an exception of attempt %s could not be described", task.attempt.id)
-        told = "".join(traceback.format_tb(error.__traceback__))
-        return ExceptionFailure(type(error).__qualname__, f"(could not be described: {type(also).__name__})", told, None)
-
-
-def _let_go_of_frames(error: BaseException) -> None:
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and what it came from."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
-        traceback.clear_frames(at.__traceback__)
+        yield at
         seen.add(id(at))
-        at = at.__cause__ or at.__context__
+        at = at.__cause__ if at.__cause__ is not None else at.__context__
+
+
+def _described(error: BaseException, task: _Task) -> ExceptionFailure:
+    launch, definition = task.attempt.launch, task.attempt.stage.definition
+    return describe(
+        error,
+        task.program,
+        stage=f"stage {launch.stage} ({definition.name})",
+        partition=launch.partition + task.at,
+        own_frames=FULL_TRACEBACKS in definition.properties,
+    )
+
+
+def _let_go_of_frames(error: BaseException) -> None:
+    for each in _chain(error):
+        traceback.clear_frames(each.__traceback__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,9 @@ from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionI
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.metrics import TaskMetrics
+
+#: property of a job: what its failed tasks tell has flowkit's own frames too
+FULL_TRACEBACKS: Final = "flowkit.full_tracebacks"
 
 
 class Locality(IntEnum):

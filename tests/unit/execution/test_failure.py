@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import pickle
+import sys
 import threading
 import traceback
 from functools import partial, wraps
@@ -32,6 +33,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.ids import ShuffleId
+from flowkit.model.shown import text_of
 from flowkit.model.task import ExceptionFailure
 from tests.unit.execution.surroundings import Surroundings, chain_of, collect
 
@@ -40,7 +42,7 @@ SOURCE = IntegerRange(0, 10, 1, 1)
 
 
 class TooLarge(Exception):
-    """Needs two arguments, so it does not unpickle by itself."""
+    """Needs two arguments, so Python alone could not unpickle it."""
 
     def __init__(self, number: int, *, limit: int) -> None:
         super().__init__(f"{number} > {limit}")
@@ -283,7 +285,7 @@ def test_a_long_element_is_cut_and_a_nasty_one_does_no_harm(surroundings: Surrou
     [
         (WithState(3, "why"), WithState),
         (OwnReduce("x"), OwnReduce),
-        (TooLarge(3, limit=2), JobFailed),
+        (TooLarge(3, limit=2), TooLarge),
         (HoldsALock(), JobFailed),
         (Rude(), Rude),
         (InvalidArgument("bad", name="n", value=1, allowed="2"), InvalidArgument),
@@ -291,7 +293,7 @@ def test_a_long_element_is_cut_and_a_nasty_one_does_no_harm(surroundings: Surrou
         (KeyError("k"), KeyError),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), UnicodeDecodeError),
         (ExceptionGroup("several", [ValueError(1), TypeError(2)]), ExceptionGroup),
-        (SystemExit(3), SystemExit),
+        (SystemExit(3), JobFailed),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, BaseException) else x.__name__,
 )
@@ -303,19 +305,123 @@ def test_exceptions_of_every_make_arrive(surroundings: Surroundings, error: Base
     with pytest.raises(type(error)):
         surroundings.run(program)
     arrived = raise_at_driver(describe(error, program, 0, stage="stage 1"), "tried 4 times")
-    # Dask installs a way to pickle exceptions that needs no arguments: with it, more of them arrive as they are.
-    assert type(arrived) is arrives_as or (arrives_as is JobFailed and type(arrived) is type(error))
+    assert type(arrived) is arrives_as
+    text = "\n".join([text_of(arrived), *arrived.__notes__])
     if arrives_as is not JobFailed:
         assert repr(arrived.args) == repr(error.args)
-        text = "\n".join(arrived.__notes__)
     else:
-        assert type(error).__name__ in str(arrived)
-        assert str(error) in str(arrived)
-        text = "\n".join([str(arrived), *arrived.__notes__])
+        assert f"{type(error).__name__}: {error}" in str(arrived)
     assert text.count("In map at here.py:1") == 1
     assert "for the element 0" in text
     assert "tried 4 times" in text
-    assert isinstance(arrived.__cause__, RemoteTraceback)
+    assert isinstance(deepest_cause(arrived), RemoteTraceback)
+
+
+def deepest_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def arrived(error: BaseException) -> BaseException:
+    return raise_at_driver(describe(error, None, 0))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit("g"), BaseException("b")], ids=repr)
+def test_what_is_no_exception_is_a_jobs_error_with_it_as_its_cause(error: BaseException) -> None:
+    found = arrived(error)
+    assert type(found) is JobFailed
+    assert found.type_name == type(error).__name__
+    assert type(found.__cause__) is type(error)
+    assert found.__cause__.args == error.args
+    assert getattr(found.__cause__, "code", None) == getattr(error, "code", None)
+
+
+def test_causes_and_contexts_are_exceptions_at_the_driver_too() -> None:
+    try:
+        try:
+            {}["key"]
+        except KeyError as error:
+            raise WithState(3, "why") from error
+    except WithState as caught:
+        found = arrived(caught)
+    assert type(found.__cause__) is KeyError
+    assert found.__cause__ is found.__context__
+    assert isinstance(deepest_cause(found), RemoteTraceback)
+    try:
+        try:
+            {}["key"]
+        except KeyError:
+            raise WithState(3, "why")  # noqa: B904
+    except WithState as caught:
+        found = arrived(caught)
+    assert isinstance(found.__cause__, RemoteTraceback)
+    assert type(found.__context__) is KeyError
+
+
+def test_a_ring_of_causes_arrives() -> None:
+    first, second = ValueError("first"), TypeError("second")
+    first.__cause__, second.__cause__ = second, first
+    found = arrived(first)
+    assert type(found) is ValueError
+    assert found.__cause__ is not None
+    assert found.__cause__.__cause__ is found
+
+
+class Hostile(Exception):
+    """Raises what is no Exception wherever it is looked at."""
+
+    def refuse(self, *_: object) -> Any:
+        raise KeyboardInterrupt
+
+    __str__ = __repr__ = __bool__ = __eq__ = __hash__ = __reduce__ = __reduce_ex__ = add_note = refuse
+    __notes__ = property(refuse)
+
+
+class LoadExits(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (3,)
+
+
+class ReprExits:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+def test_whatever_an_exception_does_when_it_is_looked_at_it_is_described(surroundings: Surroundings) -> None:
+    for error in (Hostile("x"), LoadExits("q"), ValueError(ReprExits())):
+
+        def fail(x: object, error: BaseException = error) -> None:
+            raise error
+
+        program = chain_of(SOURCE, Map(lambda x: ReprExits()), Map(fail))
+        with pytest.raises(type(error)):
+            surroundings.run(program)
+        failure = describe(error, program, 0, stage="stage 1")
+        assert type(error).__name__ in failure.type_name
+        assert "for the element <ReprExits whose repr raises SystemExit>" in failure.message
+        assert type(raise_at_driver(failure, "tried 4 times")) in {type(error), JobFailed}
+
+
+def test_a_long_text_is_cut_and_the_rest_counted() -> None:
+    failure = describe(ValueError("A" * 3_000_000), None, 0)
+    assert len(failure.message) + len(failure.traceback) + len(failure.pickled or b"") < 50_000
+    found = raise_at_driver(failure)
+    assert type(found) is ValueError
+    assert str(found).startswith("AAAA")
+    assert str(found).endswith("A... (2,991,808 more characters)")
+    assert type(arrived(HoldsALock())) is JobFailed
+
+
+def test_an_address_in_a_text_does_not_keep_an_exception_from_arriving() -> None:
+    assert type(arrived(ValueError(Adder(2)))) is ValueError
+
+
+def test_a_large_object_that_an_attribute_was_missing_of_stays_behind() -> None:
+    with pytest.raises(AttributeError) as caught:
+        [bytes(1_000_000)].missing  # noqa: B018
+    found = arrived(caught.value)
+    assert (type(found), str(found), found.name, found.obj) == (AttributeError, str(caught.value), "missing", None)
 
 
 def test_an_exception_unknown_to_the_driver_arrives_as_text(surroundings: Surroundings) -> None:
@@ -366,5 +472,5 @@ def test_lines_of_a_notebooks_cell_are_shown_though_executors_do_not_have_them()
     frames = f'Traceback (most recent call last):\n  File "{cell}", line 2, in parse\n  File "/gone.py", line 3, in other\nZeroDivisionError'
     error = raise_at_driver(ExceptionFailure("ZeroDivisionError", "", frames, pickle.dumps(ZeroDivisionError())))
     del linecache.cache[cell]
-    told = str(error.__cause__)
+    told = str(deepest_cause(error))
     assert f'File "{cell}", line 2, in parse\n    return 1 / x\n  File "/gone.py", line 3, in other\nZeroDivisionError' in told
