@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from flowkit.errors import InvalidArgument
 from flowkit.lineage.kernels import FileSplit
+from flowkit.storage.objects.local import open_regular
 
 #: First block of a split, so that ``take(1)`` reads little; each is twice the one before.
 _FIRST_BLOCK_BYTES = 64 * 1024
@@ -21,7 +22,7 @@ _BLOCK_BYTES = 128 * 1024
 
 def open_local(path: str) -> IO[bytes]:
     """A file of this machine, unbuffered: hot for many small files."""
-    return open(path, "rb", buffering=0)  # noqa: PTH123 - closed by the caller
+    return open_regular(path, buffering=0)
 
 
 def read_lines(

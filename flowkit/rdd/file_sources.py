@@ -26,7 +26,7 @@ from flowkit.execution.file_readers import (
 from flowkit.lineage.kernels import MapPartitions
 from flowkit.rdd.checks import check_callable, check_codec, check_int
 from flowkit.storage.objects.local import LocalFile, pack_files
-from flowkit.storage.objects.stores import Stores, address_of, local_path
+from flowkit.storage.objects.stores import Paths, Stores, address_of, local_path
 
 if TYPE_CHECKING:
     from flowkit.config import Config
@@ -42,20 +42,20 @@ class FileSources:
         # What the Context has.
         def parallelize(self, elements: Iterable[T], num_partitions: int | None = None) -> RDD[T]: ...  # noqa: D102
         def text_file(  # noqa: D102
-            self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+            self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
         ) -> RDD[str]: ...
-        def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
+        def binary_files(self, path: Paths, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
         @property
         def default_parallelism(self) -> int: ...  # noqa: D102
         def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int: ...
         @property
         def config(self) -> Config: ...  # noqa: D102
-        def _listed(self, path: str | Path) -> tuple[list[LocalFile], Stores | None]: ...
+        def _listed(self, path: Paths, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]: ...
         @property
         def _stores(self) -> Stores: ...
 
     def whole_text_files(
-        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+        self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
     ) -> RDD[tuple[str, str]]:
         """``(path, text)`` of whole files.
 
@@ -83,7 +83,7 @@ class FileSources:
         return self.binary_files(path, min_partitions).map(DecodeFile(encoding, errors))
 
     def read_json_lines(
-        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+        self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
     ) -> RDD[Any]:
         r"""The JSON value of each line; blank lines are left out.
 
@@ -114,7 +114,7 @@ class FileSources:
 
     def read_csv(
         self,
-        path: str | Path,
+        path: Paths,
         min_partitions: int | None = None,
         *,
         columns: Sequence[str] | None = None,
@@ -179,7 +179,7 @@ class FileSources:
 
     def read_parquet(
         self,
-        path: str | Path,
+        path: Paths,
         *,
         columns: Sequence[str] | None = None,
         filters: Any = None,
@@ -264,7 +264,7 @@ class FileSources:
         reader = ReadFragments(dataset.schema, None if columns is None else tuple(columns), filters, batches)
         return self.parallelize(fragments, max(1, min(wanted, len(fragments)))).map_partitions(reader)
 
-    def read_arrow(self, path: str | Path, *, batches: bool = False, min_partitions: int | None = None) -> RDD[Any]:
+    def read_arrow(self, path: Paths, *, batches: bool = False, min_partitions: int | None = None) -> RDD[Any]:
         """Rows of Arrow IPC files or streams, as mappings or record batches.
 
         Parameters
@@ -291,7 +291,7 @@ class FileSources:
         paths, stores = self._paths(path, min_partitions)
         return paths.map_partitions(ReadArrow(batches, stores))
 
-    def pickle_file(self, path: str | Path, min_partitions: int | None = None) -> RDD[Any]:
+    def pickle_file(self, path: Paths, min_partitions: int | None = None) -> RDD[Any]:
         """What ``save_as_pickle`` wrote.
 
         Parameters
@@ -314,7 +314,7 @@ class FileSources:
         paths, stores = self._paths(path, min_partitions)
         return paths.map_partitions(ReadPickles(stores))
 
-    def binary_records(self, path: str | Path, record_bytes: int, min_partitions: int | None = None) -> RDD[bytes]:
+    def binary_records(self, path: Paths, record_bytes: int, min_partitions: int | None = None) -> RDD[bytes]:
         """``bytes`` of one length, one after another in files.
 
         Parameters
@@ -415,7 +415,7 @@ class FileSources:
         found = self.parallelize(parts, max(1, len(parts)))
         return found._narrow(MapPartitions(compute_bag_partitions), "from_dask_bag")  # type: ignore[no-any-return]
 
-    def _paths(self, path: str | Path, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
+    def _paths(self, path: Paths, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
         files, stores = self._listed(path)
         packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
         return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple), stores

@@ -21,6 +21,7 @@ from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
 from flowkit.scheduling.coalescing import too_few_to_share
+from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Persistence(Base[T]):
             path = f"{base.rstrip('/')}/{secrets.token_hex(8)}-rdd-{node.id}"
         place = os.fspath(path)
         if address_of(place) is None:
-            place = str(Path(local_path(place)).absolute())
+            place = str(local_place(local_path(place)))
         check_absent(place, Stores(self._runner.config.object_stores))
         with self._runner.changing():
             self._check_uncheckpointed(path)

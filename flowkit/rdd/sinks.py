@@ -25,6 +25,7 @@ from flowkit.execution.sinks import (
 )
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_codec, check_int
+from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 T = TypeVar("T")
@@ -264,7 +265,7 @@ class Sinks(Base[T]):
         if address_of(path) is not None:
             self._save_to_store(str(path).rstrip("/"), mode, operation, writer)
             return
-        target = Path(local_path(path)).absolute()
+        target = local_place(local_path(path))
         if target.exists() or target.is_symlink():
             if mode == "ignore":
                 return

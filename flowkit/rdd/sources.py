@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,8 +23,8 @@ from flowkit.rdd.checks import check_codec, check_int
 from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
-from flowkit.storage.objects.local import LocalFile, pack_files, partitions_for, plan_splits
-from flowkit.storage.objects.stores import Stores, address_of, listed, local_path
+from flowkit.storage.objects.local import LocalFile, local_place, pack_files, partitions_for, plan_splits
+from flowkit.storage.objects.stores import Paths, Stores, address_of, listed, local_path
 
 T = TypeVar("T")
 
@@ -115,16 +116,17 @@ class Sources(FileSources):
         return self._source(IntegerRange(first, last, step, parts), parts, "range")
 
     def text_file(
-        self, path: str | Path, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
+        self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
     ) -> RDD[str]:
         r"""Lines of text files, without their ends.
 
         Parameters
         ----------
         path
-            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, or, in a text, several with
-            commas between. Executors read them, so they must see them under the same name. Addresses of object stores too
-            (``s3://bucket/logs/*.gz``); see ``Config.object_stores``.
+            A file, a directory (of its files those that don't begin with ``_`` or ``.``), a glob, a list of these, or, in a text,
+            several with commas between. Relative to the driver's working directory. Executors read the files, so they must see them
+            under the same absolute name. Addresses of object stores too (``s3://bucket/logs/*.gz``); see ``Config.object_stores``.
+            Every reader takes these.
         min_partitions
             1 or more; None: ``default_parallelism``, but no pieces below the setting ``min_partition_bytes``. Large files are split at
             line ends into about equal pieces of at most ``max_partition_bytes``, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
@@ -135,7 +137,9 @@ class Sources(FileSources):
         Raises
         ------
         FileNotFoundError
-            At the call, when nothing is there.
+            At the call: nothing is there, a symbolic link leads nowhere, or a directory holds directories only.
+        errors.InvalidArgument
+            At the call: what is there is no regular file (a FIFO, a device).
 
         Notes
         -----
@@ -162,7 +166,7 @@ class Sources(FileSources):
         )
         return self._source(TextLines(splits, encoding, errors, stores), len(splits), "text_file", source_identity=tuple(files))
 
-    def binary_files(self, path: str | Path, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
+    def binary_files(self, path: Paths, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
         """``(path, content)`` of whole files.
 
         Parameters
@@ -208,7 +212,7 @@ class Sources(FileSources):
         place = os.fspath(_checked_path("path", path))
         stores = None if address_of(place) is None else self._stores.only([place])
         if stores is None:
-            place = str(Path(local_path(place)).absolute())
+            place = str(local_place(local_path(place)))
         count, partitioner = opened(place, stores)
         made = self._source(StoredPartitions(paths_of(place, count), stores), count, "checkpoint_file")
         made._node.change(partitioner=partitioner)
@@ -252,9 +256,9 @@ class Sources(FileSources):
             return first
         return union_all(first, [first._other("rdds", other) for other in others])
 
-    def _listed(self, path: str | Path) -> tuple[list[LocalFile], Stores | None]:
-        """Files that a path, an address, or several of them with commas between name; and the stores that executors need for them."""
-        return listed(_checked_path("path", path), self._stores)
+    def _listed(self, path: Paths, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]:
+        """Files that a reader's ``path`` names, whatever the format; and the stores that executors need for them."""
+        return listed(_checked_paths("path", path), self._stores, recursive=recursive)
 
     @property
     def _stores(self) -> Stores:
@@ -296,7 +300,24 @@ class Sources(FileSources):
         return RDD(node, cast("JobRunner", self))
 
 
-def _checked_path(name: str, value: str | Path) -> str | Path:
+def _checked_path(name: str, value: Any) -> str | os.PathLike[str]:
     if not isinstance(value, str | os.PathLike):
         raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
     return value
+
+
+def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str | os.PathLike[str]]:
+    if isinstance(value, str | os.PathLike):
+        return value
+    # Of a set nobody knows the order, and of a mapping not what is meant.
+    if isinstance(value, bytes | bytearray | Mapping | AbstractSet) or not isinstance(value, Iterable):
+        raise InvalidArgument(
+            f"{name} = {value!r}: must be a path, or a list of paths",
+            name=name,
+            value=value,
+            allowed="a str, a Path, or a list of these",
+        )
+    paths = list(value)
+    if not paths:
+        raise InvalidArgument(f"{name} = []: names no file", name=name, value=value, allowed="one path or more")
+    return [_checked_path(f"{name}[{place}]", each) for place, each in enumerate(paths)]

@@ -7,6 +7,7 @@ import pytest
 
 import flowkit as fk
 from flowkit.errors import ConfigError, InvalidArgument
+from flowkit.storage.objects.stores import Stores, listed
 from flowkit.testing.inline import inline_context
 
 
@@ -37,3 +38,27 @@ def test_what_turns_out_to_be_none_is_named():
         pytest.raises(InvalidArgument, match="is a object"),
     ):
         fc.text_file("odd://place")
+
+
+def test_addresses_name_files_by_the_rules_of_paths():
+    store = fsspec.filesystem("memory")
+    for name in ("day=1/a.txt", "day=2/b.txt", "_logs/c.txt", "d.txt", ".hidden"):
+        store.pipe(f"/lake/{name}", b"")
+    stores = Stores()
+
+    def names(path, **options):
+        return [file.path.removeprefix("memory://lake/") for file in listed(path, stores, **options)[0]]
+
+    assert names("memory://lake") == ["d.txt"]
+    assert names("memory://lake", recursive=True) == ["d.txt", "day=1/a.txt", "day=2/b.txt"]
+    assert names("memory://lake/day=*") == names("memory://lake/day=*/*") == ["day=1/a.txt", "day=2/b.txt"]
+    assert names("memory://lake/day={1,2}/?.txt") == ["day=1/a.txt", "day=2/b.txt"]
+    assert names(["memory://lake/d.txt", "memory://lake/day=2"]) == ["d.txt", "day=2/b.txt"]
+    assert {file.base for file in stores.list_files("memory://lake/day=*")} == {"memory://lake"}
+    for missing in ("memory://lake/none", "memory://lake/*.csv"):
+        with pytest.raises(FileNotFoundError, match="nothing is at memory://lake"):
+            names(missing)
+    store.rm("/lake/d.txt")
+    with pytest.raises(FileNotFoundError, match=r"memory://lake holds directories \(day=1, day=2\) and no files"):
+        names("memory://lake")
+    store.rm("/lake", recursive=True)

@@ -16,10 +16,21 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from flowkit.errors import InvalidArgument, MissingPackage
-from flowkit.storage.objects.local import BETWEEN_PATHS, LocalFile, list_files
+from flowkit.storage.objects.local import (
+    BETWEEN_PATHS,
+    LocalFile,
+    alternatives,
+    fixed_part,
+    is_hidden,
+    list_files,
+    only_directories,
+    open_regular,
+)
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_GLOB: Final = re.compile(r"[*?\[]")
+_GLOB: Final = re.compile(r"[*?\[{]")
+#: a path that is an address, or says that it is none
+_PREFIX: Final = re.compile(r"://|(?:^|,)file:/", re.IGNORECASE)
 #: schemes whose file systems want the whole address
 _WHOLE: Final = frozenset({"http", "https"})
 #: tries to remove a directory into which others still write
@@ -29,6 +40,10 @@ _OBJECTS: Final = re.compile(r"s3|gcs|gs|abfs|oss|http")
 #: retries of one request, with growing pauses: a store that restarts is away for some seconds
 _S3_ATTEMPTS: Final = 6
 _COPY_BYTES, _BUFFER_BYTES = 4 << 20, 1 << 20
+
+
+#: what readers take
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 class Address(NamedTuple):
@@ -51,12 +66,14 @@ def address_of(path: object) -> Address | None:
 
 
 def local_path(path: Any) -> Any:
-    """A path of this machine without ``file://``.
+    """A path of this machine without ``file://`` (Hadoop writes ``file:/``).
 
-    >>> local_path("file:///tmp/a")
-    '/tmp/a'
+    >>> local_path("file:///tmp/a"), local_path("file:/tmp/a")
+    ('/tmp/a', '/tmp/a')
     """
-    return path.removeprefix("file://") if isinstance(path, str) else path
+    if not isinstance(path, str) or path[:6].lower() != "file:/":
+        return path
+    return path[7:] if path[5:7] == "//" else path[5:]
 
 
 class Stores:
@@ -123,39 +140,73 @@ class Stores:
     def open(self, path: str) -> IO[bytes]:
         """Open a file for reading, at any place of it."""
         if address_of(path) is None:
-            return open(path, "rb", buffering=0)  # noqa: PTH123 - hot for many small files, and closed by the caller
+            return open_regular(path, buffering=0)
         store, inner = self.at(path)
         # Every read of a store is a message: a few large ones.
         return io.BufferedReader(store.open_input_file(inner), _BUFFER_BYTES)
 
-    def list_files(self, path: str) -> list[LocalFile]:
-        """Files that an address names: one, those of a directory, or those that match a glob; in the order of their names.
+    def list_files(self, path: str, *, recursive: bool = False) -> list[LocalFile]:
+        """Files that an address names, by the rules of ``local.list_files``: one, those of a directory, or those that match a glob.
 
         Raises
         ------
         FileNotFoundError
-            Nothing is there.
+            Nothing is there, or a directory of directories only.
         """
-        from pyarrow.fs import FileSelector, FileType
+        from pyarrow.fs import FileType
 
-        found = address_of(path)
-        assert found is not None
         store, inner = self.at(path)
-        prefix = "" if found.scheme in _WHOLE else f"{found.scheme}://"
-        if not _GLOB.search(inner):
-            (info,) = store.get_file_info([inner])
-            if info.type == FileType.File:
-                return [_file(prefix, info)]
-            infos = store.get_file_info(FileSelector(inner, allow_not_found=True)) if info.type == FileType.Directory else []
-            listed = [each for each in infos if each.type == FileType.File and not _is_hidden(each.path)]
+        (info,) = store.get_file_info([inner])
+        if info.type == FileType.File:
+            return [self._file(path, info, inner.rpartition("/")[0])]
+        if _GLOB.search(inner) and info.type != FileType.Directory:
+            found = {
+                file.path: file for pattern in alternatives(inner) for file in self._matching(path, pattern, recursive=recursive)
+            }
+            listed = list(found.values())
         else:
-            base = inner[: _GLOB.search(inner).start()].rpartition("/")[0]  # type: ignore[union-attr]
-            infos = store.get_file_info(FileSelector(base, recursive=True, allow_not_found=True))
-            matches = _matcher(inner)
-            listed = [each for each in infos if each.type == FileType.File and matches(each.path) and not _is_hidden(each.path)]
+            listed = self._in_directory(path, inner, recursive=recursive)
         if not listed and (_GLOB.search(inner) or not self.exists(path)):
             raise FileNotFoundError(f"nothing is at {path}")
-        return [_file(prefix, each) for each in sorted(listed, key=lambda each: each.path)]
+        return listed
+
+    def _in_directory(self, path: str, inner: str, *, recursive: bool) -> list[LocalFile]:
+        from pyarrow.fs import FileSelector, FileType
+
+        store, _ = self.at(path)
+        infos = [
+            each
+            for each in store.get_file_info(FileSelector(inner, recursive=recursive, allow_not_found=True))
+            if not any(map(is_hidden, _below(each.path, inner).split("/")))
+        ]
+        files = [self._file(path, each, inner) for each in infos if each.type == FileType.File]
+        if not files and infos and not recursive:
+            raise only_directories(path.rstrip("/"), sorted(_below(each.path, inner) for each in infos))
+        return sorted(files, key=lambda file: file.path)
+
+    def _matching(self, path: str, pattern: str, *, recursive: bool) -> list[LocalFile]:
+        from pyarrow.fs import FileSelector, FileType
+
+        store, _ = self.at(path)
+        base = fixed_part(pattern)
+        matches = _matcher(pattern)
+        files = [
+            self._file(path, each, base)
+            for each in store.get_file_info(FileSelector(base, recursive=True, allow_not_found=True))
+            if each.type == FileType.File and _is_named(each.path, base, matches, recursive=recursive)
+        ]
+        return sorted(files, key=lambda file: file.path)
+
+    def _file(self, path: str, info: Any, base: str) -> LocalFile:
+        found = address_of(path)
+        assert found is not None
+        prefix = "" if found.scheme in _WHOLE else f"{found.scheme}://"
+        return LocalFile(
+            prefix + info.path.lstrip("/") if prefix else info.path,
+            info.size or 0,
+            info.mtime_ns or 0,
+            prefix + base.lstrip("/") if prefix else base,
+        )
 
     def exists(self, path: str) -> bool:
         """Whether a file or a directory with something in it is there."""
@@ -243,19 +294,35 @@ class Stores:
                 store.create_dir(inner, recursive=True)
 
 
-def listed(path: str | os.PathLike[str], stores: Stores) -> tuple[list[LocalFile], Stores | None]:
-    """Files that a path, an address, or several of these with commas between name; and the stores that are needed for them, if any.
+def listed(path: Paths, stores: Stores, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]:
+    """Files that a path or an address names, several of these with commas between or in a list; and the stores needed for them, if any.
 
-    Raises ``FileNotFoundError`` and ``errors.InvalidArgument`` as ``list_files`` of both kinds.
+    What every reader asks, on the driver: paths are relative to the driver's working directory, and absolute from here on.
+
+    Parameters
+    ----------
+    recursive
+        Whether files in directories of a directory are among its files.
+
+    Raises
+    ------
+    FileNotFoundError, errors.InvalidArgument
+        As ``list_files`` of both kinds.
     """
-    if not isinstance(path, str) or "://" not in path:
-        return list_files(path), None
+    if not isinstance(path, str | os.PathLike):
+        each = [listed(one, stores, recursive=recursive) for one in path]
+        needed = stores.only(file.path for files, used in each if used is not None for file in files)
+        return [file for files, _ in each for file in files], needed if any(used is not None for _, used in each) else None
+    if not isinstance(path, str) or not _PREFIX.search(path):
+        return list_files(path, recursive=recursive), None
     files: list[LocalFile] = []
     parts = [part for part in BETWEEN_PATHS.split(path) if part]
     for part in parts:
-        files += list_files(local_path(part)) if address_of(part) is None else stores.list_files(part)
-    needed = stores.only(parts)
-    return files, None if all(address_of(part) is None for part in parts) else needed
+        if address_of(part) is None:
+            files += list_files(local_path(part), recursive=recursive)
+        else:
+            files += stores.list_files(part, recursive=recursive)
+    return files, None if all(address_of(part) is None for part in parts) else stores.only(parts)
 
 
 def wrapped(store: Any, scheme: str) -> Any:
@@ -319,12 +386,22 @@ _BUILT_IN: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 
 
-def _file(prefix: str, info: Any) -> LocalFile:
-    return LocalFile(prefix + info.path.lstrip("/") if prefix else info.path, info.size or 0, info.mtime_ns or 0)
+def _below(path: str, base: str) -> str:
+    return path.lstrip("/").removeprefix(base.strip("/")).lstrip("/")
 
 
-def _is_hidden(path: str) -> bool:
-    return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))
+def _is_named(path: str, base: str, matches: Callable[[str], bool], *, recursive: bool) -> bool:
+    """Whether a pattern matches a file or, as globs of this machine do, the directory that it is in."""
+    if matches(path):
+        return not is_hidden(path.rpartition("/")[2])
+    below = _below(path, base).split("/")
+    tops = range(1, len(below)) if recursive else range(len(below) - 1, len(below))
+    root = base.rstrip("/")
+    for depth in tops:
+        directory = "/".join((root, *below[:depth])) if root not in ("", ".") else "/".join(below[:depth])
+        if matches(directory) and not any(map(is_hidden, below[depth - 1 :])):
+            return True
+    return False
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.storage.objects.local import LARGEST_SPLIT_BYTES, LocalFile, list_files, pack_files, plan_splits
+from flowkit.errors import InvalidArgument
+from flowkit.storage.objects.local import LARGEST_SPLIT_BYTES, LocalFile, list_files, open_regular, pack_files, plan_splits
 
 
 @pytest.fixture
@@ -22,6 +24,18 @@ def place(tmp_path: Path) -> Path:
 
 def names(place: Path, path: str) -> list[str]:
     return [str(Path(file.path).relative_to(place)) for file in list_files(path)]
+
+
+def make_fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def make_dangling_link(place: Path) -> None:
+    place.symlink_to("gone.txt")
+
+
+def make_link_loop(place: Path) -> None:
+    place.symlink_to(place.name)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,77 @@ def test_an_empty_directory_is_no_error_but_nothing_at_all_is(tmp_path):
     for path in (f"{tmp_path}/none", f"{tmp_path}/*.txt", ",", ""):
         with pytest.raises(FileNotFoundError):
             list_files(path)
+
+
+@pytest.mark.parametrize("make, error, message", [
+    (make_fifo, InvalidArgument, "odd.txt is a FIFO, not a regular file"),
+    (make_dangling_link, FileNotFoundError, "odd.txt is a symbolic link to gone.txt, where nothing is"),
+    (make_link_loop, FileNotFoundError, "odd.txt is a symbolic link to odd.txt, where nothing is"),
+])  # fmt: skip
+@pytest.mark.parametrize("path", ["odd.txt", "", "*.txt", "{odd,other}.txt"])
+def test_what_is_no_file_is_refused_by_name_and_never_left_out(place, make, error, message, path):
+    make(place / "odd.txt")
+    with pytest.raises(error, match=message):
+        list_files(f"{place}/{path}")
+
+
+def test_a_device_is_refused_by_name():
+    with pytest.raises(InvalidArgument, match="/dev/zero is a character device, not a regular file"):
+        list_files("/dev/zero")
+
+
+def test_a_file_that_became_a_fifo_since_it_was_listed_is_refused_when_it_is_opened(tmp_path):
+    make_fifo(tmp_path / "late")
+    with pytest.raises(InvalidArgument, match="late is a FIFO, not a regular file"):
+        open_regular(str(tmp_path / "late"))
+
+
+def test_a_directory_of_directories_is_refused_with_what_names_their_files(tmp_path):
+    for day in range(7):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "a.csv").touch()
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"directories \(day=0, day=1, day=2, day=3, day=4, \.\.\.\) and no files"
+    ) as raised:
+        list_files(tmp_path)
+    for named in ("*", "**"):
+        assert f"'{tmp_path}/{named}'" in str(raised.value)
+        assert len(list_files(f"{tmp_path}/{named}")) == 7
+
+
+def test_directories_are_walked_where_asked_for_and_each_file_knows_what_was_named(place):
+    (place / "_col=1").mkdir()
+    (place / "_col=1" / "f.txt").touch()
+    found = list_files(place, recursive=True)
+    assert [str(Path(file.path).relative_to(place)) for file in found] == [
+        "_col=1/f.txt",
+        "a.txt",
+        "b.txt",
+        "c.csv",
+        "more/d.txt",
+    ]
+    assert {file.base for file in found} == {str(place)}
+    assert [file.base for file in list_files(f"{place}/mor*", recursive=True)] == [str(place)]
+    assert [file.base for file in list_files(f"{place}/more/d.txt")] == [str(place / "more")]
+    (place / "more" / "up").symlink_to("..")
+    with pytest.raises(InvalidArgument, match="more/up is a symbolic link to a directory above it"):
+        list_files(place, recursive=True)
+
+
+def test_many_paths_in_one_text_are_longer_than_any_one_path_may_be(place):
+    assert names(place, ",".join([f"{place}/a.txt"] * 500)) == ["a.txt"] * 500
+
+
+def test_the_home_directory_is_meant_by_a_tilde_unless_something_has_this_name(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(place))
+    for path in ("~/a.txt", Path("~/a.txt"), "~/a.tx*", "~/{a,z}.txt"):
+        assert [file.path for file in list_files(path)] == [str(place / "a.txt")]
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    (odd / "~tilde").touch()
+    monkeypatch.chdir(odd)
+    assert [file.path for file in list_files("~tilde")] == [str(odd / "~tilde")]
 
 
 def test_codecs_are_known_by_suffix_and_such_files_are_not_split():
