@@ -5,11 +5,10 @@ Runs on the driver; any thread may use it, several at once. The one place that j
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
-import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from html import escape
@@ -25,12 +24,16 @@ from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import FileShipping
 from flowkit.jobs import Jobs
+from flowkit.lifetime import Lifetime
+from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.stages import Planner
+from flowkit.model.events import ExecutorAdded
 from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
 from flowkit.observe.hot_keys import HotKeyWarnings
+from flowkit.observe.metrics import counted
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.cluster import Cluster
 
-    from flowkit.observe.event_log import EventLog
+    from flowkit.lineage.kernels import StageProgram
     from flowkit.observe.terminal import TerminalProgress
 
 T = TypeVar("T")
@@ -79,7 +82,8 @@ class Context(Submission, FileShipping, Sources):
 
     Notes
     -----
-    Use it as a context manager, or ``close`` it; at interpreter exit it is closed anyway. Several may live in one process.
+    Use it as a context manager, or ``close`` it. One that nothing refers to any more, no RDD of its either, closes itself, and at the
+    interpreter's end all are closed. Several may live in one process.
 
     Raises
     ------
@@ -113,9 +117,10 @@ class Context(Submission, FileShipping, Sources):
         check_policies(self._config)
         self.name = name or _script_name()
         self._start_submitting()
-        self._closed = False
-        self._closing = threading.Lock()
+        self._lifetime = Lifetime()
         self._embedded: Any = None
+        #: the line of the user's that made it
+        self.made_at = find_call_site()
         if cluster is not None and (workers is not None or not processes or memory_limit is not None):
             raise InvalidArgument(
                 "workers, processes and memory_limit describe a cluster of the Context's own; this one was given a cluster",
@@ -124,10 +129,20 @@ class Context(Submission, FileShipping, Sources):
                 allowed="None",
             )
         self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
+        self._lifetime.holds(self._link)
+        if self._embedded is not None:
+            self._lifetime.holds(self._embedded)
         self._app = self._link.app
+        # No bound method: nothing that it holds refers to a Context, so that it ends with the user's last reference to it.
+        this = weakref.proxy(self)
+
+        def dumps(program: StageProgram) -> bytes:
+            data: bytes = this._dumps(program)
+            return data
+
         self._planner = Planner(
             self._link.app,
-            dumps=self._dumps,
+            dumps=dumps,
             put=self._link.put_content,
             max_closure_bytes=self._config.max_closure_bytes,
             coalesces=self._config.coalesce_bytes > 0,
@@ -141,29 +156,38 @@ class Context(Submission, FileShipping, Sources):
         self.history = History(self._link.app)
         #: jobs under way, and what became of others
         self.jobs = Jobs(self.status)
-        self._progress: TerminalProgress | None = None
-        self._event_log: EventLog | None = None
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
         self._bus.add_listener(self.history, queue="status")
-        self._bus.add_listener(HotKeyWarnings(self.status), queue="status")
+        if self._config.progress != "off":
+            self._bus.add_listener(HotKeyWarnings(self.status), queue="status")
         try:
-            for observe in tuple(_observers):
-                observe(self)
-            self._progress = self._terminal_progress()
-            if self._config.event_log:
-                from flowkit import __version__
-                from flowkit.observe.event_log import EventLog
-
-                self._event_log = EventLog(self._config.event_log, self._link.app, version=__version__)
-                self._bus.add_listener(self._event_log, queue="event log")
-            self._bus.start()
-            self._link.subscribe(self._bus.post)
+            self._start_listening()
         except BaseException:
             self.close()
             raise
-        atexit.register(self.close)
+        self._lifetime.ends_with(self)
         _live[next(_contexts)] = self
+
+    def _start_listening(self) -> None:
+        """Join the bus to the link, with every listener in its place before the first event."""
+        for observe in tuple(_observers):
+            observe(self)
+        if (progress := self._terminal_progress()) is not None:
+            self._lifetime.holds(progress)
+        self._lifetime.holds(self._bus)
+        if self._config.event_log:
+            from flowkit import __version__
+            from flowkit.observe.event_log import EventLog
+
+            event_log = EventLog(self._config.event_log, self._link.app, version=__version__)
+            self._bus.add_listener(event_log, queue="event log")
+            self._lifetime.holds(event_log)
+        # Those that the cluster told the link of: their events are on the way, and who looks now is to see them.
+        for each in getattr(self._link, "executors", ()):
+            self.status.on_event(ExecutorAdded(time=time.time(), executor=each.executor, host=each.host, slots=each.slots))
+        self._bus.start()
+        self._link.subscribe(self._bus.post)
 
     @classmethod
     def live(cls) -> tuple[Context, ...]:
@@ -315,21 +339,11 @@ class Context(Submission, FileShipping, Sources):
         >>> fc = fk.Context()  # doctest: +SKIP
         >>> fc.close()  # doctest: +SKIP
         """
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        atexit.unregister(self.close)
-        try:
-            self._link.close()
-        finally:
-            if self._embedded is not None:
-                self._embedded.close()
-            if self._progress is not None:
-                self._progress.close()
-            self._bus.close()
-            if self._event_log is not None:
-                self._event_log.close()
+        self._lifetime.close()
+
+    @property
+    def _closed(self) -> bool:
+        return self._lifetime.is_over
 
     def __enter__(self) -> Self:
         return self
@@ -337,25 +351,45 @@ class Context(Submission, FileShipping, Sources):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def where(self) -> str:
+        """Where it runs, in words: this machine, or the address of the scheduler.
+
+        Examples
+        --------
+        >>> import flowkit as fk
+        >>> fk.Context("tcp://scheduler:8786").where  # doctest: +SKIP
+        'tcp://scheduler:8786'
+        """
+        embedded = self._embedded
+        if embedded is None:
+            return getattr(self._link, "address", "") or "this thread"
+        if embedded.processes:
+            return f"this machine, {counted(embedded.workers, 'process', 'processes')}"
+        return f"this process, {counted(embedded.threads_per_worker, 'thread')}"
+
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self._link!r}"
-        return f"<Context {self.name!r}: {state}>"
+        if self._closed:
+            return f"<Context {self.name!r}: closed>"
+        here = sum(not each.removed_at for each in self.status.executors())
+        lost = ", its connection is lost; reconnect() makes another" if getattr(self._link, "is_lost", False) else ""
+        return f"<Context {self.name!r}: {counted(here, 'executor')} on {self.where.partition(',')[0]}{lost}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: where it runs and how it is doing. Starts nothing."""
         if self._closed:
             return f"<div>{escape(repr(self))}</div>"
         here = [each for each in self.status.executors() if not each.removed_at]
+        slots = sum(each.slots for each in here)
         running, summary = len(self.jobs.active), self.status.summary()
+        changed = self._config.changes()
+        done = max(0, summary.jobs - running - summary.failed_jobs)
         rows = [
-            ("executors", f"{len(here)} with {sum(each.slots for each in here)} task slots"),
-            (
-                "jobs",
-                f"{running} running, {max(0, summary.jobs - running - summary.failed_jobs)} done, {summary.failed_jobs} failed",
-            ),
-            ("settings", f"{self._config!r}"),
+            ("executors", f"{len(here)} with {counted(slots, 'task slot')}"),
+            ("jobs", f"{running} running, {done} done, {summary.failed_jobs} failed"),
+            ("settings", ", ".join(f"{name} = {value}" for name, value in changed.items()) or "all as by default"),
         ]
-        return Table(f"Context {self.name!r}", ("", f"{self._link!r}"), rows)._repr_html_()
+        return Table(f"Context {self.name!r}", ("", self.where), rows)._repr_html_()
 
     def __reduce__(self) -> NoReturn:
         raise ClosureError("a Context can't be used inside a function that runs on executors; it exists on the driver only")

@@ -12,7 +12,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowkit.abc import ClusterLink, JobRunner
 from flowkit.cluster.outcomes import WHERE
@@ -39,12 +39,16 @@ _EXPLAINED = 1_000
 class Submission(JobScopes, JobRunner):
     """What a ``Context`` does for RDDs."""
 
+    if TYPE_CHECKING:
+
+        @property
+        def _closed(self) -> bool: ...
+
     name: str
     status: StatusStore
     jobs: Jobs
     _link: ClusterLink
     _config: Config
-    _closed: bool
     _planner: Planner
 
     def _start_submitting(self) -> None:
@@ -267,7 +271,7 @@ class Submission(JobScopes, JobRunner):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClusterError(f"the Context {self.name!r} is closed")
+            raise ClusterError(f"the Context {self.name!r} is closed; make what it ran with again, with one that is open")
 
 
 def _told(error: Exception) -> str:

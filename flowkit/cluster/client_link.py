@@ -128,6 +128,22 @@ class ClientLink:
         self._deliveries.start()
         self._offer_scaling(target if isinstance(target, Cluster) else client.cluster)
 
+    @property
+    def address(self) -> str:
+        """The scheduler's."""
+        return str(self._client.scheduler.address)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its session is gone, so that nothing runs before ``reopen``."""
+        return self._lost is not None
+
+    @property
+    def executors(self) -> tuple[ExecutorSummary, ...]:
+        """Those that are known now."""
+        with self._condition:
+            return tuple(self._executors.values())
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost is not None else f"{len(self._executors)} executors"
         return f"<ClientLink {self._app}: {state}>"

@@ -144,11 +144,19 @@ class Deliveries:
     # -- on the thread
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except Exception:
-                logger.exception("a result could not be handed over")
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """In a frame of its own: between jobs nothing here refers to the last one, its results and its error."""
+        work = self._work.get()
+        if work is None:
+            return False
+        try:
+            work()
+        except Exception:
+            logger.exception("a result could not be handed over")
+        return True
 
     def _hand_over_all(self, messages: list[act.DeliverResult]) -> None:
         for message in messages:

@@ -19,6 +19,7 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.machine import DIRECTORY_VARIABLE
+from flowkit.cluster.quiet_logs import quieten, restore
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument, StartupError
@@ -95,7 +96,7 @@ class EmbeddedCluster:
         cores = usable_cores()
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker
-        self.workers: int = workers or cores
+        self._workers: int = workers or cores
         self.threads_per_worker = threads_per_worker
         self.processes = processes
         self._memory_limit = "auto" if memory_limit is None else memory_limit
@@ -106,6 +107,11 @@ class EmbeddedCluster:
     def __repr__(self) -> str:
         state = "not started" if self._cluster is None else self._cluster.scheduler_address
         return f"<EmbeddedCluster {self.workers} x {self.threads_per_worker}: {state}>"
+
+    @property
+    def workers(self) -> int:
+        """How many there are meant to be now."""
+        return self._workers if self._cluster is None else len(self._cluster.worker_spec)
 
     @property
     def cluster(self) -> LastingCluster:
@@ -123,7 +129,7 @@ class EmbeddedCluster:
             They did not come up.
         """
         options: dict[str, Any] = {
-            "n_workers": self.workers,
+            "n_workers": self._workers,
             "threads_per_worker": self.threads_per_worker,
             "processes": self.processes,
             "memory_limit": self._memory_limit,
@@ -140,10 +146,14 @@ class EmbeddedCluster:
         if self.processes and self.config.local_directory:
             options["env"] = {DIRECTORY_VARIABLE: self.config.local_directory}
         _forget_missing_script()
+        quieten()
         with dask.config.set(_SETTINGS):
             try:
                 self._cluster = LastingCluster(**options)
-            except Exception as error:
+            except BaseException as error:
+                restore()
+                if not isinstance(error, Exception):
+                    raise
                 hint = f"\n\n{_GUARD}" if self.processes and _main_is_importable() else ""
                 raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}{hint}") from error
         return self
@@ -154,12 +164,14 @@ class EmbeddedCluster:
             cluster, self._cluster = self._cluster, None
         if cluster is None:
             return
-        dask_internals.prepare_shutdown(cluster, SHUTDOWN_TOPIC)
         try:
+            dask_internals.prepare_shutdown(cluster, SHUTDOWN_TOPIC)
             cluster.close(timeout=CLOSE_LIMIT_S)
         except TimeoutError:
             logger.warning("workers of %s did not close within %g s; they are killed", self, CLOSE_LIMIT_S)
             dask_internals.kill_processes(cluster)
+        finally:
+            restore()
 
     def __enter__(self) -> EmbeddedCluster:
         return self if self._cluster is not None else self.start()

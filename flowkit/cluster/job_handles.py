@@ -58,8 +58,11 @@ class SubmittedJob:
             if not self._condition.wait_for(lambda: self._over, timeout_s):
                 raise TimeoutError(f"job {self._job} ({self._name}) is still running after {timeout_s:g} s")
             error = self._error
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback has this frame: no ring that only the collector opens
 
     def cancel(self, reason: str) -> None:
         """Ask for its end; see ``abc.JobHandle``."""

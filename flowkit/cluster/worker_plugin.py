@@ -229,7 +229,12 @@ class ExecutorRuntime:
             self._sweep_timer.cancel()
         self._host_directory.close()
         # Applications that ended while this process still held their locks.
-        await self._loop.run_in_executor(None, self._sweep_now)
+        try:
+            sweeping = self._loop.run_in_executor(None, self._sweep_now)
+        except RuntimeError:  # in a driver whose interpreter ends: no thread takes anything any more
+            self._sweep_now()
+        else:
+            await sweeping
 
     def _sweep(self) -> None:
         """Look for files that nobody holds, now and once a lease."""

@@ -493,13 +493,17 @@ class Config:
         rows.sort(key=lambda row: row[0])
         return Explained("\n".join(f"{name:<25} {value:<12} {origin}" for _, name, value, origin in rows))
 
+    def changes(self) -> dict[str, str]:
+        """Settings that are not the default, with their values as text.
+
+        >>> Config(progress="off", max_task_failures=2).changes()
+        {'max_task_failures': '2', 'progress': "'off'"}
+        """
+        values = ((each, getattr(self, each.name)) for each in settings_of(self))
+        return {each.name: shown(each, value) for each, value in values if value != default_of(each)}
+
     def __repr__(self) -> str:
-        changed = (
-            f"{each.name}={shown(each, getattr(self, each.name))}"
-            for each in settings_of(self)
-            if getattr(self, each.name) != default_of(each)
-        )
-        return f"Config({', '.join(changed)})"
+        return f"Config({', '.join(f'{name}={value}' for name, value in self.changes().items())})"
 
     def _repr_html_(self) -> str:
         rows = []

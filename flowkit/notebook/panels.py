@@ -35,7 +35,8 @@ class Panel:
         self, context: Context, cell: Cell, group: str, output: Output, make_face: Callable[[Callable[[], None]], Face]
     ) -> None:
         self.cell = cell
-        self._context = context
+        #: not the Context: a panel must not keep it open
+        self._jobs = context.jobs
         self._output = output
         self._make_face = make_face
         self._face: Face | None = None
@@ -69,7 +70,7 @@ class Panel:
         with self._lock:
             running = [job.job for job in self._model.snapshot().jobs if not job.ended_at]
         for job in running:
-            self._context.jobs.cancel(job, reason)
+            self._jobs.cancel(job, reason)
 
     def draw(self, now: float) -> float | None:
         """Draw what is new; when to look again, or None when there is nothing to wait for but events."""

@@ -71,6 +71,15 @@ def format_count(count: float) -> str:
     return _scaled(count, 1000, ("", "k", "M", "G", "T")).rstrip()
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A whole number of things, each by its name.
+
+    >>> counted(1, "job"), counted(1_200, "job"), counted(2, "process", "processes")
+    ('1 job', '1,200 jobs', '2 processes')
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def format_seconds(seconds: float) -> str:
     """A duration for people.
 

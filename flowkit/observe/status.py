@@ -275,6 +275,8 @@ class StatusStore:
                 stage = self._stages.get((event.stage, event.stage_attempt))
                 if stage is not None:
                     stage.ended_at, stage.failure = event.time, event.failure
+            case ExecutorAdded() if (known := self._executors.get(event.executor)) is not None and not known.removed_at:
+                pass  # told once more to a driver that has just come
             case ExecutorAdded():
                 self._executors[event.executor] = ExecutorStatus(event.executor, event.host, event.slots, event.time)
                 _forget_oldest(self._executors, lambda executor: bool(executor.removed_at))

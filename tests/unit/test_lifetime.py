@@ -1,0 +1,146 @@
+"""When a Context gives back what it holds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+
+import pytest
+
+from flowkit.lifetime import Lifetime
+from flowkit.testing.inline import inline_context
+
+CLOSER = "flowkit closes"
+
+
+class Part:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.closed_by = []
+
+    def close(self) -> None:
+        self.closed_by.append(threading.current_thread().name)
+        if self.error is not None:
+            raise self.error
+
+
+class Owner:
+    pass
+
+
+def join_closers() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith(CLOSER):
+            thread.join(10.0)
+
+
+def test_parts_are_closed_once_and_in_order_though_one_fails():
+    lifetime, order = Lifetime(), []
+    parts = [Part(), Part(OSError("disk")), Part()]
+    for part in parts:
+        lifetime.holds(part)
+        part.closed_by = order
+    with pytest.raises(OSError, match="disk"):
+        lifetime.close()
+    assert len(order) == 3
+    assert lifetime.is_over
+    assert lifetime.close() is False
+    assert len(order) == 3
+
+
+def test_what_an_unreferenced_owner_held_is_closed_on_a_thread_of_its_own():
+    lifetime, part, owner = Lifetime(), Part(), Owner()
+    lifetime.holds(part)
+    lifetime.ends_with(owner)
+    assert not part.closed_by
+    del owner
+    join_closers()
+    assert part.closed_by == ["flowkit closes an unreferenced Context"]
+
+
+def test_an_owner_may_go_while_its_thread_holds_the_lock_of_threading():
+    """A garbage collector runs anywhere: also inside of what starts threads."""
+    lifetime, part, owner = Lifetime(), Part(), Owner()
+    lifetime.holds(part)
+    lifetime.ends_with(owner)
+    with threading._active_limbo_lock:
+        del owner
+    join_closers()
+    assert part.closed_by
+
+
+def test_a_failing_part_of_an_unreferenced_owner_is_a_line_in_the_log(caplog):
+    lifetime, owner = Lifetime(), Owner()
+    lifetime.holds(Part(OSError("disk")))
+    lifetime.ends_with(owner)
+    del owner
+    join_closers()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a Context that nothing referred to any more did not close well"
+    ]
+
+
+def test_the_fork_of_a_driver_closes_nothing_of_its_parent(monkeypatch):
+    lifetime, part = Lifetime(), Part()
+    lifetime.holds(part)
+    here = os.getpid()
+    monkeypatch.setattr("os.getpid", lambda: here + 1)
+    assert lifetime.close() is False
+    monkeypatch.undo()
+    assert not part.closed_by
+    assert lifetime.close()
+
+
+def test_a_context_closes_itself_with_the_last_reference_to_it_and_its_rdds():
+    fc = inline_context()
+    link, this = fc._link, weakref.ref(fc)
+    pairs = fc.range(10).map(lambda x: (x % 2, x)).reduce_by_key(max)
+    assert pairs.collect_as_map() == {0: 8, 1: 9}
+    del fc
+    gc.collect()
+    assert this() is not None, "an RDD of its is there"
+    assert pairs.count() == 2
+    gc.disable()  # no ring keeps it: it goes at once
+    try:
+        del pairs
+        assert this() is None
+    finally:
+        gc.enable()
+    join_closers()
+    assert link._closed
+
+
+GIVEN = {
+    "broadcast": lambda fc: fc.broadcast([1, 2]),
+    "accumulator": lambda fc: fc.accumulator(0),
+    "history": lambda fc: fc.history,
+    "status": lambda fc: fc.status,
+    "jobs": lambda fc: fc.jobs,
+    "config": lambda fc: fc.config,
+}
+
+
+@pytest.mark.parametrize("kept", GIVEN)
+def test_what_a_context_gave_away_does_not_keep_it_open(kept):
+    fc = inline_context()
+    this, link = weakref.ref(fc), fc._link
+    value = GIVEN[kept](fc)
+    del fc
+    gc.collect()
+    assert this() is None
+    join_closers()
+    assert link._closed
+    assert repr(value)
+
+
+def test_an_error_that_went_by_keeps_no_context_open():
+    fc = inline_context()
+    this = weakref.ref(fc)
+    with pytest.raises(ZeroDivisionError):
+        fc.range(3).map(lambda x: 1 / x).count()
+    del fc
+    gc.collect()
+    assert this() is None
+    join_closers()
