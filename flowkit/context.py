@@ -6,6 +6,7 @@ Runs on the driver; any thread may use it, several at once. The one place that j
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.cluster import Cluster
 
+    from flowkit.cluster.embedded import EmbeddedCluster
     from flowkit.lineage.kernels import StageProgram
     from flowkit.observe.terminal import TerminalProgress
 
@@ -100,6 +102,9 @@ class Context(Submission, FileShipping, Sources):
     332833500
     """
 
+    #: the cluster of its own
+    _embedded: EmbeddedCluster | None = None
+
     def __init__(
         self,
         cluster: str | Client | Cluster | ClusterLink | None = None,
@@ -118,7 +123,6 @@ class Context(Submission, FileShipping, Sources):
         self.name = name or _script_name()
         self._start_submitting()
         self._lifetime = Lifetime()
-        self._embedded: Any = None
         #: the line of the user's that made it
         self.made_at = find_call_site()
         if cluster is not None and (workers is not None or not processes or memory_limit is not None):
@@ -134,7 +138,7 @@ class Context(Submission, FileShipping, Sources):
             self._lifetime.holds(self._embedded)
         self._app = self._link.app
         # No bound method: nothing that it holds refers to a Context, so that it ends with the user's last reference to it.
-        this = weakref.proxy(self)
+        this: Any = weakref.proxy(self)
 
         def dumps(program: StageProgram) -> bytes:
             data: bytes = this._dumps(program)
@@ -159,8 +163,8 @@ class Context(Submission, FileShipping, Sources):
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._bus.add_listener(self.status, queue="status")
         self._bus.add_listener(self.history, queue="status")
-        if self._config.progress != "off":
-            self._bus.add_listener(HotKeyWarnings(self.status), queue="status")
+        hot_keys = HotKeyWarnings(self.status, logging.INFO if self._config.progress == "off" else logging.WARNING)
+        self._bus.add_listener(hot_keys, queue="status")
         try:
             self._start_listening()
         except BaseException:

@@ -5,8 +5,8 @@ Pure. A hint is said only when it is worth seconds: nobody wants advice on a job
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -29,6 +29,9 @@ _TIMES, _AGAIN_S = 3, 1.0
 SKEWED_KEY: Final = "skewed key"
 #: rows of one key that are worth a word, and their part of all
 _HOT_ROWS, _HOT_PART = 100_000, 0.2
+_AGAINST_ONE_KEY: Final = (
+    "leave the key out if it means nothing (None, empty), combine by reduce_by_key, or add a part of a random number to the key"
+)
 
 
 class Hint(msgspec.Struct, frozen=True):
@@ -67,7 +70,23 @@ class StageFacts:
     #: a key that many of those rows have, as text, and about how many
     hot_key: str = ""
     hot_key_rows: int = 0
+    #: of the stages whose shuffles it reads: rows of the one with the hottest key, that key, and about how many have it
+    read_rows: int = 0
+    read_hot_key: str = ""
+    read_hot_key_rows: int = 0
     slow_executor: SlowExecutor | None = None
+
+    def reading(self, parents: Iterable[StageFacts]) -> StageFacts:
+        """With what the stages did whose shuffles it reads."""
+        hottest = max(parents, key=lambda each: each.hot_key_rows, default=None)
+        if hottest is None or not hottest.hot_key:
+            return self
+        return replace(
+            self,
+            read_rows=hottest.shuffle_write_rows,
+            read_hot_key=hottest.hot_key,
+            read_hot_key_rows=hottest.hot_key_rows,
+        )
 
 
 def hints_for(stage: StageFacts) -> Iterator[Hint]:
@@ -78,19 +97,13 @@ def hints_for(stage: StageFacts) -> Iterator[Hint]:
     ['skew']
     """
     if stage.done >= 4 and stage.greatest_s > _SKEW_S and stage.greatest_s > _SKEW * max(stage.median_s, 1e-3):
-        where = f"partition {stage.slowest_partition}" if stage.slowest_partition >= 0 else "the slowest task"
-        yield Hint(
-            "skew",
-            f"{where} of {stage.name} took {format_seconds(stage.greatest_s)}, the median {format_seconds(stage.median_s)}",
-            "one key, or one file, has most of the rows: more partitions, or a part of a random number in the key",
-        )
+        yield _skew(stage)
     if stage.hot_key_rows >= _HOT_ROWS and stage.hot_key_rows >= _HOT_PART * stage.shuffle_write_rows:
         part = stage.hot_key_rows / max(1, stage.shuffle_write_rows)
         yield Hint(
             SKEWED_KEY,
             f"{stage.hot_key} is the key of about {format_count(stage.hot_key_rows)} rows that {stage.name} shuffles, {part:.0%} of all",
-            "one task gets them all, unless it is the left side of a join: leave the key out if it means nothing (None, empty), combine by "
-            "reduce_by_key, or add a part of a random number to the key",
+            f"one task gets them all, unless it is the left side of a join: {_AGAINST_ONE_KEY}",
         )
     if (slow := stage.slow_executor) is not None:
         yield Hint(
@@ -129,6 +142,18 @@ def hints_for(stage: StageFacts) -> Iterator[Hint]:
             f"{stage.name} was computed in {stage.times} jobs, {format_seconds(stage.total_s)} of tasks together",
             "cache() what they share",
         )
+
+
+def _skew(stage: StageFacts) -> Hint:
+    where = f"partition {stage.slowest_partition}" if stage.slowest_partition >= 0 else "the slowest task"
+    text = f"{where} of {stage.name} took {format_seconds(stage.greatest_s)}, the median {format_seconds(stage.median_s)}"
+    if stage.read_hot_key_rows >= _HOT_PART * max(1, stage.read_rows):
+        part = min(1.0, stage.read_hot_key_rows / max(1, stage.read_rows))
+        text += f"; {stage.read_hot_key} is the key of about {format_count(stage.read_hot_key_rows)} rows that it reads, {part:.0%} of all"
+        return Hint("skew", text, f"one task gets them all, however many partitions there are: {_AGAINST_ONE_KEY}")
+    if stage.shuffle_read_bytes:
+        return Hint("skew", text, "no one key has a large part of the rows: more partitions (num_partitions=...) help, unless single rows are slow")
+    return Hint("skew", text, "its input is larger, or slower to work on: smaller files, or repartition() before the work, unless single rows are slow")
 
 
 class Hints(tuple[Hint, ...]):

@@ -19,10 +19,19 @@ _MOST = 1_000
 
 
 class HotKeyWarnings:
-    """A listener; in the queue of the status that it reads, behind it."""
+    """A listener; in the queue of the status that it reads, behind it.
 
-    def __init__(self, status: StatusStore) -> None:
+    Parameters
+    ----------
+    status
+        What it reads.
+    level
+        Of the lines in the log: those below ``WARNING`` are seen only where somebody configured logging.
+    """
+
+    def __init__(self, status: StatusStore, level: int = logging.WARNING) -> None:
         self._status = status
+        self._level = level
         self._told: dict[str, None] = {}
 
     def on_event(self, event: Event) -> None:
@@ -35,4 +44,4 @@ class HotKeyWarnings:
         for hint in hints_for(facts_of(stage, 0)):
             if hint.kind == SKEWED_KEY and len(self._told) < _MOST:
                 self._told[event.name] = None
-                logger.warning("%s: %s", hint.text, hint.change)
+                logger.log(self._level, "%s: %s", hint.text, hint.change)

@@ -437,7 +437,9 @@ class ProgressModel:
         found: dict[str, Hint] = {}
         for stage in self._stages.values():
             if stage.done:
-                found.update((hint.kind, hint) for hint in hints_for(self._facts(stage, slots)))
+                parents = (self._stages[each] for each in stage.info.parents if each in self._stages)
+                facts = self._facts(stage, slots).reading(self._facts(each, slots) for each in parents)
+                found.update((hint.kind, hint) for hint in hints_for(facts))
         return tuple(found.values())
 
     def _facts(self, stage: _Stage, slots: int) -> StageFacts:

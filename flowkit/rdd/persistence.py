@@ -12,7 +12,7 @@ from flowkit.errors import InvalidArgument
 from flowkit.execution.actions import drain_rows
 from flowkit.lineage.explain import explain, lineage_tree
 from flowkit.lineage.kernels import CachedOnly, StoredPartitions, Union
-from flowkit.lineage.nodes import Narrow
+from flowkit.lineage.nodes import Narrow, Shuffle
 from flowkit.lineage.picture import picture
 from flowkit.lineage.stages import cut
 from flowkit.model.job_spec import Determinism
@@ -361,11 +361,17 @@ class Persistence(Base[T]):
         >>> fc.range(4).hints()
         no hints
         """
+        stages = list(cut(self._node))
+        known = [self._runner.facts(stage.root, None if stage.writes is None else stage.writes.id) for stage in stages]
+        writers = {stage.writes.id: facts for stage, facts in zip(stages, known, strict=True) if stage.writes and facts}
         found: list[Hint] = []
-        for stage in cut(self._node):
-            facts = self._runner.facts(stage.root, None if stage.writes is None else stage.writes.id)
-            if facts is not None:
-                found += hints_for(replace(facts, operations=tuple(node.operation for node in stage.nodes)))
+        for stage, facts in zip(stages, known, strict=True):
+            if facts is None:
+                continue
+            read = {each.id for node in stage.nodes for each in node.dependencies if isinstance(each, Shuffle)}
+            parents = [writers[shuffle] for shuffle in read if shuffle in writers]
+            operations = tuple(node.operation for node in stage.nodes)
+            found += hints_for(replace(facts, operations=operations).reading(parents))
         return Hints(found)
 
     def debug_string(self) -> str:

@@ -6,14 +6,17 @@ from typing import Any, Final
 
 import numpy as np
 
-#: a chunk with fewer rows is not looked at: what is that small is no trouble, and should not pay
-_LEAST_ROWS: Final = 8_192
 #: one of so many rows is looked at, at random: data often repeats at regular distances
 _ONE_OF: Final = 64
+#: a chunk with fewer rows has so many looked at, always at the same places: it is over before a generator of numbers is made
+_SMALL_ROWS: Final = 8_192
+_OF_SMALL: Final = 64
+_PLACES: Final = np.random.default_rng(0).random(_OF_SMALL)
 #: different keys remembered; beyond, those seen once are forgotten
 _MOST_KEYS: Final = 4_096
-#: part of the sample that makes a key worth naming
+#: part of the sample that makes a key worth naming, and rows: what was combined before has one of each
 _LEAST_PART: Final = 0.2
+_LEAST_ROWS: Final = 8
 
 
 class HotKey:
@@ -29,31 +32,40 @@ class HotKey:
     __slots__ = ("_counts", "_random", "_seen")
 
     def __init__(self) -> None:
-        self._counts: dict[Any, int] = {}
+        #: rows by key, as far as the sample tells
+        self._counts: dict[Any, float] = {}
         self._seen = 0
         self._random: np.random.Generator | None = None
 
     def look(self, keys: list[Any]) -> None:
         """Take a sample of a chunk."""
-        if len(keys) < _LEAST_ROWS:
-            return
-        if self._random is None:
-            self._random = np.random.default_rng(0)
+        sample = self._sample(keys)
+        weight = len(keys) / len(sample) if sample else 0.0
         counts = self._counts
-        for place in self._random.integers(0, len(keys), len(keys) // _ONE_OF).tolist():
-            key = keys[place]
-            try:
-                counts[key] = counts.get(key, 0) + 1
-            except TypeError:  # sorted by keys that cannot be counted
-                return
-            self._seen += 1
+        try:
+            for key in sample:
+                counts[key] = counts.get(key, 0.0) + weight
+        except TypeError:  # sorted by keys that cannot be counted
+            return
+        self._seen += len(keys)
         if len(counts) > _MOST_KEYS:
-            self._counts = {key: count for key, count in counts.items() if count > 1}
+            self._counts = {key: count for key, count in counts.items() if count > weight}
+
+    def _sample(self, keys: list[Any]) -> list[Any]:
+        if len(keys) <= _OF_SMALL:
+            return keys
+        if len(keys) < _SMALL_ROWS:
+            places = (_PLACES * len(keys)).astype(np.int64)
+        else:
+            if self._random is None:
+                self._random = np.random.default_rng(0)
+            places = self._random.integers(0, len(keys), len(keys) // _ONE_OF)
+        return [keys[place] for place in places.tolist()]
 
     def found(self) -> tuple[Any, float] | None:
         """The most frequent key and its part of the rows; None when no key stands out."""
         if not self._counts:
             return None
         key = max(self._counts, key=self._counts.__getitem__)
-        part = self._counts[key] / self._seen
-        return (key, part) if part >= _LEAST_PART else None
+        part = self._counts[key] / max(1, self._seen)
+        return (key, part) if part >= _LEAST_PART and self._counts[key] >= _LEAST_ROWS else None

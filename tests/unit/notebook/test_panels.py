@@ -139,7 +139,7 @@ def test_cancelling_cancels_what_runs(panel, cell):
     panel.hear(started(cell, job=1))
     panel.hear(ended(job=0))
     panel.cancel("enough")
-    assert panel._context.jobs.cancelled == [(1, "enough")]
+    assert panel._jobs.cancelled == [(1, "enough")]
 
 
 def test_a_closed_panel_lets_go_of_its_face_once(panel, cell, screen, clock):

@@ -71,3 +71,34 @@ def test_each_is_for_what_it_names(changes, kind, text):
 )
 def test_what_is_not_worth_seconds_is_not_said(changes):
     assert list(hints_for(replace(WELL, **changes))) == []
+
+
+SKEWED = replace(WELL, greatest_s=12.0)
+ALICE = replace(WELL, name="map at a.py:1", hot_key="'alice'", hot_key_rows=70, shuffle_write_rows=100)
+
+
+def test_a_skewed_task_behind_a_shuffle_names_the_key_however_few_rows_there_are():
+    (hint,) = hints_for(SKEWED.reading([replace(WELL, shuffle_write_rows=1_000), ALICE]))
+    assert hint.kind == "skew"
+    assert hint.text.endswith("; 'alice' is the key of about 70 rows that it reads, 70% of all")
+    assert "reduce_by_key" in hint.change
+    assert "more partitions" not in hint.change
+
+
+@pytest.mark.parametrize(
+    "parents, changes, advice",
+    [
+        ([replace(ALICE, hot_key_rows=10)], {}, "no one key"),
+        ([], {}, "no one key"),
+        ([], {"shuffle_read_bytes": 0}, "smaller files"),
+    ],
+)
+def test_a_skewed_task_without_a_hot_key_names_none(parents, changes, advice):
+    (hint,) = hints_for(replace(SKEWED, **changes).reading(parents))
+    assert advice in hint.change
+    assert "alice" not in hint.text
+
+
+def test_a_hot_key_of_few_rows_is_no_news_where_no_task_is_slow():
+    assert list(hints_for(WELL.reading([ALICE]))) == []
+    assert list(hints_for(ALICE)) == []

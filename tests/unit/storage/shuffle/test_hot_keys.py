@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,15 +26,45 @@ def test_keys_that_repeat_at_regular_distances_do_not_look_hot(period):
     assert keys.found() is None
 
 
-def test_few_rows_are_not_looked_at():
+@given(st.floats(0.5, 0.95), st.integers(100, 20_000), st.integers(1, 9))
+def test_a_key_of_half_of_few_rows_is_found_in_however_many_chunks(part, rows, chunks):
+    hot = int(part * rows)
+    values = ["hot"] * hot + list(range(rows - hot))
+    values = [values[place * 7_919 % rows] for place in range(rows)] if rows % 7_919 else values
     keys = HotKey()
-    keys.look(["hot"] * (_LEAST_ROWS - 1))
+    for chunk in range(chunks):
+        keys.look(values[rows * chunk // chunks : rows * (chunk + 1) // chunks])
+    key, found = keys.found()
+    assert key == "hot"
+    assert abs(found - part) < 0.3
+
+
+@given(st.integers(1, 300), st.integers(65, 8_191))
+def test_nor_do_those_of_small_chunks(period, rows):
+    keys = HotKey()
+    keys.look([x % (20 * period) for x in range(rows)])
     assert keys.found() is None
 
 
-def test_keys_that_cannot_be_counted_are_left_alone():
+def test_a_key_of_a_handful_of_rows_is_not_named():
     keys = HotKey()
-    keys.look([[x] for x in range(_LEAST_ROWS)])
+    keys.look(["hot"] * (_LEAST_ROWS - 1))
+    assert keys.found() is None
+    keys.look(["hot"])
+    assert keys.found() == ("hot", 1.0)
+
+
+@given(st.integers(1, 200))
+def test_keys_that_were_combined_before_are_not_named(keys_count):
+    keys = HotKey()
+    keys.look(list(range(keys_count)))
+    assert keys.found() is None
+
+
+@pytest.mark.parametrize("rows", [3, 1_000, 20_000])
+def test_keys_that_cannot_be_counted_are_left_alone(rows):
+    keys = HotKey()
+    keys.look([[x] for x in range(rows)])
     assert keys.found() is None
 
 
