@@ -158,11 +158,11 @@ def _run(chosen: argparse.Namespace) -> int:
     except ConfigError as error:
         return _complain(str(error), BAD_SETTING)
     Context.prepare(cluster=chosen.cluster, workers=chosen.workers, name=chosen.name or script.stem, config=config)
+    # As `python script.py` has it: its directory first, for modules beside it, and `__file__` whole.
     sys.argv = [str(script), *chosen.arguments]
-    # As `python script.py` has it: its directory first, for modules beside it.
     sys.path.insert(0, str(script.resolve().parent))
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(script.absolute()), run_name="__main__")
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:

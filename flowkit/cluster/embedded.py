@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -28,14 +26,12 @@ logger = logging.getLogger("flowkit.cluster")
 
 START_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 10.0
-_GUARD = """\
-The embedded cluster starts worker processes, and each of them imports the script that started it. This script starts a
-cluster when it is imported, so the workers would start clusters of their own. Put what it does under a guard:
+_IN_CHILD = """\
+This process was started by multiprocessing and imports the script that started it, which makes a Context as soon as it is imported: so every \
+process would start a cluster of its own. Put what the script does under a guard:
 
     if __name__ == "__main__":
-        main()
-
-(or use processes=False, a cluster of threads in this process)."""
+        main()"""
 
 _SETTINGS = {
     # Only what differs from what Dask would do and concerns this cluster alone.
@@ -145,7 +141,6 @@ class EmbeddedCluster:
             options["worker_class"] = LastingNanny
         if self.processes and self.config.local_directory:
             options["env"] = {DIRECTORY_VARIABLE: self.config.local_directory}
-        _forget_missing_script()
         quieten()
         with dask.config.set(_SETTINGS):
             try:
@@ -154,8 +149,7 @@ class EmbeddedCluster:
                 restore()
                 if not isinstance(error, Exception):
                     raise
-                hint = f"\n\n{_GUARD}" if self.processes and _main_is_importable() else ""
-                raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}{hint}") from error
+                raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}") from error
         return self
 
     def close(self) -> None:
@@ -181,19 +175,6 @@ class EmbeddedCluster:
 
 
 def _refuse_in_child() -> None:
-    """A spawned process is still importing its parent's script: whatever it starts now would never end."""
+    """A process of the user's own that is still importing its parent's script: whatever it starts now would never end."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise StartupError(_GUARD)
-
-
-def _forget_missing_script() -> None:
-    """A program read from a pipe names a file that is not there (``<stdin>``); workers would fail to import it."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is not None and getattr(main, "__spec__", None) is None and not Path(file).exists():
-        del main.__file__
-
-
-def _main_is_importable() -> bool:
-    """Whether workers import this process's script at their start (not so in notebooks and shells)."""
-    return getattr(sys.modules.get("__main__"), "__file__", None) is not None
+        raise StartupError(_IN_CHILD)

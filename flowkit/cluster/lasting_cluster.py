@@ -13,6 +13,8 @@ from typing import Any, Literal
 from distributed import LocalCluster, Nanny
 from distributed.core import Status
 
+from flowkit.cluster.script_free import workers_without_script
+
 logger = logging.getLogger("flowkit.cluster")
 
 #: why a nanny closes that did not want to
@@ -21,7 +23,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
 
 class LastingNanny(Nanny):
-    """Tells its cluster when it closes."""
+    """Tells its cluster when it closes. Its worker process does not run the driver's script: what is the script's comes by value."""
+
+    async def instantiate(self) -> Status:
+        """Start a worker process; see ``Nanny``."""
+        with workers_without_script():
+            return await super().instantiate()
 
     async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Literal["OK"]:  # noqa: ASYNC109
         """See ``Nanny``."""

@@ -16,6 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from flowkit.errors import AccumulatorMisused, LimitExceeded
 from flowkit.execution.task_context import REPLAY, TaskContext, inside_task
+from flowkit.lineage import pickling
 from flowkit.model.shown import short
 from flowkit.model.task import Accumulated
 
@@ -157,7 +158,7 @@ def packed(context: TaskContext) -> Accumulated | None:
     """
     if not context.added:
         return None
-    data = pickle.dumps({key: term for key, (_, term) in context.added.items()}, pickle.HIGHEST_PROTOCOL)
+    data = pickling.dumps_quickly({key: term for key, (_, term) in context.added.items()})
     if len(data) > MOST_BYTES:
         raise LimitExceeded(
             f"one task's updates of accumulators are {len(data):,} bytes, more than {MOST_BYTES:,}; return rows and aggregate them "

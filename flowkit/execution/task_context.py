@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from flowkit.errors import InternalError, InvalidArgument, TaskListenersFailed
+from flowkit.lineage import pickling
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.shown import text_of
@@ -190,7 +191,7 @@ class TaskContext:
         errors.InvalidArgument
             As with ``barrier``, or the message is larger than 64 kB when it is pickled.
         """
-        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        data = pickling.dumps_quickly(message)
         if len(data) > MOST_GATHERED_BYTES:
             raise InvalidArgument(
                 f"all_gather: a message of {len(data):,} bytes: must be {MOST_GATHERED_BYTES:,} at most; broadcast or shuffle what is larger",

@@ -152,8 +152,16 @@ def _skew(stage: StageFacts) -> Hint:
         text += f"; {stage.read_hot_key} is the key of about {format_count(stage.read_hot_key_rows)} rows that it reads, {part:.0%} of all"
         return Hint("skew", text, f"one task gets them all, however many partitions there are: {_AGAINST_ONE_KEY}")
     if stage.shuffle_read_bytes:
-        return Hint("skew", text, "no one key has a large part of the rows: more partitions (num_partitions=...) help, unless single rows are slow")
-    return Hint("skew", text, "its input is larger, or slower to work on: smaller files, or repartition() before the work, unless single rows are slow")
+        return Hint(
+            "skew",
+            text,
+            "no one key has a large part of the rows: more partitions (num_partitions=...) help, unless single rows are slow",
+        )
+    return Hint(
+        "skew",
+        text,
+        "its input is larger, or slower to work on: smaller files, or repartition() before the work, unless single rows are slow",
+    )
 
 
 class Hints(tuple[Hint, ...]):

@@ -1,8 +1,7 @@
 """Everything undocumented in Dask that flowkit leans on, checked on the installed version: the first place to look after an upgrade.
 
 The lowest version in ``pyproject.toml`` is the lowest with which this folder and ``tests/contracts`` passed (2026.7.0, by hand, in a
-virtual environment of its own). With 2026.1.0 and 2025.1.0 nearly all passed too, but a script without a ``__main__`` guard did not
-end within a minute (``test_membership``; the same with 2026.3.0 and 2026.6.0).
+virtual environment of its own). With 2026.1.0 and 2025.1.0 nearly all passed too.
 """
 
 import asyncio

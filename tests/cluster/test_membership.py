@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -240,18 +239,6 @@ def test_content_put_on_one_host_reaches_the_other(two_hosts, config):
         results = map_job(link, 10, lambda i: (__import__("time").sleep(0.02), len(ballast), os.getpid())[1:]).wait()
         assert len({pid for ((_, pid),) in results}) == 2
         assert len({executor.host for executor in link._executors.values()}) == 2
-
-
-def test_an_unguarded_script_is_told_what_it_lacks(tmp_path):
-    import subprocess
-
-    script = tmp_path / "script.py"
-    script.write_text("from flowkit.cluster.embedded import EmbeddedCluster\nEmbeddedCluster(1).start()\n")
-    done = subprocess.run(
-        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode != 0
-    assert 'if __name__ == "__main__":' in done.stderr
 
 
 def test_a_closed_cluster_leaves_no_process(config):
