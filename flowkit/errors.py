@@ -20,6 +20,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- OutputExists               also a FileExistsError
     |   +-- CheckpointDamaged          a file of a checkpoint that cannot be read
     |   +-- CheckpointLost             a partition of a local checkpoint that went with its executor
+    |   +-- RowsNotKept                also a TypeError; rows of a local checkpoint that can be neither copied nor pickled
     |   +-- NotReplayable              a failed partition whose inputs cannot be had
     +-- ConfigError                    also a ValueError; found when the configuration is built
     +-- MissingPackage                 an optional package that this call needs
@@ -153,6 +154,10 @@ class CheckpointDamaged(UserError):
 
 class CheckpointLost(UserError):
     """A partition of a local checkpoint went with its executor; carries ``partition``."""
+
+
+class RowsNotKept(UserError, TypeError):
+    """Rows must be kept, and can be neither copied nor pickled; carries ``rdd`` and ``partition``."""
 
 
 class NotReplayable(UserError):

@@ -47,6 +47,20 @@ def drain_rows(_partition: int, rows: Iterator[Any]) -> None:
     deque(rows, maxlen=0)
 
 
+def keep_rows(_partition: int, rows: Iterator[Any]) -> None:
+    """Nothing; every row was computed, and is kept. As ``drain_rows``, but of whole partitions: pieces of one are not kept."""
+    deque(rows, maxlen=0)
+
+
+def shows_no_rows(fn: Callable[[int, Iterator[Any]], Any]) -> bool:
+    """Return whether a function changes no row and hands none to a user's function: it counts or drops them, or returns them to be pickled.
+
+    >>> shows_no_rows(count_rows), shows_no_rows(ReduceRows(max))
+    (True, False)
+    """
+    return isinstance(fn, TakeRows) or any(fn is each for each in (collect_rows, count_rows, drain_rows, keep_rows))
+
+
 def joiner_of(fn: Callable[[int, Iterator[Any]], Any]) -> Callable[[list[Any]], Any] | None:
     """How what a function says of pieces of a partition becomes what it says of the whole; None: it must see the whole.
 

@@ -80,6 +80,7 @@ _INNOCENT = {
     actions.collect_rows,
     actions.count_rows,
     actions.drain_rows,
+    actions.keep_rows,
     elements.appended,
     elements.as_one_list,
     elements.extended,

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any
 
 from flowkit.errors import InternalError, StopIterationInTask
+from flowkit.execution.actions import keep_rows, shows_no_rows
 from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
 from flowkit.execution.blame import where_it_ends, who_leaked
 from flowkit.execution.cogroup import cogroup
@@ -242,6 +243,8 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         return build(uncached, visit.index, visit.partition, environment).closed()
 
     assert step.level is not None
+    is_last = visit.index == len(program.steps) - 1
+    action = program.output.fn if is_last and isinstance(program.output, Result) else None
     remote, block = environment.remote_blocks, (environment.kept_as.get(step.rdd, step.rdd), PartitionIndex(visit.partition))
     rows = environment.cache.get_or_compute(
         environment.app,
@@ -252,6 +255,8 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         fetch=None if remote is None or block not in remote else lambda: remote.fetch(*block),
         metrics=environment.metrics,
         check_killed=environment.check_killed,
+        as_held=action is not None and shows_no_rows(action),
+        required=action is keep_rows,
     )
     return Stream(rows)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 from flowkit.errors import DiskFull
+from flowkit.storage.blocks.immutable_values import declare_immutable
 from flowkit.storage.frames import batches_in, frame
 from flowkit.storage.memory.size_estimate import estimate_batch
 from flowkit.storage.serializers import encode_batch
@@ -128,3 +129,7 @@ class SpilledValues(Sequence[Any]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} values on disk, {self.disk_bytes:,} bytes>"
+
+
+# Each value is read anew from disk whenever it is asked for; so nobody changes what others see, and a cached group stays on disk.
+declare_immutable(SpilledValues)

@@ -26,6 +26,9 @@ class StorageLevel:
         As the objects they are: nothing to decode, but several times as large as bytes.
     replication
         In how many executors, on different hosts as far as there are any; copies in files are on different hosts, or there are none.
+    by_reference
+        Whether those who read objects get the very objects that are kept: no copy is made, and whoever changes one changes what the
+        next job reads. Else each reader has rows of its own (``docs/memory.md`` says how, and at what cost).
 
     Examples
     --------
@@ -42,6 +45,7 @@ class StorageLevel:
     use_off_heap: bool = False
     deserialized: bool = False
     replication: int = 1
+    by_reference: bool = False
 
     NONE: ClassVar[StorageLevel]
     DISK_ONLY: ClassVar[StorageLevel]
@@ -56,6 +60,8 @@ class StorageLevel:
     MEMORY_AND_DISK_2: ClassVar[StorageLevel]
     MEMORY_AND_DISK_SER_2: ClassVar[StorageLevel]
     DISK_ONLY_3: ClassVar[StorageLevel]
+    MEMORY_ONLY_BY_REFERENCE: ClassVar[StorageLevel]
+    MEMORY_AND_DISK_BY_REFERENCE: ClassVar[StorageLevel]
 
     def __post_init__(self) -> None:
         if type(self.replication) is not int or not 1 <= self.replication <= _MOST_REPLICAS:
@@ -64,6 +70,8 @@ class StorageLevel:
             self._refuse("deserialized", "only memory holds objects; disks hold bytes")
         if self.use_off_heap and (self.deserialized or not self.use_memory):
             self._refuse("use_off_heap", "shared memory holds bytes, and is memory: use_memory=True, deserialized=False")
+        if self.by_reference and not self.deserialized:
+            self._refuse("by_reference", "only objects can be referred to: deserialized=True")
 
     def _refuse(self, name: str, why: str) -> None:
         value = getattr(self, name)
@@ -84,13 +92,14 @@ class StorageLevel:
             return f"StorageLevel.{self.name}"
         return (
             f"StorageLevel({self.use_disk}, {self.use_memory}, {self.use_off_heap}, {self.deserialized}, "
-            f"replication={self.replication})"
+            f"replication={self.replication}{', by_reference=True' if self.by_reference else ''})"
         )
 
     def __str__(self) -> str:
         places = (("Disk", self.use_disk), ("Memory", self.use_memory), ("OffHeap", self.use_off_heap))
         kept = " ".join(word for word, used in places if used)
-        return f"{kept} {'Deserialized' if self.deserialized else 'Serialized'} {self.replication}x Replicated".strip()
+        held = "By Reference" if self.by_reference else "Deserialized" if self.deserialized else "Serialized"
+        return f"{kept} {held} {self.replication}x Replicated".strip()
 
 
 StorageLevel.NONE = StorageLevel(False, False)
@@ -103,4 +112,6 @@ StorageLevel.OFF_HEAP = StorageLevel(True, True, True)
 for _name in ("DISK_ONLY", "MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "MEMORY_AND_DISK_SER"):
     setattr(StorageLevel, f"{_name}_2", replace(getattr(StorageLevel, _name), replication=2))
 StorageLevel.DISK_ONLY_3 = replace(StorageLevel.DISK_ONLY, replication=3)
+StorageLevel.MEMORY_ONLY_BY_REFERENCE = replace(StorageLevel.MEMORY_ONLY, by_reference=True)
+StorageLevel.MEMORY_AND_DISK_BY_REFERENCE = replace(StorageLevel.MEMORY_AND_DISK, by_reference=True)
 _NAMES: Final = {level: name for name, level in vars(StorageLevel).items() if isinstance(level, StorageLevel)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flowkit.abc import JobRunner
 from flowkit.errors import InvalidArgument, OutputExists
-from flowkit.execution.actions import drain_rows
+from flowkit.execution.actions import keep_rows
 from flowkit.execution.sinks import BlockFormat, LocalTarget, StoreTarget, Target, WriteFiles
 from flowkit.lineage.kernels import CachedOnly, StoredPartitions
 from flowkit.lineage.nodes import Node
@@ -52,7 +52,7 @@ class KeepOnExecutors:
     def __call__(self, runner: JobRunner, node: Node) -> None:
         """All rows are to be had now. Those of an RDD that is unpersisted meanwhile have nothing but their lineage."""
         kept_since = node.revision
-        runner.run_job(node, drain_rows, operation="local_checkpoint", call_site=node.call_site)
+        runner.run_job(node, keep_rows, operation="local_checkpoint", call_site=node.call_site)
         with runner.changing():
             if node.revision == kept_since:
                 node.truncate(CachedOnly(node.label))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from flowkit.model.storage_level import StorageLevel
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
-from flowkit.storage.serializers import encode_batch
 
 #: rows unrolled before the first look at their size, and the most between two looks
 FIRST_ROWS: Final = 64
@@ -27,21 +26,23 @@ class BlockPiece(NamedTuple):
     next_position: int | None
 
 
-def block_piece(held: list[Any], level: StorageLevel, serial: int, position: int) -> BlockPiece:
-    """What lies at a position: a row's number for objects, a batch's for encoded ones."""
+def block_piece(encoded_at: Callable[[int], tuple[bytes, int]], end: int, serial: int, position: int) -> BlockPiece:
+    """Return the batches from a position on.
+
+    Parameters
+    ----------
+    encoded_at
+        Returns the batch at a position, and the position of the next one.
+    end
+        The position after the last batch.
+    """
     batches: list[bytes] = []
     size_bytes = 0
-    while position < len(held) and size_bytes < PIECE_BYTES:
-        if level.deserialized:
-            rows = held[position : position + FIRST_ROWS]
-            rows = held[position : position + rows_of(BATCH_BYTES, rows)]
-            batches.append(encode_batch(rows))
-            position += len(rows)
-        else:
-            batches.append(held[position])
-            position += 1
-        size_bytes += len(batches[-1])
-    return BlockPiece(serial, batches, position if position < len(held) else None)
+    while position < end and size_bytes < PIECE_BYTES:
+        encoded, position = encoded_at(position)
+        batches.append(encoded)
+        size_bytes += len(encoded)
+    return BlockPiece(serial, batches, position if position < end else None)
 
 
 def rows_of(size_bytes: int, batch: list[Any]) -> int:

@@ -6,7 +6,7 @@ for. Memory belongs to this process; files (``block_files``) to all executors of
 ::
 
     level                 held as                       when memory is short
-    MEMORY_ONLY           objects                       given up, least recently used first
+    MEMORY_ONLY           objects (``held_rows``)       given up, least recently used first
     MEMORY_ONLY_SER       encoded batches               given up
     MEMORY_AND_DISK[_SER] objects / encoded batches     written to a file, then given up in memory
     DISK_ONLY             a file                        -
@@ -17,23 +17,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
-from flowkit.errors import InternalError
+from flowkit.errors import InternalError, RowsNotKept
 from flowkit.model.ids import AppId, PartitionIndex, RddId
 from flowkit.model.memory import StorageGrant
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, BlockVolumes, Unwritten
-from flowkit.storage.blocks.block_pieces import BATCH_BYTES, FIRST_ROWS, MOST_ROWS, PIECE_BYTES, BlockPiece, block_piece, rows_of
-from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
+from flowkit.storage.blocks.block_pieces import FIRST_ROWS, PIECE_BYTES, BlockPiece, block_piece
+from flowkit.storage.blocks.held_rows import Held, RowsNotPicklable, batched, held_as
 from flowkit.storage.memory.task_memory import ExecutorMemory
-from flowkit.storage.serializers import decode_batch, encode_batch
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +52,9 @@ class BlockKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """A partition in memory: rows, or encoded batches of them."""
+    """A partition in memory."""
 
-    held: list[Any]
+    held: Held
     level: StorageLevel
     memory_bytes: int
     #: tells it from an earlier block of the same name
@@ -65,12 +64,6 @@ class _Block:
 
     def info(self, key: BlockKey) -> BlockInfo:
         return BlockInfo(key.rdd, key.partition, self.memory_bytes)
-
-    def rows(self) -> Iterator[Any]:
-        return iter(self.held) if self.level.deserialized else chain.from_iterable(map(decode_batch, self.held))
-
-    def batches(self) -> Iterator[list[Any]]:
-        return _in_batches(iter(self.held)) if self.level.deserialized else map(decode_batch, self.held)
 
 
 class _Gone(Exception):
@@ -84,13 +77,13 @@ class _Unrolled:
     block: _Block
     kept: bool = False
     stored: bool = False
+    #: why they are not held, and the rows of which it is so
+    refused: RowsNotPicklable | None = None
+    refused_rows: list[Any] = field(default_factory=list)
 
     def drained(self) -> Iterator[list[Any]]:
         """The rows as batches, each let go of as it is taken."""
-        batches = deque(self.block.batches())
-        self.block.held = []
-        while batches:
-            yield batches.popleft()
+        return chain(self.block.held.drained(), (self.refused_rows,) if self.refused_rows else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +97,8 @@ class _Visit:
     check_killed: Callable[[], None] | None
     #: whether other RDDs' blocks may be driven out for it
     evict: bool = True
-
-
-def _in_batches(rows: Iterator[Any], check_killed: Callable[[], None] | None = None) -> Iterator[list[Any]]:
-    next_rows = FIRST_ROWS
-    while batch := list(islice(rows, next_rows)):
-        if check_killed is not None:
-            check_killed()
-        yield batch
-        next_rows = rows_of(BATCH_BYTES, batch)
+    as_held: bool = False
+    required: bool = False
 
 
 class BlockStoreStatistics(NamedTuple):
@@ -160,6 +146,8 @@ class BlockStore:
         self._blocks: OrderedDict[BlockKey, _Block] = OrderedDict()
         #: being computed by some thread; False: dropped meanwhile, so not to be kept
         self._computing: dict[BlockKey, bool] = {}
+        #: RDDs whose rows could not be held
+        self._refused: set[tuple[AppId, RddId]] = set()
         self._hit_count = self._miss_count = self._eviction_count = self._moved_count = 0
         if memory is not None:
             memory.evict_with(self._evict_for_tasks)
@@ -180,6 +168,8 @@ class BlockStore:
         fetch: Callable[[], Iterator[Any] | None] | None = None,
         metrics: TaskMetrics | None = None,
         check_killed: Callable[[], None] | None = None,
+        as_held: bool = False,
+        required: bool = False,
     ) -> Iterator[Any]:
         """Iterate a partition: from the cache, from another executor's, or computed and, if there is room, kept.
 
@@ -198,6 +188,10 @@ class BlockStore:
             Its ``cache_hits`` and ``cache_misses`` are counted.
         check_killed
             Raises once the task is to stop; called while waiting and between batches.
+        as_held
+            Whether rows may be handed out as they are held: for whoever changes none and hands none to a user's function.
+        required
+            Whether rows that cannot be held are an error; else they are passed on, and computed again by whoever needs them next.
 
         Returns
         -------
@@ -205,18 +199,23 @@ class BlockStore:
             A new one for each caller. A partition that finds no room, even after other RDDs' blocks were evicted, comes back as
             the rows unrolled so far followed by the rest of the computation, and nothing is kept.
 
+        Raises
+        ------
+        RowsNotKept
+            Rows held as objects can be changed, and can be neither copied nor pickled; only if ``required``.
+
         Notes
         -----
-        What ``compute`` or its iterator raises passes through; the next caller computes anew. Rows cached as objects are shared by
-        all who iterate them: rows that are changed in place stay changed. A file that is damaged is as good as none.
+        What ``compute`` or its iterator raises passes through; the next caller computes anew. Each caller has rows of its own: what
+        can be changed in them is a copy, unless the level says ``by_reference``. A file that is damaged is as good as none.
         """
         key = BlockKey(app, rdd, partition)
         block = self._get_or_claim(key, check_killed)
         if block is not None:
             if metrics is not None:
                 metrics.cache_hits += 1
-            return block.rows()
-        visit = _Visit(key, level, compute, recorder, check_killed)
+            return block.held.rows(as_held=as_held)
+        visit = _Visit(key, level, compute, recorder, check_killed, as_held=as_held, required=required)
         try:
             found = self._from_file(visit)
             if found is None and fetch is not None:
@@ -262,7 +261,9 @@ class BlockStore:
         with self._changed:
             block = self._blocks.get(key)
         if block is not None:
-            return block_piece(block.held, block.level, block.serial, position) if serial in (0, block.serial) else None
+            if serial not in (0, block.serial):
+                return None
+            return block_piece(block.held.encoded_at, len(block.held), block.serial, position)
         if self._volumes is None:
             return None
         for files in self._files(app).made():
@@ -309,41 +310,40 @@ class BlockStore:
         rows = iter(visit.compute())
         try:
             if level.use_off_heap or not level.use_memory:
-                return self._to_file(visit, _in_batches(rows, visit.check_killed))
+                return self._to_file(visit, batched(rows, visit.check_killed))
             unrolled = self._unroll(visit, rows, evict=visit.evict)
             if unrolled.kept:
-                return unrolled.block.rows()
-            if level.use_disk and self._volumes is not None:
-                return self._to_file(visit, chain(unrolled.drained(), _in_batches(rows, visit.check_killed)))
-            return chain(unrolled.block.rows(), rows)
+                return unrolled.block.held.rows(as_held=visit.as_held)
+            if unrolled.refused is not None:
+                self._refuse(visit, unrolled.refused)
+            elif level.use_disk and self._volumes is not None:
+                return self._to_file(visit, chain(unrolled.drained(), batched(rows, visit.check_killed)))
+            return chain(chain.from_iterable(unrolled.drained()), rows)
         except _Gone:
             return iter(visit.compute())
 
     def _unroll(self, visit: _Visit, rows: Iterator[Any], *, evict: bool) -> _Unrolled:
         """Take rows into memory as long as there is room; kept as a block when all of them found it."""
         key, level = visit.key, visit.level
-        block = _Block([], level, 0, next(self._serials))
+        block = _Block(held_as(level), level, 0, next(self._serials))
         unrolled = _Unrolled(block)
-        grant = StorageGrant()
-        next_rows, encoded_bytes = FIRST_ROWS, 0
+        held, grant = block.held, StorageGrant()
+        next_rows = FIRST_ROWS
         try:
             while batch := list(islice(rows, next_rows)):
-                if level.deserialized:
-                    block.held += batch
-                    needed = estimate_batch(block.held)
-                    next_rows = min(MOST_ROWS, max(BATCH_SAMPLE, len(block.held)))
-                else:
-                    block.held.append(encode_batch(batch))
-                    encoded_bytes += len(block.held[-1])
-                    needed = encoded_bytes
-                    next_rows = rows_of(BATCH_BYTES, batch)
+                try:
+                    held.add(batch)
+                except RowsNotPicklable as refused:
+                    unrolled.refused, unrolled.refused_rows = refused, batch
+                    return unrolled
+                needed, next_rows = held.size_bytes(), held.next_count(batch)
                 if visit.check_killed is not None:
                     visit.check_killed()
                 if self._memory is not None and needed > grant.size_bytes:
                     more, step = needed - grant.size_bytes, max(_STEP_BYTES, needed // 2)
                     if not self._memory.acquire_storage(more + step, grant) and not self._reserve(key, more, grant, evict=evict):
                         return unrolled
-            final = estimate_batch(block.held) if level.deserialized else encoded_bytes
+            final = held.size_bytes()
             if final > grant.size_bytes and not self._reserve(key, final - grant.size_bytes, grant, evict=evict):
                 return unrolled
             self._unreserve(grant.size_bytes - final, grant)
@@ -360,6 +360,21 @@ class BlockStore:
         if unrolled.stored and visit.recorder is not None:
             visit.recorder(block.info(key))
         return unrolled
+
+    def _refuse(self, visit: _Visit, refused: RowsNotPicklable) -> None:
+        """Raise, or say once for each RDD, that rows cannot be held."""
+        key = visit.key
+        said = (
+            f"partition {key.partition} of RDD {key.rdd} is not kept in memory, since its rows could be changed by whoever reads them, and "
+            f"they cannot be pickled: {refused}. StorageLevel.MEMORY_ONLY_BY_REFERENCE keeps them as they are"
+        )
+        if visit.required:
+            raise RowsNotKept(said, rdd=key.rdd, partition=key.partition) from refused.__cause__
+        with self._changed:
+            known = (key.app, key.rdd) in self._refused
+            self._refused.add((key.app, key.rdd))
+        if not known:
+            logger.warning("%s; it is computed again whenever it is needed", said)
 
     # -- files
 
@@ -397,7 +412,9 @@ class BlockStore:
         ):
             return rows
         unrolled = self._unroll(visit, rows, evict=False)
-        return unrolled.block.rows() if unrolled.kept else chain(unrolled.block.rows(), rows)
+        if unrolled.kept:
+            return unrolled.block.held.rows(as_held=visit.as_held)
+        return chain(chain.from_iterable(unrolled.drained()), rows)
 
     def _to_file(self, visit: _Visit, batches: Iterator[list[Any]]) -> Iterator[Any]:
         """Write rows and read them back; those that no directory takes pass through."""
@@ -476,7 +493,7 @@ class BlockStore:
     def _move(self, key: BlockKey, block: _Block) -> BlockFile | None:
         """Write a block that memory has no room for to disk; its file if it is there now."""
         files = self._files(key.app).disk
-        written = files.find(key.rdd, key.partition) or files.write(key.rdd, key.partition, block.batches())
+        written = files.find(key.rdd, key.partition) or files.write(key.rdd, key.partition, block.held.batches())
         if isinstance(written, Unwritten):
             return None
         with self._changed:
@@ -527,6 +544,8 @@ class BlockStore:
 
     def drop_application(self, app: AppId) -> None:
         """Drop all blocks of an application. Idempotent."""
+        with self._changed:
+            self._refused = {each for each in self._refused if each[0] != app}
         self._drop(lambda key: key.app == app)
 
     def _drop(self, chosen: Callable[[BlockKey], bool]) -> list[BlockKey]:

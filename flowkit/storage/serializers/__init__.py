@@ -17,6 +17,16 @@ from flowkit.storage.serializers.batches import (
     encode_batch,
     encode_pairs,
     encode_pairs_between,
+    encode_pickled,
 )
 
-__all__ = ["PairColumns", "as_list", "decode_batch", "decode_pairs", "encode_batch", "encode_pairs", "encode_pairs_between"]
+__all__ = [
+    "PairColumns",
+    "as_list",
+    "decode_batch",
+    "decode_pairs",
+    "encode_batch",
+    "encode_pairs",
+    "encode_pairs_between",
+    "encode_pickled",
+]

@@ -1,0 +1,185 @@
+"""Rows taken apart into columns that are cheap to copy, and put together again, as often as somebody reads them.
+
+Pure; runs on slot threads. A *flat* value is a list, a dict, a set or the like that holds nothing but immutable values: copying it means
+copying it once, not all that it holds. Rows that are flat values, or tuples of flat and of immutable values, have a ``Shape``:
+
+::
+
+    rows     [("a", [1, 2]), ("b", [3])]      ->   columns   ["a", "b"]   [[1, 2], [3]]
+    copies   zip(columns[0], map(list.copy, columns[1]))
+
+All of it runs at C speed: no Python frame of ours a row.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, combinations
+from typing import Any, Final
+
+import numpy as np
+
+from flowkit.storage.blocks.immutable_values import are_immutable, is_plain_tuple
+
+Copy = Callable[[Any], Any]
+
+#: tuples in tuples, and fields of one tuple, that are taken apart; rows with more are pickled
+_DEPTH: Final = 4
+_MOST_FIELDS: Final = 64
+#: flat values in one row: each two are checked for being one and the same object
+_MOST_FLAT: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one value of a column is made.
+
+    Parameters
+    ----------
+    copy
+        Copies a value; None for immutable values, which need no copy.
+    kind
+        The type of tuples that are taken apart; None for a value that is held as it is.
+    fields
+        The shapes of the tuples' fields.
+    """
+
+    copy: Copy | None = None
+    kind: type | None = None
+    fields: tuple[Shape, ...] = ()
+
+    def columns(self, values: Sequence[Any]) -> list[list[Any]]:
+        """Return copies of the values, as one column for each value that is not taken apart further."""
+        if self.kind is None:
+            return [list(values) if self.copy is None else list(map(self.copy, values))]
+        parts = zip(*map(tuple.__iter__, values), strict=True)
+        return [column for field, part in zip(self.fields, parts, strict=True) for column in field.columns(part)]
+
+    def values(self, columns: Iterable[Iterable[Any]], *, copied: bool) -> Iterator[Any]:
+        """Return the values that columns were made of, with ``copied`` as copies of what lies in the columns."""
+        return self._values(iter(columns), copied=copied)
+
+    def _values(self, columns: Iterator[Iterable[Any]], *, copied: bool) -> Iterator[Any]:
+        if self.kind is None:
+            column = next(columns)
+            return map(self.copy, column) if copied and self.copy is not None else iter(column)
+        rows = zip(*[field._values(columns, copied=copied) for field in self.fields], strict=False)
+        return rows if self.kind is tuple else map(partial(tuple.__new__, self.kind), rows)
+
+
+IMMUTABLE: Final = Shape()
+
+
+def shape_of(values: Sequence[Any]) -> Shape | None:
+    """Return the shape that all values have; ``IMMUTABLE`` where nobody can change any of them; None where they have none in common.
+
+    Values of which one row holds the same list twice have none: copies would be two lists.
+
+    >>> shape_of([("a", 1), ("b", 2)]) == IMMUTABLE
+    True
+    >>> shape_of([("a", [1]), ("b", [])]).fields[1].copy is list.copy
+    True
+    >>> shape_of([[[]]]) is None
+    True
+    """
+    shape = _shape_of(values, _DEPTH)
+    if shape is None or shape.kind is None:
+        return shape
+    flat = _flat_columns(shape, values)
+    if len(flat) > _MOST_FLAT or any(_share(left, right) for left, right in combinations(flat, 2)):
+        return None
+    return shape
+
+
+def _shape_of(values: Sequence[Any], depth: int) -> Shape | None:
+    if are_immutable(values):
+        return IMMUTABLE
+    kinds = set(map(type, values))
+    if len(kinds) == 1:
+        kind = next(iter(kinds))
+        if is_plain_tuple(kind):
+            return _shape_of_tuples(kind, values, depth)
+    return _shape_of_flat(kinds, values)
+
+
+def _shape_of_tuples(kind: type, values: Sequence[Any], depth: int) -> Shape | None:
+    lengths = set(map(tuple.__len__, values))
+    if not depth or len(lengths) > 1 or max(lengths) > _MOST_FIELDS:
+        return None
+    fields: list[Shape] = []
+    for column in zip(*map(tuple.__iter__, values), strict=True):
+        field = _shape_of(column, depth - 1)
+        if field is None:
+            return None
+        fields.append(field)
+    return Shape(None, kind, tuple(fields))
+
+
+def _flat_columns(shape: Shape, values: Sequence[Any]) -> list[Sequence[Any]]:
+    if shape.kind is None:
+        return [] if shape.copy is None else [values]
+    parts = zip(*map(tuple.__iter__, values), strict=True)
+    return [column for field, part in zip(shape.fields, parts, strict=True) for column in _flat_columns(field, part)]
+
+
+def _share(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    return any(one is other and type(one) in _FLAT for one, other in zip(left, right, strict=True))
+
+
+# -- flat values -------------------------------------------------------------------------------------------------------
+
+
+def _items(dicts: Sequence[dict[Any, Any]]) -> Iterable[Any]:
+    return chain(chain.from_iterable(dicts), chain.from_iterable(map(dict.values, dicts)))
+
+
+def _default_items(dicts: Sequence[defaultdict[Any, Any]]) -> Iterable[Any] | None:
+    # A factory that is no type may have a state of its own, as the bound method of a counter has.
+    return _items(dicts) if all(each.default_factory is None or type(each.default_factory) is type for each in dicts) else None
+
+
+def _no_objects(arrays: Sequence[Any]) -> Iterable[Any] | None:
+    return None if any(each.dtype.hasobject for each in arrays) else ()
+
+
+def _copy_array(values: Any) -> Any:
+    copied = values.__copy__()  # in the order of its memory, where copy() would reorder it
+    if not values.flags.writeable:
+        copied.flags.writeable = False
+    return copied
+
+
+#: how a value of a type is copied, and what values of it hold that must be immutable (None: not all of it is)
+_FLAT: Final[dict[type, tuple[Copy, Callable[[Any], Iterable[Any] | None]]]] = {
+    list: (list.copy, chain.from_iterable),
+    dict: (dict.copy, _items),
+    set: (set.copy, chain.from_iterable),
+    deque: (deque.copy, chain.from_iterable),
+    defaultdict: (defaultdict.copy, _default_items),
+    bytearray: (bytearray.copy, lambda _values: ()),
+    array: (array.__copy__, lambda _values: ()),
+    np.ndarray: (_copy_array, _no_objects),
+}
+
+
+def _copy_flat(value: Any) -> Any:
+    found = _FLAT.get(type(value))
+    return value if found is None else found[0](value)
+
+
+def _shape_of_flat(kinds: set[type], values: Sequence[Any]) -> Shape | None:
+    """Return the shape of values that are flat or immutable."""
+    flat = kinds & _FLAT.keys()
+    for kind in flat:
+        parts = _FLAT[kind][1]([value for value in values if type(value) is kind])
+        if parts is None or not are_immutable(list(parts)):
+            return None
+    if flat == kinds and len(flat) == 1:
+        return Shape(_FLAT[next(iter(flat))][0])
+    if not flat or not are_immutable([value for value in values if type(value) not in _FLAT]):
+        return None
+    return Shape(_copy_flat)
