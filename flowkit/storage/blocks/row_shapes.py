@@ -18,7 +18,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, combinations
+from itertools import chain, combinations, repeat
 from typing import Any, Final
 
 import numpy as np
@@ -56,8 +56,13 @@ class Shape:
         """Return copies of the values, as one column for each value that is not taken apart further."""
         if self.kind is None:
             return [list(values) if self.copy is None else list(map(self.copy, values))]
-        parts = zip(*map(tuple.__iter__, values), strict=True)
+        parts = _field_columns(values, len(self.fields))
         return [column for field, part in zip(self.fields, parts, strict=True) for column in field.columns(part)]
+
+    @property
+    def flat_count(self) -> int:
+        """How many flat values there are in one value of this shape."""
+        return int(self.copy is not None) + sum(field.flat_count for field in self.fields)
 
     def values(self, columns: Iterable[Iterable[Any]], *, copied: bool) -> Iterator[Any]:
         """Return the values that columns were made of, with ``copied`` as copies of what lies in the columns."""
@@ -87,7 +92,7 @@ def shape_of(values: Sequence[Any]) -> Shape | None:
     True
     """
     shape = _shape_of(values, _DEPTH)
-    if shape is None or shape.kind is None:
+    if shape is None or shape.flat_count < 2:
         return shape
     flat = _flat_columns(shape, values)
     if len(flat) > _MOST_FLAT or any(_share(left, right) for left, right in combinations(flat, 2)):
@@ -111,7 +116,7 @@ def _shape_of_tuples(kind: type, values: Sequence[Any], depth: int) -> Shape | N
     if not depth or len(lengths) > 1 or max(lengths) > _MOST_FIELDS:
         return None
     fields: list[Shape] = []
-    for column in zip(*map(tuple.__iter__, values), strict=True):
+    for column in _field_columns(values, max(lengths)):
         field = _shape_of(column, depth - 1)
         if field is None:
             return None
@@ -122,8 +127,13 @@ def _shape_of_tuples(kind: type, values: Sequence[Any], depth: int) -> Shape | N
 def _flat_columns(shape: Shape, values: Sequence[Any]) -> list[Sequence[Any]]:
     if shape.kind is None:
         return [] if shape.copy is None else [values]
-    parts = zip(*map(tuple.__iter__, values), strict=True)
+    parts = _field_columns(values, len(shape.fields))
     return [column for field, part in zip(shape.fields, parts, strict=True) for column in _flat_columns(field, part)]
+
+
+def _field_columns(tuples: Sequence[tuple[Any, ...]], count: int) -> Iterator[list[Any]]:
+    # zip(*tuples) would make an iterator for each row, and the garbage collector would look at all of them.
+    return (list(map(tuple.__getitem__, tuples, repeat(index))) for index in range(count))
 
 
 def _share(left: Sequence[Any], right: Sequence[Any]) -> bool:
