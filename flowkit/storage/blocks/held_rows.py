@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from flowkit.model.storage_level import StorageLevel
 from flowkit.storage.blocks.block_pieces import BATCH_BYTES, FIRST_ROWS, MOST_ROWS, rows_of
-from flowkit.storage.blocks.row_shapes import IMMUTABLE, Shape, shape_of
+from flowkit.storage.blocks.row_shapes import IMMUTABLE, Shape, take_apart
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
 from flowkit.storage.serializers import decode_batch, encode_batch, encode_pickled
 
@@ -176,11 +176,9 @@ def _popped(waiting: deque[Any]) -> Iterator[Any]:
 
 
 def _run_of(rows: list[Any], *, is_first: bool) -> _Objects | _Columns | _Pickled:
-    shape = shape_of(rows)
-    if shape == IMMUTABLE:
-        return _Objects(rows)
-    if shape is not None:
-        return _Columns(shape, shape.columns(rows))
+    found = take_apart(rows)
+    if found is not None:
+        return _Objects(rows) if found.shape == IMMUTABLE else _Columns(found.shape, found.copied())
     try:
         encoded = encode_pickled(rows)
         if is_first:  # few rows: what cannot be unpickled, such as exceptions that want more arguments, is found out here

@@ -30,7 +30,8 @@ import numpy as np
 #: what values of one type hold that must be immutable too; None: one of these values can itself be changed
 Parts = Callable[[Sequence[Any]], Iterable[Any] | None]
 
-_ATOMS: Final = frozenset(
+#: types whose values hold nothing that could be changed
+ATOMS: Final = frozenset(
     {type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, range, Decimal, Fraction, UUID}
     | {date, timedelta, timezone, ZoneInfo, Pattern, PosixPath, PurePosixPath, PureWindowsPath, IPv4Address, IPv6Address}
 )
@@ -50,17 +51,26 @@ def are_immutable(values: Sequence[Any]) -> bool:
     >>> are_immutable([1, "a", (2, ("b", None))]), are_immutable([1, (2, [])])
     (True, False)
     """
+    kinds = set(map(type, values))
     for _ in range(_DEPTH):
-        kinds = set(map(type, values)) - _ATOMS
-        if not kinds:
+        if kinds <= ATOMS:
             return True
         inner: list[Any] = []
-        for kind in kinds:
-            parts = _parts_of(kind)([value for value in values if type(value) is kind])
+        inner_kinds: set[type] = set()
+        for kind in kinds - ATOMS:
+            parts_of = _parts_of(kind)
+            own = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+            parts = parts_of(own)
             if parts is None:
                 return False
-            inner += parts
-        values = inner
+            found = set(map(type, parts))
+            if found <= ATOMS:
+                continue
+            if any(_parts_of(each) is _mutable for each in found - ATOMS):
+                return False
+            inner_kinds |= found
+            inner += parts_of(own) or ()
+        values, kinds = inner, inner_kinds
     return False
 
 
@@ -91,11 +101,11 @@ def _mutable(_values: Sequence[Any]) -> None:
 
 
 def _elements(values: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
-    return chain.from_iterable(map(tuple.__iter__, values))
+    return chain.from_iterable(values)
 
 
-def _members(values: Sequence[frozenset[Any]]) -> Iterable[Any]:
-    return chain.from_iterable(map(frozenset.__iter__, values))
+def _fields(values: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
+    return chain.from_iterable(map(tuple.__iter__, values))  # past an __iter__ of the subclass
 
 
 def _time_zones(values: Sequence[datetime | time]) -> Iterable[Any]:
@@ -120,7 +130,7 @@ def _is_read_only(array: np.ndarray[Any, Any]) -> bool:
 
 _BUILT_IN: Final[dict[type, Parts]] = {
     tuple: _elements,
-    frozenset: _members,
+    frozenset: chain.from_iterable,
     datetime: _time_zones,
     time: _time_zones,
     np.ndarray: _read_only_arrays,
@@ -140,7 +150,7 @@ def _examined(kind: type) -> Parts:
     if issubclass(kind, Enum):
         return _nothing  # one object in a process, whatever is done
     if is_plain_tuple(kind):
-        return _elements
+        return _fields
     if any(issubclass(kind, base) and _adds_nothing_to(base, kind) for base in _BARE_BASES) or _is_array_scalar(kind):
         return _nothing
     if _is_arrow(kind):

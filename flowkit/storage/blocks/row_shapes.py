@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from flowkit.storage.blocks.immutable_values import are_immutable, is_plain_tuple
+from flowkit.storage.blocks.immutable_values import ATOMS, are_immutable, is_plain_tuple
 
 Copy = Callable[[Any], Any]
 
@@ -52,17 +52,9 @@ class Shape:
     kind: type | None = None
     fields: tuple[Shape, ...] = ()
 
-    def columns(self, values: Sequence[Any]) -> list[list[Any]]:
-        """Return copies of the values, as one column for each value that is not taken apart further."""
-        if self.kind is None:
-            return [list(values) if self.copy is None else list(map(self.copy, values))]
-        parts = _field_columns(values, len(self.fields))
-        return [column for field, part in zip(self.fields, parts, strict=True) for column in field.columns(part)]
-
-    @property
-    def flat_count(self) -> int:
-        """How many flat values there are in one value of this shape."""
-        return int(self.copy is not None) + sum(field.flat_count for field in self.fields)
+    def copies(self) -> Iterator[Copy | None]:
+        """Return how values of each column are copied."""
+        return iter((self.copy,)) if self.kind is None else chain.from_iterable(field.copies() for field in self.fields)
 
     def values(self, columns: Iterable[Iterable[Any]], *, copied: bool) -> Iterator[Any]:
         """Return the values that columns were made of, with ``copied`` as copies of what lies in the columns."""
@@ -79,61 +71,65 @@ class Shape:
 IMMUTABLE: Final = Shape()
 
 
-def shape_of(values: Sequence[Any]) -> Shape | None:
-    """Return the shape that all values have; ``IMMUTABLE`` where nobody can change any of them; None where they have none in common.
+class TakenApart(NamedTuple):
+    """The shape of rows, and one column for each value of a row that is not taken apart further."""
 
-    Values of which one row holds the same list twice have none: copies would be two lists.
+    shape: Shape
+    columns: list[Sequence[Any]]
 
-    >>> shape_of([("a", 1), ("b", 2)]) == IMMUTABLE
+    def copied(self) -> list[list[Any]]:
+        """Return the columns as lists of their own, of copies of what can be changed."""
+        copies = zip(self.shape.copies(), self.columns, strict=True)
+        return [list(column) if copy is None else list(map(copy, column)) for copy, column in copies]
+
+
+def take_apart(values: Sequence[Any]) -> TakenApart | None:
+    """Return the shape that all values have, and their columns; the shape is ``IMMUTABLE`` where nobody can change any of them.
+
+    Returns None where they have no shape in common, or one of them holds the same list twice, of which copies would be two lists.
+
+    >>> take_apart([("a", 1), ("b", 2)]).shape == IMMUTABLE
     True
-    >>> shape_of([("a", [1]), ("b", [])]).fields[1].copy is list.copy
-    True
-    >>> shape_of([[[]]]) is None
+    >>> take_apart([("a", [1]), ("b", [])]).columns
+    [['a', 'b'], [[1], []]]
+    >>> take_apart([[[]]]) is None
     True
     """
-    shape = _shape_of(values, _DEPTH)
-    if shape is None or shape.flat_count < 2:
-        return shape
-    flat = _flat_columns(shape, values)
+    columns: list[Sequence[Any]] = []
+    shape = _shape_of(values, columns, _DEPTH)
+    if shape is None:
+        return None
+    flat = [column for copy, column in zip(shape.copies(), columns, strict=True) if copy is not None]
     if len(flat) > _MOST_FLAT or any(_share(left, right) for left, right in combinations(flat, 2)):
         return None
-    return shape
+    return TakenApart(shape, columns)
 
 
-def _shape_of(values: Sequence[Any], depth: int) -> Shape | None:
+def _shape_of(values: Sequence[Any], columns: list[Sequence[Any]], depth: int) -> Shape | None:
+    """Return the shape of values, and append their columns to ``columns``."""
     if are_immutable(values):
+        columns.append(values)
         return IMMUTABLE
     kinds = set(map(type, values))
-    if len(kinds) == 1:
-        kind = next(iter(kinds))
-        if is_plain_tuple(kind):
-            return _shape_of_tuples(kind, values, depth)
+    kind = next(iter(kinds))
+    if len(kinds) == 1 and is_plain_tuple(kind):
+        return _shape_of_tuples(kind, values, columns, depth)
+    columns.append(values)
     return _shape_of_flat(kinds, values)
 
 
-def _shape_of_tuples(kind: type, values: Sequence[Any], depth: int) -> Shape | None:
+def _shape_of_tuples(kind: type, values: Sequence[Any], columns: list[Sequence[Any]], depth: int) -> Shape | None:
     lengths = set(map(tuple.__len__, values))
     if not depth or len(lengths) > 1 or max(lengths) > _MOST_FIELDS:
         return None
     fields: list[Shape] = []
-    for column in _field_columns(values, max(lengths)):
-        field = _shape_of(column, depth - 1)
+    for index in range(max(lengths)):
+        # zip(*values) would make an iterator for each row, and the garbage collector would look at all of them.
+        field = _shape_of(list(map(tuple.__getitem__, values, repeat(index))), columns, depth - 1)
         if field is None:
             return None
         fields.append(field)
     return Shape(None, kind, tuple(fields))
-
-
-def _flat_columns(shape: Shape, values: Sequence[Any]) -> list[Sequence[Any]]:
-    if shape.kind is None:
-        return [] if shape.copy is None else [values]
-    parts = _field_columns(values, len(shape.fields))
-    return [column for field, part in zip(shape.fields, parts, strict=True) for column in _flat_columns(field, part)]
-
-
-def _field_columns(tuples: Sequence[tuple[Any, ...]], count: int) -> Iterator[list[Any]]:
-    # zip(*tuples) would make an iterator for each row, and the garbage collector would look at all of them.
-    return (list(map(tuple.__getitem__, tuples, repeat(index))) for index in range(count))
 
 
 def _share(left: Sequence[Any], right: Sequence[Any]) -> bool:
@@ -176,6 +172,14 @@ _FLAT: Final[dict[type, tuple[Copy, Callable[[Any], Iterable[Any] | None]]]] = {
 }
 
 
+def _hold_immutable(values: Sequence[Any], parts_of: Callable[[Any], Iterable[Any] | None]) -> bool:
+    parts = parts_of(values)
+    if parts is None:
+        return False
+    kinds = set(map(type, parts))  # first, since most hold numbers and text, of which no list need be made
+    return kinds <= ATOMS or are_immutable(list(parts_of(values) or ()))
+
+
 def _copy_flat(value: Any) -> Any:
     found = _FLAT.get(type(value))
     return value if found is None else found[0](value)
@@ -185,8 +189,8 @@ def _shape_of_flat(kinds: set[type], values: Sequence[Any]) -> Shape | None:
     """Return the shape of values that are flat or immutable."""
     flat = kinds & _FLAT.keys()
     for kind in flat:
-        parts = _FLAT[kind][1]([value for value in values if type(value) is kind])
-        if parts is None or not are_immutable(list(parts)):
+        own = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+        if not _hold_immutable(own, _FLAT[kind][1]):
             return None
     if flat == kinds and len(flat) == 1:
         return Shape(_FLAT[next(iter(flat))][0])
