@@ -38,6 +38,8 @@ class Persistence(Base[T]):
     def cache(self) -> Self:
         """Keep each partition as objects in the memory of the executor that computes it first: ``persist(StorageLevel.MEMORY_ONLY)``.
 
+        A function may change the rows it gets: each reader has its own, whatever the level.
+
         Returns
         -------
         RDD
@@ -61,10 +63,11 @@ class Persistence(Base[T]):
         Parameters
         ----------
         level
-            How. Objects in memory (``MEMORY_ONLY``) cost nothing to read and most to hold; encoded (``MEMORY_ONLY_SER``) they take a
-            fraction and are decoded at each use. ``MEMORY_AND_DISK``, with or without ``_SER``, writes to disk what memory has no room
+            How. Objects in memory (``MEMORY_ONLY``) cost least to read and most to hold: immutable rows nothing, others a copy, since
+            each reader has rows of its own. Encoded (``MEMORY_ONLY_SER``) they take a fraction and are decoded at each use. ``MEMORY_AND_DISK``, with or without ``_SER``, writes to disk what memory has no room
             for; ``DISK_ONLY`` writes everything there; ``OFF_HEAP`` keeps bytes in memory that all executors of a host share. With ``_2``
             there is a copy in another executor, on another host if there is one, and a lost one is made again.
+            ``MEMORY_ONLY_BY_REFERENCE`` hands out the very objects that are kept, whatever they are: for functions that change none.
 
         Returns
         -------
@@ -81,7 +84,8 @@ class Persistence(Base[T]):
         Cost: nothing at the call. What does not fit where its level allows is computed again when needed, as is what is lost with an
         executor; files outlive the process that wrote them, on its host. A task that runs elsewhere fetches what another executor holds.
         Copies are made in the background soon after a partition was computed, in memory that is free. Dropped by ``unpersist``, or when nothing in the driver refers
-        to this RDD or to any made from it.
+        to this RDD or to any made from it. Rows that can be neither copied nor pickled are kept by reference only; other levels compute
+        them again, with a warning in the executor's log.
 
         Examples
         --------
@@ -233,6 +237,12 @@ class Persistence(Base[T]):
         -------
         RDD
             This very RDD, persisted as ``MEMORY_AND_DISK`` unless it is persisted otherwise.
+
+        Raises
+        ------
+        errors.RowsNotKept
+            By the action that is followed by the keeping: rows can be neither copied nor pickled. ``persist`` them before with
+            ``StorageLevel.MEMORY_ONLY_BY_REFERENCE``.
 
         Notes
         -----
