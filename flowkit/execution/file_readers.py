@@ -86,8 +86,9 @@ def batches_of_stream(data: bytes) -> list[Any]:
 
 def rows_of_batch(batch: Any) -> list[dict[str, Any]]:
     """Rows of a record batch."""
-    rows: list[dict[str, Any]] = batch.to_pylist()
-    return rows
+    from flowkit.storage.tables.rows import rows_of
+
+    return rows_of(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,61 +136,6 @@ class ReadCsv:
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {line}, column {name}: {error}") from None
         return row
-
-
-@dataclass(frozen=True, slots=True)
-class ReadFragments:
-    """Rows of Parquet fragments, with the columns and rows wanted: mappings, or record batches."""
-
-    schema: Any
-    columns: tuple[str, ...] | None
-    filter: Any
-    batches: bool
-
-    def __call__(self, fragments: Iterable[Any]) -> Iterator[Any]:
-        columns = None if self.columns is None else list(self.columns)
-        for fragment in fragments:
-            for batch in fragment.to_batches(schema=self.schema, columns=columns, filter=self.filter):
-                if not batch.num_rows:
-                    continue
-                _count(batch.num_rows, batch.nbytes)
-                if self.batches:
-                    yield batch
-                else:
-                    yield from batch.to_pylist()
-
-
-@dataclass(frozen=True, slots=True)
-class ReadArrow:
-    """Rows of Arrow IPC files or streams."""
-
-    batches: bool
-    stores: Stores | None = None
-
-    def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
-        import pyarrow as pa
-
-        for path in paths:
-            with self._source(pa, path) as source:
-                is_file = source.size() >= 6 and source.read(6) == b"ARROW1"
-                source.seek(0)
-                if is_file:
-                    reader = pa.ipc.open_file(source)
-                    found = (reader.get_batch(number) for number in range(reader.num_record_batches))
-                else:
-                    found = iter(pa.ipc.open_stream(source))
-                for batch in found:
-                    _count(batch.num_rows, batch.nbytes)
-                    if self.batches:
-                        yield batch
-                    else:
-                        yield from batch.to_pylist()
-
-    def _source(self, pa: Any, path: str) -> Any:
-        if self.stores is None:
-            return pa.OSFile(path, "rb")
-        store, inner = self.stores.at(path)
-        return store.open_input_file(inner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Protocol
-from urllib.parse import quote
 
 from flowkit.errors import InternalError
 from flowkit.execution.task_context import TaskContext
@@ -81,7 +80,8 @@ class StoreTarget:
 Target = LocalTarget | StoreTarget
 
 
-def _discard(draft: Path) -> None:
+def discard(draft: Path) -> None:
+    """Remove what an attempt wrote, and the directory that was made for it."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.unlink(missing_ok=True)
     if draft.parent.name.startswith("flowkit-upload-"):
@@ -119,7 +119,7 @@ class WriteFiles:
                 self.target.publish(draft, name)
         finally:
             for draft, _ in drafts:
-                _discard(draft)
+                discard(draft)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
         return size
@@ -297,160 +297,3 @@ class BlockFormat:
         """See ``FileFormat``."""
         with path.open("wb") as file:
             return write_batches(file, iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), []))
-
-
-@dataclass(frozen=True, slots=True)
-class ParquetFormat:
-    """Parquet of mappings, or of Arrow record batches and tables."""
-
-    schema: Any
-    compression: str
-
-    @property
-    def extension(self) -> str:
-        """``.parquet``."""
-        return ".parquet"
-
-    def write(self, rows: Iterator[Any], path: Path) -> int:
-        """See ``FileFormat``."""
-        import pyarrow.parquet as pq
-
-        tables = as_tables(rows, self.schema)
-        first = next(tables, None)
-        if first is None:
-            if self.schema is not None:
-                pq.write_table(self.schema.empty_table(), path, compression=self.compression)
-            else:
-                path.touch()  # replaced by nothing: see ``WriteParquetDirectories``
-            return 0
-        with pq.ParquetWriter(path, first.schema, compression=self.compression) as writer:
-            count = 0
-            for table in chain((first,), tables):
-                writer.write_table(table)
-                count += table.num_rows
-        return count
-
-
-def as_tables(rows: Iterator[Any], schema: Any) -> Iterator[Any]:
-    """Arrow tables of rows, which are mappings, record batches or tables; all of the schema given, or of the first one's."""
-    import pyarrow as pa
-
-    for first in rows:
-        if isinstance(first, pa.RecordBatch | pa.Table):
-            for each in chain((first,), rows):
-                table = pa.Table.from_batches([each]) if isinstance(each, pa.RecordBatch) else each
-                schema = schema or table.schema
-                yield _cast(table, schema)
-            return
-        everything = chain((first,), rows)
-        while batch := list(islice(everything, _ROWS_AT_ONCE)):
-            table = _table_of(batch, schema)
-            schema = schema or table.schema
-            yield table
-        return
-
-
-def _cast(table: Any, schema: Any) -> Any:
-    if table.schema.equals(schema):
-        return table
-    try:
-        return table.select(schema.names).cast(schema)
-    except (KeyError, ValueError, TypeError) as error:
-        raise TypeError(f"a table of {table.schema.names} does not fit the schema of the others: {error}") from None
-
-
-def _table_of(batch: list[Any], schema: Any) -> Any:
-    import pyarrow as pa
-
-    for row in batch:
-        if not isinstance(row, Mapping):
-            raise TypeError(f"cannot write {short(row)} as a row of columns: needs a mapping, a RecordBatch or a Table")
-        if schema is not None and (unknown := row.keys() - set(schema.names)):
-            raise TypeError(
-                f"{short(row)} has fields that the schema has not: {', '.join(sorted(map(str, unknown)))}; give schema=, or make "
-                "rows alike"
-            )
-    try:
-        return pa.Table.from_pylist(batch, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise TypeError(f"rows do not fit {'the schema' if schema is not None else 'together'}: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class WriteParquetDirectories:
-    """Writes each partition into directories ``column=value``, as Hive does: one file in each for a partition that has rows for it."""
-
-    target: Target
-    name: str
-    columns: tuple[str, ...]
-    format: ParquetFormat
-    #: as of ``WriteFiles``
-    file_bytes: int = 0
-
-    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
-        """Bytes written."""
-        import pyarrow.parquet as pq
-
-        context = TaskContext.get()
-        if context is None:
-            raise InternalError("files are written by tasks")
-        beside = self.target.draft(f"{self.name}-{partition:05d}-{context.task_attempt_id}")
-        file_name = f"{self.name}-{partition:05d}"
-        writers: dict[tuple[Any, ...], Any] = {}
-        files: dict[tuple[Any, ...], list[Path]] = {}
-        count = 0
-        try:
-            try:
-                for table in as_tables(rows, self.format.schema):
-                    count += table.num_rows
-                    for values, part in self._parts(table):
-                        writer = writers.get(values)
-                        if writer is None:
-                            written = files.setdefault(values, [])
-                            place = beside.joinpath(*map(hive_directory, self.columns, values))
-                            place.mkdir(parents=True, exist_ok=True)
-                            more = f"-{len(written)}" if written else ""
-                            written.append(place / f"{file_name}{more}{self.format.extension}")
-                            writer = writers[values] = pq.ParquetWriter(
-                                written[-1], part.schema, compression=self.format.compression
-                            )
-                        writer.write_table(part)
-                        if self.file_bytes and files[values][-1].stat().st_size >= self.file_bytes:
-                            writers.pop(values).close()
-            finally:
-                for writer in writers.values():
-                    writer.close()
-            context.acquire_commit()
-            size = 0
-            for file in sorted(each for written in files.values() for each in written):
-                size += file.stat().st_size
-                self.target.publish(file, str(file.relative_to(beside)))
-        finally:
-            _discard(beside)
-        context.metrics.output_bytes += size
-        context.metrics.output_rows += count
-        return size
-
-    def _parts(self, table: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        import pyarrow as pa
-
-        missing = [column for column in self.columns if column not in table.schema.names]
-        if missing:
-            raise TypeError(
-                f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(table.schema.names)}"
-            )
-        places: dict[tuple[Any, ...], list[int]] = {}
-        for place, values in enumerate(zip(*(table[column].to_pylist() for column in self.columns), strict=True)):
-            places.setdefault(values, []).append(place)
-        rest = table.drop_columns(list(self.columns))
-        for values, chosen in places.items():
-            yield values, rest.take(pa.array(chosen))
-
-
-def hive_directory(column: str, value: Any) -> str:
-    """The directory of one value of a column.
-
-    >>> hive_directory("day", "2026/11"), hive_directory("day", None)
-    ('day=2026%2F11', 'day=__HIVE_DEFAULT_PARTITION__')
-    """
-    return f"{column}=__HIVE_DEFAULT_PARTITION__" if value is None else f"{column}={quote(str(value), safe='')}"

@@ -12,9 +12,7 @@ from flowkit.errors import InvalidArgument
 from flowkit.execution.dask_bags import compute_bag_partitions, partitions_of_bag
 from flowkit.execution.file_readers import (
     DecodeFile,
-    ReadArrow,
     ReadCsv,
-    ReadFragments,
     ReadPickles,
     ReadRecords,
     as_stream,
@@ -219,49 +217,15 @@ class FileSources:
         ...     fc.read_parquet(f"{place}/out", columns=["n"], filters=[("even", "=", True), ("n", ">", 3)]).collect()
         [{'n': 4}, {'n': 6}, {'n': 8}]
         """
-        import pyarrow as pa
-        import pyarrow.dataset as ds
-        import pyarrow.parquet as pq
+        from flowkit.rdd.parquet_reads import open_table, paths_of, plan_read
 
-        if address_of(path) is not None:
-            store, inner = self._stores.at(str(path))
-            if not self._stores.exists(str(path)):
-                raise FileNotFoundError(f"nothing is at {path}")
-            # Of a list, since not every store calls files as it calls their directory.
-            files = [file for file in self._stores.walk(str(path)) if not _hidden(file)]
-            names = [f"{inner}/{file}" for file in files] or [inner]
-            hive = ds.HivePartitioning.discover()
-            dataset = ds.dataset(names, filesystem=store, format="parquet", partitioning=hive)
-        else:
-            place = Path(local_path(path)).expanduser()
-            if not place.exists():
-                raise FileNotFoundError(f"nothing is at {place}")
-            dataset = ds.dataset(str(place), format="parquet", partitioning="hive" if place.is_dir() else None)
-        names = dataset.schema.names
-        unknown = [name for name in columns or () if name not in names]
-        if unknown:
-            raise InvalidArgument(
-                f"columns = {list(columns or ())!r}: there is no {', '.join(unknown)}",
-                name="columns",
-                value=columns,
-                allowed=", ".join(names),
-            )
-        if filters is not None and not isinstance(filters, ds.Expression):
-            filters = pq.filters_to_expression(filters)
-        try:
-            fragments = [
-                part
-                for each in dataset.get_fragments(filter=filters)
-                for part in each.split_by_row_group(filter=filters, schema=dataset.schema)
-            ]
-        except pa.ArrowInvalid as error:
-            raise InvalidArgument(f"filters: {error}", name="filters", value=filters, allowed=", ".join(names)) from None
+        table = open_table(paths_of(path), self._stores, to_microseconds=not batches)
+        fragments, reader = plan_read(table, columns, filters, batches=batches)
         if num_partitions is not None:
             wanted = check_int("num_partitions", num_partitions, least=1)
         else:
             total = sum(group.total_byte_size for part in fragments for group in part.row_groups)
             wanted = max(self.default_parallelism, -(-total // self.config.max_partition_bytes))
-        reader = ReadFragments(dataset.schema, None if columns is None else tuple(columns), filters, batches)
         return self.parallelize(fragments, max(1, min(wanted, len(fragments)))).map_partitions(reader)
 
     def read_arrow(self, path: Paths, *, batches: bool = False, min_partitions: int | None = None) -> RDD[Any]:
@@ -288,6 +252,8 @@ class FileSources:
         ...     fc.read_arrow(place).collect()
         [{'n': 1}, {'n': 2}]
         """
+        from flowkit.execution.arrow_reading import ReadArrow
+
         paths, stores = self._paths(path, min_partitions)
         return paths.map_partitions(ReadArrow(batches, stores))
 
@@ -419,7 +385,3 @@ class FileSources:
         files, stores = self._listed(path)
         packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
         return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple), stores
-
-
-def _hidden(file: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in file.split("/"))

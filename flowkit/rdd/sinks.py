@@ -15,14 +15,13 @@ from flowkit.execution.sinks import (
     FileFormat,
     JsonLinesFormat,
     LocalTarget,
-    ParquetFormat,
     PickleFormat,
     StoreTarget,
     Target,
     TextFormat,
     WriteFiles,
-    WriteParquetDirectories,
 )
+from flowkit.lineage.kernels import IntegerRange
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_codec, check_int
 from flowkit.storage.objects.local import local_place
@@ -231,23 +230,22 @@ class Sinks(Base[T]):
         ...     fc.read_parquet(f"{place}/out", columns=["b"]).collect()
         [{'b': 'x'}, {'b': None}]
         """
-        allowed = ("snappy", "zstd", "gzip", "lz4", "none")
-        if compression not in allowed:
-            raise InvalidArgument(
-                f"compression = {compression!r}: must be one of {', '.join(allowed)}", name="compression", value=compression
-            )
-        if isinstance(partition_by, str):
-            raise InvalidArgument(
-                f"partition_by = {partition_by!r}: must be a list of names", name="partition_by", value=partition_by
-            )
-        kind = ParquetFormat(schema, compression)
-        if partition_by:
-            columns, size = tuple(partition_by), _checked_file_bytes(target_file_bytes)
-            self._save_with(
-                path, mode, "save_as_parquet", lambda place, name: WriteParquetDirectories(place, name, columns, kind, size)
-            )
-        else:
-            self._save(path, mode, target_file_bytes, "save_as_parquet", kind)
+        from flowkit.rdd.parquet_saves import ParquetSave
+
+        save = ParquetSave.checked(schema, partition_by, compression, _checked_file_bytes(target_file_bytes))
+        existing = None
+        stores = Stores(self._runner.config.object_stores)
+        if mode == "append" and _is_there(path, stores):
+            existing = save.existing(path, stores)
+
+        def settle(target: Target, written: list[Any]) -> None:
+            save.settle(target, written, existing, lambda fn, count: self._for_each(fn, count, "save_as_parquet"))
+
+        self._save_with(path, mode, "save_as_parquet", save.writer, settle)
+
+    def _for_each(self, fn: Callable[[int, Iterator[Any]], Any], count: int, operation: str) -> None:
+        """Run a task for each of so many things."""
+        self._make(IntegerRange(0, count, 1, count), [], count, operation)._run(fn, operation)
 
     def _save(self, path: str | Path, mode: str, file_bytes: int | None, operation: str, kind: FileFormat) -> None:
         size = _checked_file_bytes(file_bytes)
@@ -259,11 +257,12 @@ class Sinks(Base[T]):
         mode: str,
         operation: str,
         writer: Callable[[Target, str], Callable[[int, Iterator[Any]], Any]],
+        settle: Callable[[Target, list[Any]], None] | None = None,
     ) -> None:
         if mode not in _MODES:
             raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
         if address_of(path) is not None:
-            self._save_to_store(str(path).rstrip("/"), mode, operation, writer)
+            self._save_to_store(str(path).rstrip("/"), mode, operation, writer, settle)
             return
         target = local_place(local_path(path))
         if target.exists() or target.is_symlink():
@@ -279,11 +278,11 @@ class Sinks(Base[T]):
         name = f"part-{token}" if mode == "append" else "part"
         work.mkdir(parents=True)
         try:
-            self._run(writer(LocalTarget(str(work)), name), operation)
+            place = LocalTarget(str(work))
+            written = self._run(writer(place, name), operation)
+            if settle is not None:
+                settle(place, written)
             shutil.rmtree(work / "_temporary", ignore_errors=True)
-            for file in work.glob("*.parquet"):
-                if not file.stat().st_size:
-                    file.unlink()  # of a partition that had neither rows nor schema
             (work / "_SUCCESS").touch()
             _take_place(work, target, mode)
         finally:
@@ -295,6 +294,7 @@ class Sinks(Base[T]):
         mode: str,
         operation: str,
         writer: Callable[[Target, str], Callable[[int, Iterator[Any]], Any]],
+        settle: Callable[[Target, list[Any]], None] | None = None,
     ) -> None:
         stores = Stores(self._runner.config.object_stores).only([path])
         if stores.exists(path):
@@ -309,16 +309,22 @@ class Sinks(Base[T]):
         work = f"{path}/_temporary-{token}"
         before = [] if mode == "append" else stores.walk(path)
         try:
-            self._run(writer(StoreTarget(work, stores), f"part-{token}" if mode == "append" else "part"), operation)
+            place = StoreTarget(work, stores)
+            written = self._run(writer(place, f"part-{token}" if mode == "append" else "part"), operation)
+            if settle is not None:
+                settle(place, written)
             files = stores.walk(work)
             for file in files:
-                if not file.endswith(".parquet") or stores.size(f"{work}/{file}"):
-                    stores.move(f"{work}/{file}", f"{path}/{file}")
+                stores.move(f"{work}/{file}", f"{path}/{file}")
             for file in sorted(set(before) - set(files)):
                 stores.delete(f"{path}/{file}")
             stores.write(f"{path}/_SUCCESS", b"")
         finally:
             stores.delete(work)
+
+
+def _is_there(path: str | Path, stores: Stores) -> bool:
+    return stores.exists(str(path)) if address_of(path) is not None else Path(local_path(path)).exists()
 
 
 def _take_place(work: Path, target: Path, mode: str) -> None:

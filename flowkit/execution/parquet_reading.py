@@ -1,0 +1,92 @@
+"""Parquet fragments into rows of one schema, whatever schema each file has. Runs on slot threads.
+
+A file with the types of the table is read by Arrow alone. One with other types is read with its own, cast value by value, and filtered then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from flowkit.execution.task_context import TaskContext
+from flowkit.model.shown import short
+from flowkit.storage.tables.casts import Unfit, cast_table
+from flowkit.storage.tables.rows import cut_to_microseconds, path_text, rows_of
+
+
+def differing_columns(file: Any, schema: Any, names: Iterable[str]) -> list[str]:
+    """Columns, of some, that a file has with another type than the table."""
+    found = []
+    for name in names:
+        place = file.get_field_index(name)
+        if place >= 0 and not file.field(place).type.equals(schema.field(name).type):
+            found.append(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFragments:
+    """Rows of Parquet fragments, with the columns and rows wanted: mappings, or record batches."""
+
+    schema: Any
+    columns: tuple[str, ...] | None
+    filter: Any
+    batches: bool
+    #: columns that are directories, whatever the files say
+    directories: frozenset[str] = frozenset()
+
+    def __call__(self, fragments: Iterable[Any]) -> Iterator[Any]:
+        """Read them, one after another."""
+        context = TaskContext.get()
+        for fragment in fragments:
+            for batch in self._named(fragment.path, self._batches(fragment)):
+                if not batch.num_rows:
+                    continue
+                if context is not None:
+                    context.metrics.input_rows += batch.num_rows
+                    context.metrics.input_bytes += batch.nbytes
+                if self.batches:
+                    yield batch
+                else:
+                    yield from rows_of(batch, fragment.path)
+
+    def _named(self, path: str, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except Exception as error:
+            if path not in str(error):
+                error.add_note(f"in {path}")
+            raise
+
+    def _batches(self, fragment: Any) -> Iterator[Any]:
+        columns = None if self.columns is None else list(self.columns)
+        needed = self.schema.names if columns is None or self.filter is not None else columns
+        file = fragment.physical_schema
+        differing = differing_columns(file, self.schema, [name for name in needed if name not in self.directories])
+        if not differing:
+            yield from fragment.to_batches(schema=self.schema, columns=columns, filter=self.filter)
+            return
+        wanted = pa.schema([self.schema.field(name) for name in needed])
+        own = pa.schema([file.field(field.name) if field.name in differing else field for field in self.schema])
+        for batch in fragment.to_batches(schema=own, columns=needed):
+            table = self._cast(pa.Table.from_batches([batch]), wanted, fragment.path)
+            if self.filter is not None:
+                table = table.filter(self.filter)
+            yield from (table if columns is None else table.select(columns)).to_batches()
+
+    def _cast(self, table: Any, wanted: Any, path: str) -> Any:
+        if not self.batches:
+            table = cut_to_microseconds(table)
+        # What its own schema calls nullable a file may lack.
+        free = pa.schema([field.with_nullable(True) for field in wanted])
+        try:
+            return cast_table(table, free)
+        except Unfit as error:
+            (row,) = table.slice(error.place, 1).to_pylist()
+            raise ValueError(
+                f"{path}: column {path_text(error.path)!r}: {short(error.value, 100)} of the row {short(row)} {error.reason}, which the "
+                "column is in other files"
+            ) from None

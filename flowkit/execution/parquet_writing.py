@@ -1,0 +1,325 @@
+"""Partitions into Parquet files: every value as it was given, every file of a task with one schema. Runs on slot threads.
+
+A task learns its schema while it writes. Rows that need a wider one begin a new piece of a file; when all rows are there, the pieces become
+one file of the schema that holds them all. Which schema that is the task reports, and the driver unites those of all tasks: see
+``rdd.parquet_saves``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flowkit.errors import InternalError
+from flowkit.execution.sinks import StoreTarget, Target, discard
+from flowkit.execution.task_context import TaskContext
+from flowkit.model.shown import short
+from flowkit.storage.tables.casts import Unfit, cast_table
+from flowkit.storage.tables.directories import MISSING, directory_of, file_schema, is_type_for_directories
+from flowkit.storage.tables.rows import as_mapping, misfit, path_text, table_of
+from flowkit.storage.tables.widening import NoCommonType, common_fields, storable_schema
+
+#: rows made into one table, one row group
+_ROWS_AT_ONCE = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenParquet:
+    """What a task wrote: names below the target, and the schema they have in common, columns that are directories among it."""
+
+    files: tuple[str, ...] = ()
+    #: as ``pyarrow.Schema.serialize`` has it; None: there were neither rows nor a schema
+    schema: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteParquet:
+    """Writes a partition's rows into ``name-00000.parquet``, in a directory ``column=value`` for each value of some columns."""
+
+    target: Target
+    name: str
+    #: columns that become directories
+    directories: tuple[str, ...]
+    #: the one schema, if it is given
+    schema: Any
+    compression: str
+    #: a file that has grown to it is followed by another; 0: one file a partition and directory
+    file_bytes: int = 0
+
+    def __call__(self, partition: int, rows: Iterator[Any]) -> WrittenParquet:
+        """Write the rows; nobody sees files before the task may commit."""
+        context = _context()
+        name = f"{self.name}-{partition:05d}"
+        drafts = self.target.draft(f"{name}-{context.task_attempt_id}")
+        files = _Files(drafts, name, self.compression, self.file_bytes)
+        schema, count = self.schema, 0
+        try:
+            try:
+                for number, table in self._tables(partition, rows):
+                    schema, fitting = self._fitted(table, schema, f"row {{}} of partition {partition}", number)
+                    for directory, part in self._parts(fitting):
+                        files.at(directory).write(part, file_schema(schema, self.directories))
+                    count += table.num_rows
+                if not count and schema is not None and not self.directories:
+                    files.at("").write(schema.empty_table(), schema)
+                if schema is not None:
+                    files.finish(file_schema(schema, self.directories), partition)
+            finally:
+                files.close()
+            context.acquire_commit()
+            size = sum((drafts / file).stat().st_size for file in files.names)
+            for file in files.names:
+                self.target.publish(drafts / file, file)
+        finally:
+            discard(drafts)
+        context.metrics.output_bytes += size
+        context.metrics.output_rows += count
+        return WrittenParquet(files.names, None if schema is None else schema.serialize().to_pybytes())
+
+    def _tables(self, partition: int, rows: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+        """Tables, each after the number of its first row."""
+        number = 0
+        for row in rows:
+            if isinstance(row, pa.RecordBatch | pa.Table):
+                table = pa.Table.from_batches([row]) if isinstance(row, pa.RecordBatch) else row
+                yield number, _checked_table(table)
+                number += table.num_rows
+                continue
+            batch: list[Any] = []
+            # Tables may stand among mappings: a batch ends before them.
+            after: list[Any] = []
+            for each in chain((row,), islice(rows, _ROWS_AT_ONCE - 1)):
+                if isinstance(each, pa.RecordBatch | pa.Table):
+                    after.append(each)
+                    break
+                batch.append(each if type(each) is dict else as_mapping(each))
+            yield number, self._table(partition, batch, number)
+            number += len(batch)
+            for each in after:
+                table = pa.Table.from_batches([each]) if isinstance(each, pa.RecordBatch) else each
+                yield number, _checked_table(table)
+                number += table.num_rows
+
+    def _table(self, partition: int, batch: list[Any], number: int) -> Any:
+        try:
+            return table_of(batch, self.schema)
+        except Unfit as error:
+            raise misfit(error, f"row {number + error.place} of partition {partition}") from None
+
+    def _fitted(self, table: Any, schema: Any, where: str, number: int) -> tuple[Any, Any]:
+        """A schema that holds the table too, and the table with it."""
+        if schema is None or schema.equals(table.schema):
+            return table.schema if schema is None else schema, table
+        if self.schema is None:
+            try:
+                fields = common_fields(list(schema), list(table.schema))
+            except NoCommonType as error:
+                raise TypeError(
+                    f"column {path_text(error.path)!r} is {error.one} in rows before {where.format(number)}, and {error.other} from there "
+                    "on; a column has one type: make them alike, or say schema="
+                ) from None
+            schema = pa.schema(fields, metadata=schema.metadata)
+        try:
+            return schema, cast_table(table, schema)
+        except Unfit as error:
+            raise misfit(error, where.format(number + error.place)) from None
+
+    def _parts(self, table: Any) -> Iterator[tuple[str, Any]]:
+        """The rows of each directory."""
+        if not self.directories:
+            yield "", table
+            return
+        missing = [column for column in self.directories if column not in table.schema.names]
+        if missing:
+            raise TypeError(
+                f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(table.schema.names)}"
+            )
+        for column in self.directories:
+            if not is_type_for_directories(kind := table.schema.field(column).type):
+                raise TypeError(f"column {column!r} is {kind}, of which no directories are made; choose another for partition_by")
+        rest = table.drop_columns(list(self.directories))
+        if not rest.num_columns:
+            raise TypeError(
+                f"partition_by = {list(self.directories)!r}: names all columns; a file needs one that is no directory"
+            )
+        places: dict[str, list[int]] = {}
+        values = zip(*(table[column].to_pylist() for column in self.directories), strict=True)
+        known: dict[Any, list[int]] = {}
+        for place, combination in enumerate(values):
+            found = known.get(combination)
+            if found is None:
+                # By the name, since values that differ may have one name (NaN is not equal to itself).
+                found = known[combination] = places.setdefault(self._directory(combination), [])
+            found.append(place)
+        for directory, chosen in places.items():
+            yield directory, rest if len(places) == 1 else rest.take(pa.array(chosen))
+
+    def _directory(self, values: tuple[Any, ...]) -> str:
+        for column, value in zip(self.directories, values, strict=True):
+            if value == MISSING:
+                raise TypeError(f"column {column!r} has the value {value!r}, which as a directory's name says that there is none")
+        return "/".join(map(directory_of, self.directories, values))
+
+
+def _context() -> TaskContext:
+    context = TaskContext.get()
+    if context is None:
+        raise InternalError("files are written by tasks")
+    return context
+
+
+def _checked_table(table: Any) -> Any:
+    names = table.schema.names
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise TypeError(f"a table has several columns of the name {', '.join(twice)}; a file keeps one")
+    schema = storable_schema(table.schema)
+    return table if schema.equals(table.schema) else cast_table(table, schema)
+
+
+class _Files:
+    """The files of a task, by directory."""
+
+    def __init__(self, place: Path, name: str, compression: str, file_bytes: int) -> None:
+        self._place = place
+        self._name = name
+        self._compression = compression
+        self._file_bytes = file_bytes
+        self._by_directory: dict[str, _Directory] = {}
+
+    def at(self, directory: str) -> _Directory:
+        """Those of one directory."""
+        known = self._by_directory.get(directory)
+        if known is None:
+            place = self._place / directory
+            place.mkdir(parents=True, exist_ok=True)
+            known = self._by_directory[directory] = _Directory(place, self._name, self._compression, self._file_bytes)
+        return known
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of finished files, below the place."""
+        paths = (file.path for each in self._by_directory.values() for file in each.files)
+        return tuple(sorted(str(path.relative_to(self._place)) for path in paths))
+
+    def finish(self, schema: Any, partition: int) -> None:
+        """Give all files the schema that the task has now."""
+        self.close()
+        for each in self._by_directory.values():
+            for file in each.files:
+                file.become_one(schema, self._compression, f"in {{}} of partition {partition}")
+
+    def close(self) -> None:
+        """Write what is held back. Idempotent."""
+        for each in self._by_directory.values():
+            each.close()
+
+
+@dataclass(slots=True)
+class _File:
+    path: Path
+    #: pieces of growing schemas, the last one at ``path``
+    pieces: list[tuple[Path, Any]] = field(default_factory=list)
+
+    def become_one(self, schema: Any, compression: str, where: str) -> None:
+        """Make one file of the pieces, with the schema that is given."""
+        if len(self.pieces) == 1 and self.pieces[0][1].equals(schema):
+            return
+        made = self.path.with_name(f"{self.path.name}.whole")
+        copy_tables(made, schema, compression, [piece for piece, _ in self.pieces], where)
+        for piece, _ in self.pieces:
+            piece.unlink(missing_ok=True)
+        made.replace(self.path)
+        self.pieces = [(self.path, schema)]
+
+
+class _Directory:
+    """The files of one directory, of which the last is open."""
+
+    def __init__(self, place: Path, name: str, compression: str, file_bytes: int) -> None:
+        self._place = place
+        self._name = name
+        self._compression = compression
+        self._file_bytes = file_bytes
+        self._writer: Any = None
+        self.files: list[_File] = []
+
+    def write(self, table: Any, schema: Any) -> None:
+        """Write a table whose schema is given, metadata included."""
+        if self._writer is not None and not self._writer.schema.equals(schema):
+            self.close()
+            file = self.files[-1]
+            piece = file.path.with_name(f"{file.path.name}.piece-{len(file.pieces)}")
+            file.path.rename(piece)
+            file.pieces[-1] = piece, file.pieces[-1][1]
+            self._open(file, schema)
+        elif self._writer is None:
+            more = f"-{len(self.files)}" if self.files else ""
+            self.files.append(_File(self._place / f"{self._name}{more}.parquet"))
+            self._open(self.files[-1], schema)
+        self._writer.write_table(table.replace_schema_metadata(schema.metadata))
+        if self._file_bytes and self._size() >= self._file_bytes:
+            self.close()
+
+    def _open(self, file: _File, schema: Any) -> None:
+        self._writer = pq.ParquetWriter(file.path, schema, compression=self._compression)
+        file.pieces.append((file.path, schema))
+
+    def _size(self) -> int:
+        return sum(piece.stat().st_size for piece, _ in self.files[-1].pieces)
+
+    def close(self) -> None:
+        """End the open file. Idempotent."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.close()
+
+
+def copy_tables(to: Path, schema: Any, compression: str, sources: list[Any], where: str) -> None:
+    """Write the row groups of Parquet files into one file of another schema, every value equal to what it was.
+
+    Raises ``TypeError`` for the first value that has no equal, with its column and its row; ``where`` says of which rows, ``{}`` is the row.
+    """
+    with pq.ParquetWriter(to, schema, compression=compression) as writer:
+        for source in sources:
+            with pq.ParquetFile(source) as file:
+                for number in range(file.num_row_groups):
+                    table = file.read_row_group(number)
+                    try:
+                        writer.write_table(cast_table(table, schema))
+                    except Unfit as error:
+                        (row,) = table.slice(error.place, 1).to_pylist()
+                        raise misfit(error, where.format(f"the row {short(row)}")) from None
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteParquet:
+    """Gives files that are written already another schema; a partition is the file of its number."""
+
+    target: Target
+    files: tuple[str, ...]
+    schema: Any
+    compression: str
+
+    def __call__(self, partition: int, _rows: Iterator[Any]) -> None:
+        """Write the file anew and put it into the place of what it was. Idempotent."""
+        context = _context()
+        name = self.files[partition]
+        draft = self.target.draft(f"again-{partition:05d}-{context.task_attempt_id}")
+        try:
+            source = f"{self.target.directory}/{name}"
+            if isinstance(self.target, StoreTarget):
+                with self.target.stores.open(source) as opened:
+                    copy_tables(draft, self.schema, self.compression, [opened], f"in {{}} of {name}")
+            else:
+                copy_tables(draft, self.schema, self.compression, [source], f"in {{}} of {name}")
+            context.acquire_commit()
+            self.target.publish(draft, name)
+        finally:
+            discard(draft)

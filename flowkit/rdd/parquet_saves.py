@@ -1,0 +1,199 @@
+"""A Parquet save after its tasks: their schemas become one, and so do their files, before anybody sees them. Runs on the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flowkit.errors import InvalidArgument
+from flowkit.execution.parquet_writing import RewriteParquet, WriteParquet, WrittenParquet
+from flowkit.execution.sinks import StoreTarget, Target
+from flowkit.model.shown import short
+from flowkit.rdd.parquet_reads import ParquetTable, open_table
+from flowkit.storage.objects.stores import Stores
+from flowkit.storage.tables.directories import file_schema, texts_of, value_of
+from flowkit.storage.tables.rows import path_text, rows_of
+from flowkit.storage.tables.widening import SchemaUnion, path_of_empty, storable_schema
+
+#: runs a task for each of so many files: the task's function, how many, and the result
+RunForEach = Callable[[Callable[[int, Iterator[Any]], Any], int], Any]
+
+_COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSave:
+    """How rows become the files of a table."""
+
+    schema: Any
+    directories: tuple[str, ...]
+    compression: str
+    file_bytes: int
+
+    @classmethod
+    def checked(cls, schema: Any, partition_by: Sequence[str], compression: str, file_bytes: int) -> ParquetSave:
+        """Of a user's arguments; raises ``errors.InvalidArgument``."""
+        if compression not in _COMPRESSIONS:
+            raise InvalidArgument(
+                f"compression = {compression!r}: must be one of {', '.join(_COMPRESSIONS)}", name="compression", value=compression
+            )
+        names = () if isinstance(partition_by, str) else tuple(partition_by)
+        if isinstance(partition_by, str) or not all(isinstance(each, str) for each in names) or len(set(names)) < len(names):
+            raise InvalidArgument(
+                f"partition_by = {partition_by!r}: must be a list of names, each once", name="partition_by", value=partition_by
+            )
+        if schema is not None:
+            _check_schema(schema, names)
+        return cls(schema, names, compression, file_bytes)
+
+    def writer(self, target: Target, name: str) -> WriteParquet:
+        """What the tasks run."""
+        return WriteParquet(target, name, self.directories, self.schema, self.compression, self.file_bytes)
+
+    def existing(self, path: str | Path, stores: Stores) -> ParquetTable:
+        """The table that is added to.
+
+        Raises ``errors.InvalidArgument`` when the schema that is given does not unite with it.
+        """
+        table = open_table([path], stores)
+        if self.schema is not None:
+            union = self._union([(f"the schema given for {path}", self.schema)], table)
+            if union.conflicts:
+                raise InvalidArgument(_told(union), name="schema", value=self.schema)
+        return table
+
+    def settle(self, target: Target, written: Sequence[WrittenParquet], existing: ParquetTable | None, run: RunForEach) -> None:
+        """Give all files one schema, that of the table they are added to included.
+
+        Raises ``TypeError`` when there is none, or when a value has no equal in it.
+        """
+        schemas = _schemas(written)
+        found = [(f"partition {number}", schema) for number, schema in enumerate(schemas) if schema is not None]
+        if not found:
+            return
+        union = self._union(found, existing)
+        if union.conflicts:
+            raise TypeError(_told(union) + _examples(target, union, written))
+        schema = _of_columns(union.schema, [name for _, each in found for name in each.names])
+        empty = path_of_empty(schema)
+        if empty is not None:
+            what = f"column {path_text(empty)!r} holds mappings" if empty else "rows are mappings"
+            raise TypeError(f"{what} without any field, and Parquet has no place for those; leave them out, or give them a field")
+        kept = file_schema(schema, self.directories)
+        differing = [
+            name
+            for each, own in zip(written, schemas, strict=True)
+            if own is not None and not own.equals(schema)
+            for name in self._checked(each.files, own, schema)
+        ]
+        if differing:
+            run(RewriteParquet(target, tuple(differing), kept, self.compression), len(differing))
+
+    def _union(self, found: Sequence[tuple[str, Any]], existing: ParquetTable | None) -> SchemaUnion:
+        union = SchemaUnion()
+        if existing is not None:
+            for file in existing.files:
+                union.add(file.path, _whole_schema(file, existing))
+        for source, schema in found:
+            union.add(source, schema)
+        return union
+
+    def _checked(self, files: Sequence[str], own: Any, schema: Any) -> Sequence[str]:
+        """The files, if what their directories are called means the same in both schemas."""
+        changed = [name for name in self.directories if not own.field(name).type.equals(schema.field(name).type)]
+        for file in files if changed else ():
+            texts = texts_of(Path(file).parts[:-1])
+            for name in changed:
+                before, after = (value_of(texts[name], each.field(name).type) for each in (own, schema))
+                if before != after and before == before:  # noqa: PLR0124 - NaN
+                    raise TypeError(
+                        f"column {name!r}: {short(before)} does not fit {schema.field(name).type}, which other partitions need"
+                    )
+        return files
+
+
+def _check_schema(schema: Any, directories: tuple[str, ...]) -> None:
+    if not isinstance(schema, pa.Schema):
+        raise InvalidArgument(
+            f"schema = {short(schema)}: must be a pyarrow.Schema, not {type(schema).__name__}", name="schema", value=schema
+        )
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice or not schema.names:
+        raise InvalidArgument(
+            f"schema: has {'several columns of the name ' + ', '.join(twice) if twice else 'no columns'}",
+            name="schema",
+            value=schema,
+        )
+    empty = path_of_empty(storable_schema(schema))
+    if empty is not None:
+        raise InvalidArgument(
+            f"schema: column {path_text(empty)!r} is a struct without fields, for which Parquet has no place",
+            name="schema",
+            value=schema,
+        )
+    missing = [name for name in directories if name not in schema.names]
+    if missing:
+        raise InvalidArgument(
+            f"partition_by = {list(directories)!r}: the schema has no column {', '.join(missing)}",
+            name="partition_by",
+            value=directories,
+            allowed=", ".join(schema.names),
+        )
+
+
+def _schemas(written: Sequence[WrittenParquet]) -> list[Any]:
+    known: dict[bytes, Any] = {}
+    for each in written:
+        if each.schema is not None and each.schema not in known:
+            known[each.schema] = pa.ipc.read_schema(pa.py_buffer(each.schema))
+    return [None if each.schema is None else known[each.schema] for each in written]
+
+
+def _of_columns(schema: Any, names: Sequence[str]) -> Any:
+    """The columns that are written, in their own order: what is there already may have more."""
+    order = [name for name in dict.fromkeys(names) if name in schema.names]
+    return pa.schema([schema.field(name) for name in order], metadata=schema.metadata)
+
+
+def _whole_schema(file: Any, table: ParquetTable) -> Any:
+    fields = [field for field in file.schema if field.name not in table.directories]
+    fields += [pa.field(name, table.directories[name]) for name in file.texts]
+    return pa.schema(fields)
+
+
+def _told(union: SchemaUnion) -> str:
+    told = "; ".join(map(str, union.conflicts.values()))
+    return f"{told}; a column has one type: make the rows alike, or say schema="
+
+
+def _examples(target: Target, union: SchemaUnion, written: Sequence[WrittenParquet]) -> str:
+    """A row of each of two partitions that do not agree; nothing where no file is left to show one."""
+    told = []
+    for name, conflict in union.conflicts.items():
+        for source in (conflict.source, conflict.other_source):
+            number = source.removeprefix("partition ")
+            if number.isdigit():
+                row = _first_row(target, written[int(number)].files, name)
+                told += [] if row is None else [f" ({source} has {short(row, 100)})"]
+    return "".join(told)
+
+
+def _first_row(target: Target, files: Sequence[str], column: str) -> dict[str, Any] | None:
+    for name in files:
+        path = f"{target.directory}/{name}"
+        source: Any = target.stores.open(path) if isinstance(target, StoreTarget) else Path(path).open("rb")
+        with closing(source), pq.ParquetFile(source) as file:
+            if column not in file.schema_arrow.names:
+                return None
+            for batch in file.iter_batches():
+                valid = batch.column(batch.schema.get_field_index(column)).is_valid()
+                place = pa.compute.index(valid, value=True).as_py()
+                if place >= 0:
+                    return rows_of(batch.slice(place, 1))[0]
+    return None
