@@ -27,6 +27,7 @@ from flowkit.storage.tables.widening import NoCommonType, common_fields, storabl
 
 #: rows made into one table, one row group
 _ROWS_AT_ONCE = 8_192
+_OTHERS = ", which other rows of the column need"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,12 @@ class WriteParquet:
                     "on; a column has one type: make them alike, or say schema="
                 ) from None
             schema = pa.schema(fields, metadata=schema.metadata)
+        elif unknown := [name for name in table.schema.names if name not in schema.names]:
+            raise TypeError(f"{where.format(number)} is of a table with columns that the schema has not: {', '.join(unknown)}")
         try:
             return schema, cast_table(table, schema)
         except Unfit as error:
-            raise misfit(error, where.format(number + error.place)) from None
+            raise misfit(error, where.format(number + error.place), "" if self.schema is not None else _OTHERS) from None
 
     def _parts(self, table: Any) -> Iterator[tuple[str, Any]]:
         """The rows of each directory."""
@@ -149,7 +152,7 @@ class WriteParquet:
                 f"partition_by = {list(self.directories)!r}: names all columns; a file needs one that is no directory"
             )
         places: dict[str, list[int]] = {}
-        values = zip(*(table[column].to_pylist() for column in self.directories), strict=True)
+        values = zip(*(_in_utc(table[column]).to_pylist() for column in self.directories), strict=True)
         known: dict[Any, list[int]] = {}
         for place, combination in enumerate(values):
             found = known.get(combination)
@@ -172,6 +175,12 @@ def _context() -> TaskContext:
     if context is None:
         raise InternalError("files are written by tasks")
     return context
+
+
+def _in_utc(column: Any) -> Any:
+    # In a zone two moments of an autumn night have one name.
+    kind = column.type
+    return column.cast(pa.timestamp(kind.unit, "UTC")) if pa.types.is_timestamp(kind) and kind.tz is not None else column
 
 
 def _checked_table(table: Any) -> Any:
@@ -295,7 +304,7 @@ def copy_tables(to: Path, schema: Any, compression: str, sources: list[Any], whe
                         writer.write_table(cast_table(table, schema))
                     except Unfit as error:
                         (row,) = table.slice(error.place, 1).to_pylist()
-                        raise misfit(error, where.format(f"the row {short(row)}")) from None
+                        raise misfit(error, where.format(f"the row {short(row)}"), _OTHERS) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,22 +312,24 @@ class RewriteParquet:
     """Gives files that are written already another schema; a partition is the file of its number."""
 
     target: Target
-    files: tuple[str, ...]
+    #: names, each after the partition whose rows are in it
+    files: tuple[tuple[int, str], ...]
     schema: Any
     compression: str
 
     def __call__(self, partition: int, _rows: Iterator[Any]) -> None:
         """Write the file anew and put it into the place of what it was. Idempotent."""
         context = _context()
-        name = self.files[partition]
+        source_partition, name = self.files[partition]
+        where = f"in {{}} of partition {source_partition}"
         draft = self.target.draft(f"again-{partition:05d}-{context.task_attempt_id}")
         try:
             source = f"{self.target.directory}/{name}"
             if isinstance(self.target, StoreTarget):
                 with self.target.stores.open(source) as opened:
-                    copy_tables(draft, self.schema, self.compression, [opened], f"in {{}} of {name}")
+                    copy_tables(draft, self.schema, self.compression, [opened], where)
             else:
-                copy_tables(draft, self.schema, self.compression, [source], f"in {{}} of {name}")
+                copy_tables(draft, self.schema, self.compression, [source], where)
             context.acquire_commit()
             self.target.publish(draft, name)
         finally:

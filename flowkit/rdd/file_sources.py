@@ -24,7 +24,7 @@ from flowkit.execution.file_readers import (
 from flowkit.lineage.kernels import MapPartitions
 from flowkit.rdd.checks import check_callable, check_codec, check_int
 from flowkit.storage.objects.local import LocalFile, pack_files
-from flowkit.storage.objects.stores import Paths, Stores, address_of, local_path
+from flowkit.storage.objects.stores import Paths, Stores
 
 if TYPE_CHECKING:
     from flowkit.config import Config

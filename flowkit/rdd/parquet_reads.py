@@ -79,13 +79,17 @@ def paths_of(path: Any) -> list[str | Path]:
     return given
 
 
-def open_table(paths: Sequence[str | Path], stores: Stores, *, to_microseconds: bool = False) -> ParquetTable:
+def open_table(
+    paths: Sequence[str | Path], stores: Stores, *, to_microseconds: bool = False, may_have_none: bool = False
+) -> ParquetTable:
     """Read the footers of all Parquet files at some paths.
 
     Parameters
     ----------
     to_microseconds
         Whether columns that have nanoseconds in some files and not in others get microseconds, the unit of rows.
+    may_have_none
+        Whether there may be only files of other kinds.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def open_table(paths: Sequence[str | Path], stores: Stores, *, to_microseconds: 
     """
     found = {file.path: file for path in paths for file in listed_tree(path, stores)}
     candidates = _candidates(list(found.values()), stores)
-    if found and not candidates:
+    if found and not candidates and not may_have_none:
         names = [Path(path).name for path in found]
         more = "" if len(names) <= _SHOWN else f" and {len(names) - _SHOWN} more"
         raise InvalidArgument(
@@ -304,8 +308,7 @@ def _check_conflicts(table: ParquetTable, names: tuple[str, ...] | None) -> None
                 name="path",
                 value=[conflict.source, conflict.other_source],
             )
-    alike = _alike_but_for_case(table)
-    for one, other in alike:
+    for one, other in table.union.alike_but_for_case(table.directories):
         if names is None or one in names or other in names:
             sources = table.union.names_by_source
             where = [sources.get(each, "the directories") for each in (one, other)]
@@ -314,17 +317,6 @@ def _check_conflicts(table: ParquetTable, names: tuple[str, ...] | None) -> None
                 name="path",
                 value=where,
             )
-
-
-def _alike_but_for_case(table: ParquetTable) -> list[tuple[str, str]]:
-    """Columns that may be one, since no file has both."""
-    first: dict[str, str] = {}
-    found = []
-    for name in table.schema.names:
-        other = first.setdefault(name.casefold(), name)
-        if other != name and not any({name, other} <= {*schema.names, *table.directories} for schema in table.union.seen):
-            found.append((other, name))
-    return found
 
 
 def _checked_filters(table: ParquetTable, filters: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class ParquetSave:
 
         Raises ``errors.InvalidArgument`` when the schema that is given does not unite with it.
         """
-        table = open_table([path], stores)
+        table = open_table([path], stores, may_have_none=True)
         if self.schema is not None:
             union = self._union([(f"the schema given for {path}", self.schema)], table)
             if union.conflicts:
@@ -80,6 +79,8 @@ class ParquetSave:
         union = self._union(found, existing)
         if union.conflicts:
             raise TypeError(_told(union) + _examples(target, union, written))
+        if existing is not None:
+            _check_readable(existing, union)
         schema = _of_columns(union.schema, [name for _, each in found for name in each.names])
         empty = path_of_empty(schema)
         if empty is not None:
@@ -87,8 +88,8 @@ class ParquetSave:
             raise TypeError(f"{what} without any field, and Parquet has no place for those; leave them out, or give them a field")
         kept = file_schema(schema, self.directories)
         differing = [
-            name
-            for each, own in zip(written, schemas, strict=True)
+            (number, name)
+            for number, (each, own) in enumerate(zip(written, schemas, strict=True))
             if own is not None and not own.equals(schema)
             for name in self._checked(each.files, own, schema)
         ]
@@ -167,6 +168,41 @@ def _whole_schema(file: Any, table: ParquetTable) -> Any:
     return pa.schema(fields)
 
 
+#: up to here every whole number has a float that is equal to it
+_LARGEST_EXACT_FLOAT = 1 << 53
+
+
+def _check_readable(existing: ParquetTable, union: SchemaUnion) -> None:
+    """Refuse what would make a table that is there unreadable: what is added is written to fit it, but it stays as it is."""
+    sources = union.names_by_source
+    for one, other in union.alike_but_for_case():
+        raise TypeError(
+            f"column {one!r} of {sources[one]} is called {other!r} in {sources[other]}; rows that are added must call it as the table does"
+        )
+    for file in existing.files:
+        for field in file.schema:
+            wanted = union.schema.field(field.name).type
+            if not (pa.types.is_integer(field.type) and pa.types.is_floating(wanted)):
+                continue
+            low, high = _range_of(file.fragment.metadata, field.name)
+            if high > _LARGEST_EXACT_FLOAT or low < -_LARGEST_EXACT_FLOAT:
+                raise TypeError(
+                    f"column {field.name!r} is {field.type} in {file.path}, with numbers from {low} to {high}, which do not all fit "
+                    f"{wanted}, the type of the rows that are added"
+                )
+
+
+def _range_of(footer: Any, column: str) -> tuple[int, int]:
+    """The least and the largest number of a column, as far as a file says it."""
+    found: list[int] = []
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        for each in map(group.column, range(group.num_columns)):
+            if each.path_in_schema == column and each.is_stats_set and each.statistics.has_min_max:
+                found += [each.statistics.min, each.statistics.max]
+    return min(found, default=0), max(found, default=0)
+
+
 def _told(union: SchemaUnion) -> str:
     told = "; ".join(map(str, union.conflicts.values()))
     return f"{told}; a column has one type: make the rows alike, or say schema="
@@ -187,8 +223,8 @@ def _examples(target: Target, union: SchemaUnion, written: Sequence[WrittenParqu
 def _first_row(target: Target, files: Sequence[str], column: str) -> dict[str, Any] | None:
     for name in files:
         path = f"{target.directory}/{name}"
-        source: Any = target.stores.open(path) if isinstance(target, StoreTarget) else Path(path).open("rb")
-        with closing(source), pq.ParquetFile(source) as file:
+        stores = target.stores if isinstance(target, StoreTarget) else Stores()
+        with stores.open(path) as source, pq.ParquetFile(source) as file:
             if column not in file.schema_arrow.names:
                 return None
             for batch in file.iter_batches():

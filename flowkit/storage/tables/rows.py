@@ -17,7 +17,7 @@ import pyarrow.types as kinds
 
 from flowkit.model.shown import short
 from flowkit.storage.tables.casts import Unfit, cast_table, lists_of
-from flowkit.storage.tables.values import array_of, column_of
+from flowkit.storage.tables.values import are_scattered, array_of, column_of
 from flowkit.storage.tables.widening import EMPTY, is_list, plain_type
 
 
@@ -85,6 +85,11 @@ def _columns_of(rows: Sequence[Mapping[Any, Any]], schema: pa.Schema | None) -> 
                 "schema=, or leave them out of the rows"
             )
         found = names
+    elif are_scattered(found, rows):
+        raise TypeError(
+            f"rows have {len(found)} different fields, each row few of them; a column of each would fill memory: say schema=, or give "
+            f"lists of pairs ({short(rows[0])})"
+        )
     return _checked_names({name: [row.get(name) for row in rows] for name in found}, rows)
 
 
@@ -105,10 +110,10 @@ def path_text(path: Sequence[str]) -> str:
     return ".".join(path).replace(".[]", "[]")
 
 
-def misfit(error: Unfit, where: str) -> TypeError:
-    """The error that a user sees: column, row and value."""
+def misfit(error: Unfit, where: str, why: str = "") -> TypeError:
+    """The error that a user sees: column, row and value, and why the column is of a type that does not hold it."""
     kind = type(error.value).__name__
-    return TypeError(f"column {path_text(error.path)!r}, {where}: {short(error.value, 100)} ({kind}) {error.reason}")
+    return TypeError(f"column {path_text(error.path)!r}, {where}: {short(error.value, 100)} ({kind}) {error.reason}{why}")
 
 
 # -- tables to rows ----------------------------------------------------------------------------------------------------------

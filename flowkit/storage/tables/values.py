@@ -24,6 +24,8 @@ _ARROW_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
 #: microseconds since 1970 of the first and the last moment that ``datetime`` has
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800_000_000, 253_402_300_799_999_999
 _LEAST_INT, _LARGEST_INT = -(1 << 63), (1 << 64) - 1
+#: different names that mappings may have between them, if each has few of them
+_MANY_NAMES: Final = 10_000
 #: levels of lists and mappings
 _DEPTH: Final = 100
 
@@ -97,6 +99,11 @@ def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """
     if _is_arrows_own(kind):
         return compared(values, kind)
+    types = set(map(type, values)) - {type(None)}
+    if kinds.is_decimal(kind) and int in types:  # of more than 64 bits, too
+        values = [decimal.Decimal(each) if type(each) is int else each for each in values]
+    if kinds.is_floating(kind) and int in types and types <= {int, float}:
+        return cast_exactly(_floats_of_both(values, f"does not fit {kind}"), kind)
     return cast_exactly(array_of(values), kind)
 
 
@@ -121,6 +128,11 @@ def _mixed(values: Sequence[Any]) -> Unfit:
 def _cut(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def are_scattered(names: Sequence[Any] | Mapping[Any, Any], rows: Sequence[Mapping[Any, Any]]) -> bool:
+    """Whether mappings have so many names between them, and each so few, that names must be data: a column of each would fill memory."""
+    return len(names) > _MANY_NAMES and len(names) > 2 * max(map(len, rows))
 
 
 # -- plain values ----------------------------------------------------------------------------------------------------------
@@ -160,10 +172,12 @@ def _ints(values: Sequence[Any], _types: set[type]) -> pa.Array:
     return _made(values, pa.uint64(), reason)
 
 
-def _floats_of_both(values: Sequence[Any]) -> pa.Array:
+def _floats_of_both(
+    values: Sequence[Any], reason: str = "stands in one column with floats, of which none is equal to it"
+) -> pa.Array:
     for place, value in enumerate(values):
         if isinstance(value, int) and not _is_exact_float(value):
-            raise Unfit(place, value, "stands in one column with floats, of which none is equal to it")
+            raise Unfit(place, value, reason)
     return pa.array([None if each is None else float(each) for each in values], pa.float64())
 
 
@@ -340,6 +354,8 @@ def _mappings(values: Sequence[Any], depth: int) -> pa.Array:
         if not isinstance(name, str):
             place = next(n for n, each in enumerate(values) if each is not None and name in each)
             raise Unfit(place, values[place], f"has the key {_cut(name)}, which is no text")
+    if are_scattered(names, present):
+        raise Unfit(0, present[0], f"and others have {len(names)} different keys; give lists of pairs, or a schema with a map")
     fields, children = [], []
     for name in names:
         try:
@@ -367,7 +383,9 @@ def _is_arrows_own(kind: pa.DataType) -> bool:
 
 def compared(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     """Made by Arrow, and compared with what it became."""
-    reason = "is of a type that no column has" if kind is None else f"does not fit {kind}"
+    reason = (
+        "is of a type that no column has; give what it stands for (.value, str(...))" if kind is None else f"does not fit {kind}"
+    )
     array = _made(values, kind, reason)
     for place, (value, back) in enumerate(zip(values, array.to_pylist(), strict=True)):
         if not _is_same(value, back):

@@ -291,6 +291,17 @@ class SchemaUnion:
         """The different schemas that were added."""
         return tuple(self._seen)
 
+    def alike_but_for_case(self, others: Iterable[str] = ()) -> list[tuple[str, str]]:
+        """Columns that may be one, since no source has both; ``others`` are columns that all have."""
+        first: dict[str, str] = {}
+        found = []
+        shared = set(others)
+        for name in dict.fromkeys((*self._fields, *shared)):
+            other = first.setdefault(name.casefold(), name)
+            if other != name and not any({name, other} <= {*schema.names, *shared} for schema in self._seen):
+                found.append((other, name))
+        return found
+
     def add(self, source: str, schema: pa.Schema) -> None:
         """Take in the schema of one more source; conflicts are kept, not raised."""
         if any(schema.equals(each) for each in self._seen):
