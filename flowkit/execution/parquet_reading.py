@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
@@ -35,8 +36,6 @@ class ReadFragments:
     columns: tuple[str, ...] | None
     filter: Any
     batches: bool
-    #: columns that are directories, whatever the files say
-    directories: frozenset[str] = frozenset()
 
     def __call__(self, fragments: Iterable[Any]) -> Iterator[Any]:
         """Read them, one after another."""
@@ -65,7 +64,8 @@ class ReadFragments:
         columns = None if self.columns is None else list(self.columns)
         needed = self.schema.names if columns is None or self.filter is not None else columns
         file = fragment.physical_schema
-        differing = differing_columns(file, self.schema, [name for name in needed if name not in self.directories])
+        directories = ds.get_partition_keys(fragment.partition_expression)
+        differing = differing_columns(file, self.schema, [name for name in needed if name not in directories])
         if not differing:
             yield from fragment.to_batches(schema=self.schema, columns=columns, filter=self.filter)
             return

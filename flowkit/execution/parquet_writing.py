@@ -138,11 +138,9 @@ class WriteParquet:
         if not self.directories:
             yield "", table
             return
-        missing = [column for column in self.directories if column not in table.schema.names]
-        if missing:
-            raise TypeError(
-                f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(table.schema.names)}"
-            )
+        for column in self.directories:
+            if column not in table.schema.names:  # as of any field that a row lacks; that all lack it the driver sees
+                table = table.append_column(column, pa.nulls(table.num_rows))
         for column in self.directories:
             if not is_type_for_directories(kind := table.schema.field(column).type):
                 raise TypeError(f"column {column!r} is {kind}, of which no directories are made; choose another for partition_by")

@@ -6,6 +6,7 @@ Reads footers, several at a time; no rows.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pyarrow.fs import LocalFileSystem
 
 from flowkit.errors import InvalidArgument
 from flowkit.execution.parquet_reading import ReadFragments, differing_columns
+from flowkit.model.shown import short
 from flowkit.storage.objects.local import TreeFile
 from flowkit.storage.objects.stores import Stores, address_of, listed_tree
 from flowkit.storage.tables.directories import inferred_type, texts_of, types_said, value_of, without_types
@@ -28,6 +30,8 @@ from flowkit.storage.tables.widening import NoCommonType, SchemaUnion, common_ty
 _SUFFIXES: Final = (".parquet", ".parq", ".pq")
 _MAGIC: Final = (b"PAR1", b"PARE")
 _THREADS: Final = 16
+#: what Arrow says of a column that is not there
+_UNKNOWN: Final = re.compile(r"No match for FieldRef\.Name\((.*?)\) in")
 #: of stray files, those that an error names
 _SHOWN: Final = 5
 
@@ -52,15 +56,15 @@ class ParquetTable:
 
     files: list[TableFile]
     union: SchemaUnion
-    #: of the columns that are directories
-    directories: dict[str, Any]
+    #: columns that are directories of some files
+    directories: tuple[str, ...]
 
     @property
     def schema(self) -> Any:
-        """Of the table: a column that is in files and directories alike has the directories' type, at its place in the files."""
-        fields = list(self.union.schema)
-        names = {field.name for field in fields}
-        return pa.schema(fields + [pa.field(name, kind) for name, kind in self.directories.items() if name not in names])
+        """Of the table, columns that only directories have at its end."""
+        schema = self.union.schema
+        inside = {name for file in self.files for name in file.schema.names}
+        return pa.schema(sorted(schema, key=lambda field: field.name not in inside))
 
 
 def paths_of(path: Any) -> list[str | Path]:
@@ -178,11 +182,34 @@ def _table(candidates: list[TreeFile], stores: Stores, *, to_microseconds: bool)
     if names and any(each != said for each in heard):
         types = _directory_types(names, texts, heard)
         opened = _opened(opener, candidates, texts, types)
-    files = [
-        TableFile(file.path, fragment, without_types(fragment.physical_schema), text, each)
+    files = _files(candidates, opened, texts, heard)
+    union = _united(files, types, to_microseconds=to_microseconds)
+    united = {name: union.schema.field(name).type for name in types if name not in union.conflicts}
+    if any(kind != types[name] for name, kind in united.items()):  # for files that are in no such directory, and have the column
+        types |= united
+        files = _files(candidates, _opened(opener, candidates, texts, types), texts, heard)
+    return ParquetTable(files, union, tuple(types))
+
+
+def _files(
+    candidates: list[TreeFile], opened: list[Any], texts: list[dict[str, str | None]], heard: list[Any]
+) -> list[TableFile]:
+    return [
+        TableFile(file.path, fragment, _checked_schema(file.path, fragment), text, each)
         for file, fragment, text, each in zip(candidates, opened, texts, heard, strict=True)
     ]
-    return ParquetTable(files, _united(files, types, to_microseconds=to_microseconds), types)
+
+
+def _checked_schema(path: str, fragment: Any) -> Any:
+    schema = without_types(fragment.physical_schema)
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise InvalidArgument(
+            f"{path} has several columns of the name {', '.join(twice)}; a table has one: write the file anew",
+            name="path",
+            value=path,
+        )
+    return schema
 
 
 def _opened(opener: _Opener, files: list[TreeFile], texts: list[dict[str, str | None]], types: dict[str, Any]) -> list[Any]:
@@ -225,7 +252,11 @@ def _united(files: list[TableFile], directories: dict[str, Any], *, to_microseco
     def union_of(change: Callable[[Any], Any]) -> SchemaUnion:
         union = SchemaUnion()
         for file in files:
-            union.add(file.path, pa.schema([change(_overridden(field, directories)) for field in file.schema]))
+            # What a directory says goes for the files in it, whatever they say themselves.
+            inside = {name: kind for name, kind in directories.items() if name in file.texts}
+            fields = [pa.field(field.name, inside.pop(field.name)) if field.name in inside else field for field in file.schema]
+            fields += [pa.field(name, kind) for name, kind in inside.items()]
+            union.add(file.path, pa.schema([change(field) for field in fields]))
         return union
 
     union = union_of(lambda field: field)
@@ -233,10 +264,6 @@ def _united(files: list[TableFile], directories: dict[str, Any], *, to_microseco
     if not to_microseconds or not varied:
         return union
     return union_of(lambda field: field.with_type(microsecond_type(field.type)) if field.name in varied else field)
-
-
-def _overridden(field: Any, directories: dict[str, Any]) -> Any:
-    return pa.field(field.name, directories[field.name]) if field.name in directories else field
 
 
 # -- what is read of a table -------------------------------------------------------------------------------------------------
@@ -256,13 +283,13 @@ def plan_read(
     schema = table.schema
     _check_conflicts(table, names)
     filters = _checked_filters(table, filters)
-    reader = ReadFragments(schema, names, filters, batches, frozenset(table.directories))
-    needed = [name for name in (schema.names if names is None or filters is not None else names) if name not in table.directories]
+    reader = ReadFragments(schema, names, filters, batches)
+    needed = schema.names if names is None or filters is not None else names
     fragments = []
     for file in table.files:
         if filters is None:
             fragments += file.fragment.split_by_row_group()
-        elif differing_columns(file.schema, schema, needed):
+        elif differing_columns(file.schema, schema, [name for name in needed if name not in file.texts]):
             # Statistics are of the file's types, filters of the table's.
             if _may_match(file, schema, filters):
                 fragments += file.fragment.split_by_row_group()
@@ -308,10 +335,10 @@ def _check_conflicts(table: ParquetTable, names: tuple[str, ...] | None) -> None
                 name="path",
                 value=[conflict.source, conflict.other_source],
             )
-    for one, other in table.union.alike_but_for_case(table.directories):
+    for one, other in table.union.alike_but_for_case():
         if names is None or one in names or other in names:
             sources = table.union.names_by_source
-            where = [sources.get(each, "the directories") for each in (one, other)]
+            where = [sources[each] for each in (one, other)]
             raise InvalidArgument(
                 f"column {one!r} of {where[0]} is called {other!r} in {where[1]}; rename it in one of them, or read the files apart",
                 name="path",
@@ -329,7 +356,14 @@ def _checked_filters(table: ParquetTable, filters: Any) -> Any:
         schema.empty_table().filter(filters)
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
         conflicts = "".join(f"; {conflict}" for conflict in table.union.conflicts.values())
+        unknown = _UNKNOWN.search(str(error))
+        if unknown is not None:
+            problem = f"there is no {unknown[1]}; there are {', '.join(schema.names)}"
+        else:
+            problem = (
+                f"{error}; a filter is (column, operator, value), several are a list, and a pyarrow expression is taken as it is"
+            )
         raise InvalidArgument(
-            f"filters: {error}{conflicts}", name="filters", value=filters, allowed=", ".join(schema.names)
+            f"filters = {short(filters)}: {problem}{conflicts}", name="filters", value=filters, allowed=", ".join(schema.names)
         ) from None
     return filters

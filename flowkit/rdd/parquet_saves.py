@@ -86,6 +86,9 @@ class ParquetSave:
         if empty is not None:
             what = f"column {path_text(empty)!r} holds mappings" if empty else "rows are mappings"
             raise TypeError(f"{what} without any field, and Parquet has no place for those; leave them out, or give them a field")
+        missing = [name for name in self.directories if name not in schema.names]
+        if missing:
+            raise TypeError(f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(schema.names)}")
         kept = file_schema(schema, self.directories)
         differing = [
             (number, name)
@@ -100,22 +103,22 @@ class ParquetSave:
         union = SchemaUnion()
         if existing is not None:
             for file in existing.files:
-                union.add(file.path, _whole_schema(file, existing))
+                union.add(file.path, _whole_schema(file, existing.union.schema))
         for source, schema in found:
             union.add(source, schema)
         return union
 
     def _checked(self, files: Sequence[str], own: Any, schema: Any) -> Sequence[str]:
         """The files, if what their directories are called means the same in both schemas."""
-        changed = [name for name in self.directories if not own.field(name).type.equals(schema.field(name).type)]
+        before = {name: own.field(name).type for name in self.directories if name in own.names}
+        changed = [name for name, kind in before.items() if not kind.equals(schema.field(name).type)]
         for file in files if changed else ():
             texts = texts_of(Path(file).parts[:-1])
             for name in changed:
-                before, after = (value_of(texts[name], each.field(name).type) for each in (own, schema))
-                if before != after and before == before:  # noqa: PLR0124 - NaN
-                    raise TypeError(
-                        f"column {name!r}: {short(before)} does not fit {schema.field(name).type}, which other partitions need"
-                    )
+                wanted = schema.field(name).type
+                value = value_of(texts[name], before[name])
+                if value != value_of(texts[name], wanted) and value == value:  # noqa: PLR0124 - NaN
+                    raise TypeError(f"column {name!r}: {short(value)} does not fit {wanted}, which other rows of the column need")
         return files
 
 
@@ -162,10 +165,10 @@ def _of_columns(schema: Any, names: Sequence[str]) -> Any:
     return pa.schema([schema.field(name) for name in order], metadata=schema.metadata)
 
 
-def _whole_schema(file: Any, table: ParquetTable) -> Any:
-    fields = [field for field in file.schema if field.name not in table.directories]
-    fields += [pa.field(name, table.directories[name]) for name in file.texts]
-    return pa.schema(fields)
+def _whole_schema(file: Any, united: Any) -> Any:
+    """With the columns that a file's directories are."""
+    fields = [field for field in file.schema if field.name not in file.texts]
+    return pa.schema(fields + [united.field(name) for name in file.texts if name in united.names])
 
 
 #: up to here every whole number has a float that is equal to it

@@ -149,7 +149,8 @@ def file_schema(schema: pa.Schema, directories: tuple[str, ...]) -> pa.Schema:
     """What a file has of a schema some of whose columns are directories; its metadata says the types of those."""
     if not directories:
         return schema
-    types = pa.schema([pa.field(name, plain_type(schema.field(name).type)) for name in directories])
+    present = [name for name in directories if name in schema.names]
+    types = pa.schema([pa.field(name, plain_type(schema.field(name).type)) for name in present])
     said = base64.b64encode(types.serialize().to_pybytes())
     rest = [field for field in schema if field.name not in directories]
     return pa.schema(rest, metadata={**(schema.metadata or {}), _TYPES: said})
