@@ -121,9 +121,10 @@ class WriteParquet:
             try:
                 fields = common_fields(list(schema), list(table.schema))
             except NoCommonType as error:
+                value = short(table.column(error.path[0]).drop_null()[0].as_py(), 100)
                 raise TypeError(
-                    f"column {path_text(error.path)!r} is {error.one} in rows before {where.format(number)}, and {error.other} from there "
-                    "on; a column has one type: make them alike, or say schema="
+                    f"column {path_text(error.path)!r} is {error.one} in rows before {where.format(number)}, and {error.other} ({value}) "
+                    "from there on; a column has one type: make them alike, or say schema="
                 ) from None
             schema = pa.schema(fields, metadata=schema.metadata)
         elif unknown := [name for name in table.schema.names if name not in schema.names]:

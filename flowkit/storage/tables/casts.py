@@ -129,12 +129,12 @@ def _first_valid(array: pa.Array) -> int | None:
 def _are_alike(have: pa.DataType, kind: pa.DataType) -> bool:
     """Whether a value of one kind may be the same as one of the other."""
     if kinds.is_integer(have) or kinds.is_floating(have):
-        return kinds.is_integer(kind) or kinds.is_floating(kind) or (kinds.is_integer(have) and kinds.is_decimal(kind))
+        return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or (kinds.is_integer(have) and kinds.is_decimal(kind)))
     if kinds.is_timestamp(have) and kinds.is_timestamp(kind):
         return (have.tz is None) == (kind.tz is None)
     if kinds.is_date(have):
-        # A day is the moment it begins with, for who asks for moments.
-        return kinds.is_date(kind) or (kinds.is_timestamp(kind) and kind.tz is None)
+        # A day is the moment it begins with, where a schema asks for moments.
+        return bool(kinds.is_date(kind) or (kinds.is_timestamp(kind) and kind.tz is None))
     return any(
         is_kind(have) and is_kind(kind)
         for is_kind in (kinds.is_decimal, is_text, is_bytes, kinds.is_time, kinds.is_duration, kinds.is_map)

@@ -103,14 +103,13 @@ def _decimals(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether values are ``str``."""
-    return kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
 
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether values are ``bytes``."""
-    return (
-        kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind) or kinds.is_fixed_size_binary(kind)
-    ) and not kinds.is_decimal(kind)
+    is_some = (kinds.is_binary, kinds.is_large_binary, kinds.is_binary_view, kinds.is_fixed_size_binary)
+    return any(each(kind) for each in is_some) and not kinds.is_decimal(kind)
 
 
 def _texts(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -139,13 +138,8 @@ def _moments(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether values are lists."""
-    return (
-        kinds.is_list(kind)
-        or kinds.is_large_list(kind)
-        or kinds.is_fixed_size_list(kind)
-        or kinds.is_list_view(kind)
-        or kinds.is_large_list_view(kind)
-    )
+    is_some = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list, kinds.is_list_view, kinds.is_large_list_view)
+    return any(each(kind) for each in is_some)
 
 
 def _lists(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -202,11 +196,10 @@ def common_fields(one: Iterable[pa.Field], other: Iterable[pa.Field]) -> list[pa
     theirs = {field.name: field for field in other}
     found = []
     for name in dict.fromkeys((*mine, *theirs)):
-        first, second = mine.get(name), theirs.get(name)
-        if first is not None and second is not None:
-            found.append(common_field(first, second))
+        if name in mine and name in theirs:
+            found.append(common_field(mine[name], theirs[name]))
         else:
-            found.append((first or second).with_nullable(True))
+            found.append((mine.get(name) or theirs[name]).with_nullable(True))
     if len(found) > 1:
         found = [field for field in found if field.name != EMPTY]
     return found

@@ -1,5 +1,7 @@
 """What is saved as Parquet is read as it was, or the save fails and leaves nothing: held against plain Python, for rows of all kinds."""
 
+# ruff: noqa: DTZ - moments without a zone are what is tested
+
 from __future__ import annotations
 
 import datetime as dt
@@ -19,7 +21,7 @@ from flowkit.testing.inline import inline_context
 
 ZONES = [dt.UTC, dt.timezone(dt.timedelta(hours=2)), dt.timezone(dt.timedelta(seconds=-3_661)), ZoneInfo("America/New_York")]
 #: a day from either end, so that every zone's moment is one that Python has in UTC
-FIRST, LAST = dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)  # noqa: DTZ001 - naive ones are meant
+FIRST, LAST = dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30)
 
 FAMILIES: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
