@@ -20,7 +20,9 @@ from flowkit.storage.tables.rows import cut_to_microseconds, path_text, rows_of
 
 def differing_columns(file: Any, schema: Any, names: Iterable[str]) -> list[str]:
     """Columns, of some, that a file has with another type than the table."""
-    found = []
+    found: list[str] = []
+    if file.equals(schema):
+        return found
     for name in names:
         place = file.get_field_index(name)
         if place >= 0 and not file.field(place).type.equals(schema.field(name).type):

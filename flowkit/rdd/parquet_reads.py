@@ -202,8 +202,9 @@ def _files(
 
 def _checked_schema(path: str, fragment: Any) -> Any:
     schema = without_types(fragment.physical_schema)
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if twice:
+    names = schema.names
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise InvalidArgument(
             f"{path} has several columns of the name {', '.join(twice)}; a table has one: write the file anew",
             name="path",

@@ -25,6 +25,29 @@ def test_a_store_of_ones_own_under_a_scheme_of_ones_own():
     store.rm("/place", recursive=True)
 
 
+def test_a_parquet_table_in_a_store_has_one_schema_as_on_disks():
+    store = fsspec.filesystem("memory")
+    rows = [{"n": 1, "day": "01"}, {"n": 2.5, "day": "2", "text": "x"}]
+    with inline_context() as fc:
+        fc.parallelize(rows, 2).save_as_parquet("memory://table/out", partition_by=["day"])
+        expected = [{"n": 1.0, "text": None, "day": "01"}, {"n": 2.5, "text": "x", "day": "2"}]
+        assert fc.read_parquet("memory://table/out").collect() == expected
+        assert fc.read_parquet("memory://table/out/day=*/*.parquet").collect() == expected
+        assert fc.read_parquet("memory://table/o*").collect() == expected
+        assert fc.read_parquet(["memory://table/out/day=2"], columns=["n"]).collect() == [{"n": 2.5}]
+        files = store.find("/table")
+        with pytest.raises(TypeError, match=r"column 'n' is double in memory://table/out/day=01/.* and string in partition 0"):
+            fc.parallelize([{"n": "x", "day": "3"}], 1).save_as_parquet("memory://table/out", partition_by=["day"], mode="append")
+        with pytest.raises(TypeError, match=r"9007199254740993 .* does not fit double"):
+            fc.parallelize([{"n": 2**53 + 1, "day": "3"}], 1).save_as_parquet(
+                "memory://table/out", partition_by=["day"], mode="append"
+            )
+        assert store.find("/table") == files
+        with pytest.raises(FileNotFoundError, match="nothing is at memory://table/no"):
+            fc.read_parquet("memory://table/no*")
+    store.rm("/table", recursive=True)
+
+
 @pytest.mark.parametrize("stores", [7, {"S3": 1}, {"s 3": 1}, {"s3": None}, {"s3": "s3://key:secret@host"}, {"file": dict}])
 def test_what_is_no_store_is_refused_when_the_configuration_is_built(stores):
     with pytest.raises(ConfigError, match="object_stores") as raised:

@@ -1,6 +1,6 @@
 """Files of a Parquet table that differ are united by name and widened, or the call fails and names both files."""
 
-# ruff: noqa: DTZ - moments without a zone are what is tested
+# ruff: noqa: DTZ001, DTZ901 (moments without a zone are what is tested)
 
 from __future__ import annotations
 

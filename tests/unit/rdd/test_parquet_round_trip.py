@@ -1,6 +1,6 @@
 """What is saved as Parquet is read as it was, or the save fails and leaves nothing: held against plain Python, for rows of all kinds."""
 
-# ruff: noqa: DTZ - moments without a zone are what is tested
+# ruff: noqa: DTZ001, DTZ901 (moments without a zone are what is tested)
 
 from __future__ import annotations
 

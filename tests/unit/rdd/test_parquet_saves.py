@@ -1,6 +1,6 @@
 """One schema for a whole save, every value as it was given, or an error with column, row and value and nothing at the path."""
 
-# ruff: noqa: DTZ - moments without a zone are what is tested
+# ruff: noqa: DTZ001, DTZ901 (moments without a zone are what is tested)
 
 from __future__ import annotations
 
