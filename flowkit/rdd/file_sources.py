@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowkit.errors import InvalidArgument
@@ -217,9 +216,11 @@ class FileSources:
         ...     fc.read_parquet(f"{place}/out", columns=["n"], filters=[("even", "=", True), ("n", ">", 3)]).collect()
         [{'n': 4}, {'n': 6}, {'n': 8}]
         """
-        from flowkit.rdd.parquet_reads import open_table, paths_of, plan_read
+        from flowkit.rdd.parquet_reads import open_table, plan_read
 
-        table = open_table(paths_of(path), self._stores, to_microseconds=not batches)
+        paths: Any = list(path) if isinstance(path, Iterator) else path
+        files, _ = self._listed(paths, recursive=True)
+        table = open_table(paths, files, self._stores, to_microseconds=not batches)
         fragments, reader = plan_read(table, columns, filters, batches=batches)
         if num_partitions is not None:
             wanted = check_int("num_partitions", num_partitions, least=1)

@@ -21,8 +21,8 @@ from pyarrow.fs import LocalFileSystem
 from flowkit.errors import InvalidArgument
 from flowkit.execution.parquet_reading import ReadFragments, differing_columns
 from flowkit.model.shown import short
-from flowkit.storage.objects.local import TreeFile
-from flowkit.storage.objects.stores import Stores, address_of, listed_tree
+from flowkit.storage.objects.local import BETWEEN_PATHS, LocalFile, is_hidden, local_place
+from flowkit.storage.objects.stores import Paths, Stores, address_of, local_path
 from flowkit.storage.tables.directories import inferred_type, texts_of, types_said, value_of, without_types
 from flowkit.storage.tables.rows import microsecond_type
 from flowkit.storage.tables.widening import NoCommonType, SchemaUnion, common_type
@@ -67,29 +67,15 @@ class ParquetTable:
         return pa.schema(sorted(schema, key=lambda field: field.name not in inside))
 
 
-def paths_of(path: Any) -> list[str | Path]:
-    """The paths of an argument that is one, or several in a list.
-
-    Raises ``errors.InvalidArgument`` for anything else.
-    """
-    given = list(path) if isinstance(path, list | tuple) else [path]
-    if not given or any(not isinstance(each, str | os.PathLike) for each in given):
-        raise InvalidArgument(
-            f"path = {path!r}: must be a path, or a list of paths",
-            name="path",
-            value=path,
-            allowed="a str or Path, or a list of them",
-        )
-    return given
-
-
 def open_table(
-    paths: Sequence[str | Path], stores: Stores, *, to_microseconds: bool = False, may_have_none: bool = False
+    path: Paths, files: Sequence[LocalFile], stores: Stores, *, to_microseconds: bool = False, may_have_none: bool = False
 ) -> ParquetTable:
-    """Read the footers of all Parquet files at some paths.
+    """Read the footers of all Parquet files among some.
 
     Parameters
     ----------
+    path, files
+        What was asked for, and the files that it names.
     to_microseconds
         Whether columns that have nanoseconds in some files and not in others get microseconds, the unit of rows.
     may_have_none
@@ -97,36 +83,46 @@ def open_table(
 
     Raises
     ------
-    FileNotFoundError
-        Nothing is at a path.
     errors.InvalidArgument
         A file cannot be read as Parquet, or there are only others.
     """
-    found = {file.path: file for path in paths for file in listed_tree(path, stores)}
-    candidates = _candidates(list(found.values()), stores)
+    found = list({file.path: file for file in files}.values())
+    candidates = _candidates(found, _named(path), stores)
     if found and not candidates and not may_have_none:
-        names = [Path(path).name for path in found]
+        names = [Path(file.path).name for file in found]
         more = "" if len(names) <= _SHOWN else f" and {len(names) - _SHOWN} more"
         raise InvalidArgument(
-            f"there is no Parquet file with content at {', '.join(map(str, paths))}, only {', '.join(names[:_SHOWN])}{more}",
-            name="path",
-            value=[str(path) for path in paths],
+            f"there is no Parquet file with content at {path}, only {', '.join(names[:_SHOWN])}{more}", name="path", value=path
         )
     return _table(candidates, stores, to_microseconds=to_microseconds)
 
 
-def _candidates(files: list[TreeFile], stores: Stores) -> list[TreeFile]:
+def _named(path: Paths) -> set[str]:
+    """What paths say, as files are called."""
+    named: set[str] = set()
+    for each in [path] if isinstance(path, str | os.PathLike) else path:
+        parts = BETWEEN_PATHS.split(each) if isinstance(each, str) else [each]
+        named |= {str(part) if address_of(part) is not None else str(local_place(local_path(part))) for part in (each, *parts)}
+    return named
+
+
+def _candidates(files: list[LocalFile], named: set[str], stores: Stores) -> list[LocalFile]:
     """Files that are Parquet's by their name or content; one that a path names is taken at its word."""
-    unsure = [file for file in files if file.size_bytes and not file.is_named and not file.path.lower().endswith(_SUFFIXES)]
-    strays = {
-        file.path
-        for file, is_parquet in zip(unsure, _in_parallel(lambda each: _has_magic(each, stores), unsure), strict=True)
-        if not is_parquet
-    }
-    return [file for file in files if file.is_named or (file.size_bytes and file.path not in strays)]
+    visible = [file for file in files if file.path in named or not any(map(is_hidden, _directories(file)))]
+    unsure = [
+        file for file in visible if file.size_bytes and file.path not in named and not file.path.lower().endswith(_SUFFIXES)
+    ]
+    are_parquet = _in_parallel(lambda file: _has_magic(file, stores), unsure)
+    strays = {file.path for file, is_parquet in zip(unsure, are_parquet, strict=True) if not is_parquet}
+    return [file for file in visible if file.path in named or (file.size_bytes and file.path not in strays)]
 
 
-def _has_magic(file: TreeFile, stores: Stores) -> bool:
+def _directories(file: LocalFile) -> tuple[str, ...]:
+    """Those between what was named and the file."""
+    return tuple(file.path.removeprefix(file.base).strip("/").split("/")[:-1])
+
+
+def _has_magic(file: LocalFile, stores: Stores) -> bool:
     with stores.open(file.path) as opened:
         return opened.read(4) in _MAGIC
 
@@ -147,7 +143,7 @@ class _Opener:
         self._format = ds.ParquetFileFormat(coerce_int96_timestamp_unit="us")
         self._local = LocalFileSystem()
 
-    def open(self, file: TreeFile, values: dict[str, Any]) -> Any:
+    def open(self, file: LocalFile, values: dict[str, Any]) -> Any:
         """A fragment whose footer was read, with values of directories."""
         store, inner = (self._local, file.path) if address_of(file.path) is None else self._stores.at(file.path)
         fragment = self._format.make_fragment(inner, filesystem=store, partition_expression=_expression(values))
@@ -168,8 +164,8 @@ def _expression(values: dict[str, Any]) -> Any:
     return made
 
 
-def _table(candidates: list[TreeFile], stores: Stores, *, to_microseconds: bool) -> ParquetTable:
-    texts = [texts_of(file.directories) for file in candidates]
+def _table(candidates: list[LocalFile], stores: Stores, *, to_microseconds: bool) -> ParquetTable:
+    texts = [texts_of(_directories(file)) for file in candidates]
     names = dict.fromkeys(name for each in texts for name in each)
     opener = _Opener(stores)
     said: dict[str, Any] = {}
@@ -192,7 +188,7 @@ def _table(candidates: list[TreeFile], stores: Stores, *, to_microseconds: bool)
 
 
 def _files(
-    candidates: list[TreeFile], opened: list[Any], texts: list[dict[str, str | None]], heard: list[Any]
+    candidates: list[LocalFile], opened: list[Any], texts: list[dict[str, str | None]], heard: list[Any]
 ) -> list[TableFile]:
     return [
         TableFile(file.path, fragment, _checked_schema(file.path, fragment), text, each)
@@ -213,8 +209,8 @@ def _checked_schema(path: str, fragment: Any) -> Any:
     return schema
 
 
-def _opened(opener: _Opener, files: list[TreeFile], texts: list[dict[str, str | None]], types: dict[str, Any]) -> list[Any]:
-    def one(each: tuple[TreeFile, dict[str, str | None]]) -> Any:
+def _opened(opener: _Opener, files: list[LocalFile], texts: list[dict[str, str | None]], types: dict[str, Any]) -> list[Any]:
+    def one(each: tuple[LocalFile, dict[str, str | None]]) -> Any:
         file, text = each
         return opener.open(file, {name: _scalar(value, types[name]) for name, value in text.items()})
 

@@ -15,7 +15,7 @@ from flowkit.execution.parquet_writing import RewriteParquet, WriteParquet, Writ
 from flowkit.execution.sinks import StoreTarget, Target
 from flowkit.model.shown import short
 from flowkit.rdd.parquet_reads import ParquetTable, open_table
-from flowkit.storage.objects.stores import Stores
+from flowkit.storage.objects.stores import Stores, listed
 from flowkit.storage.tables.directories import file_schema, texts_of, value_of
 from flowkit.storage.tables.rows import path_text, rows_of
 from flowkit.storage.tables.widening import SchemaUnion, path_of_empty, storable_schema
@@ -60,7 +60,8 @@ class ParquetSave:
 
         Raises ``errors.InvalidArgument`` when the schema that is given does not unite with it.
         """
-        table = open_table([path], stores, may_have_none=True)
+        files, _ = listed(path, stores, recursive=True)
+        table = open_table(path, files, stores, may_have_none=True)
         if self.schema is not None:
             union = self._union([(f"the schema given for {path}", self.schema)], table)
             if union.conflicts:

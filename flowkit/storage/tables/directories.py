@@ -32,7 +32,10 @@ def directory_of(column: str, value: Any) -> str:
     >>> directory_of("day", "2026/11"), directory_of("day", None)
     ('day=2026%2F11', 'day=__HIVE_DEFAULT_PARTITION__')
     """
-    return f"{quote(column, safe=' ')}={MISSING if value is None else quote(str(value), safe='')}"
+    name = quote(column, safe=" ")
+    if name.startswith((".", "_")):  # readers pass over such names
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    return f"{name}={MISSING if value is None else quote(str(value), safe='')}"
 
 
 def texts_of(directories: Iterable[str]) -> dict[str, str | None]:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -366,14 +365,8 @@ def test_a_path_at_which_nothing_is_is_named(fc, tmp_path, monkeypatch, path):
 
 @pytest.mark.parametrize("path", [5, None, [], [5], {"a": 1}])
 def test_what_is_no_path_is_refused(fc, path):
-    with pytest.raises(InvalidArgument, match="must be a path, or a list of paths"):
+    with pytest.raises(InvalidArgument, match=r"path(\[0\])? = .*: (must be a path|names no file)"):
         fc.read_parquet(path)
-
-
-def test_a_link_to_a_directory_around_it_is_followed_once(fc, tmp_path):
-    place = tree(tmp_path, **{"1.parquet": {"n": [1]}, "sub/2.parquet": {"n": [2]}})
-    os.symlink(place, place / "sub" / "round")
-    assert read(fc, place) == [{"n": 1}, {"n": 2}]
 
 
 def test_what_fails_in_a_task_names_its_file(fc, tmp_path):
