@@ -484,6 +484,10 @@ class JobRunner(Protocol):
         """As ``ran``, in numbers: an ``observe.hints.StageFacts``, or None for never."""
         ...
 
+    def action(self) -> AbstractContextManager[None]:
+        """Make what a block does with the results of its jobs a part of them: when it raises, its last job has failed."""
+        ...
+
     def cancellable(self, cancellation: Any) -> AbstractContextManager[None]:
         """Let whoever holds a ``jobs.Cancellation`` cancel the jobs of a block."""
         ...

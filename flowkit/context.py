@@ -24,6 +24,7 @@ from flowkit.errors import ClosureError, InvalidArgument
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import FileShipping
+from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs
 from flowkit.lifetime import Lifetime
 from flowkit.lineage.call_site import find_call_site
@@ -161,6 +162,7 @@ class Context(Submission, FileShipping, Sources):
         #: jobs under way, and what became of others
         self.jobs = Jobs(self.status)
         self._bus = ListenerBus(self._config.listener_queue_capacity)
+        self._job_ends = JobEnds(self._bus.post)
         self._bus.add_listener(self.status, queue="status")
         self._bus.add_listener(self.history, queue="status")
         hot_keys = HotKeyWarnings(self.status, logging.INFO if self._config.progress == "off" else logging.WARNING)
@@ -191,7 +193,7 @@ class Context(Submission, FileShipping, Sources):
         for each in getattr(self._link, "executors", ()):
             self.status.on_event(ExecutorAdded(time=time.time(), executor=each.executor, host=each.host, slots=each.slots))
         self._bus.start()
-        self._link.subscribe(self._bus.post)
+        self._link.subscribe(self._job_ends.hear)
 
     @classmethod
     def live(cls) -> tuple[Context, ...]:

@@ -67,6 +67,13 @@ class Cancellation:
             handle.cancel(reason)
 
 
+@dataclass(slots=True)
+class RunningAction:
+    """An action under way: its last job, which ends when it does."""
+
+    job: JobId | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """What holds for the jobs that a thread starts now."""
@@ -76,6 +83,8 @@ class _Scope:
     deadline: float | None = None
     timeout_s: float = 0.0
     cancellations: tuple[Cancellation, ...] = ()
+    #: the action that this thread is in
+    action: RunningAction | None = None
 
 
 _scopes: contextvars.ContextVar[Mapping[AppId, _Scope]] = contextvars.ContextVar("flowkit_jobs", default=MappingProxyType({}))
@@ -323,7 +332,8 @@ class JobScopes:
     def _cancellable(self, cancellation: Cancellation) -> contextlib.AbstractContextManager[None]:
         """Let somebody cancel the jobs of a block."""
         scope = self._scope()
-        return self._within(replace(scope, cancellations=(*scope.cancellations, cancellation)))
+        # It is on a thread of its own, and its action begins there.
+        return self._within(replace(scope, cancellations=(*scope.cancellations, cancellation), action=None))
 
     # -- from now on
 
@@ -488,7 +498,7 @@ class Jobs:
             except TimeoutError:
                 if time.monotonic() < until:
                     raise  # the user's own
-                handle.cancel("its time is over")
+                handle.cancel("its time is over" if deadline < enough else "the results that came in time are enough")
                 _wait_for_the_end(handle)
                 if enough <= deadline:
                     return

@@ -11,21 +11,23 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flowkit.abc import ClusterLink, JobRunner
+from flowkit.abc import ClusterLink, JobHandle, JobRunner
 from flowkit.cluster.outcomes import WHERE
 from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
 from flowkit.execution.actions import joiner_of
-from flowkit.jobs import Jobs, JobScopes, check_wanted, surrounding_properties
+from flowkit.job_ends import JobEnds
+from flowkit.jobs import Jobs, JobScopes, RunningAction, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
 from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
-from flowkit.model.ids import ContentId, RddId, ShuffleId, StageId
-from flowkit.model.job_spec import Content
+from flowkit.model.ids import ContentId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.job_spec import Content, JobSpec
 from flowkit.model.shown import text_of
 from flowkit.model.task import PieceResults
 from flowkit.observe.hints import StageFacts
@@ -50,6 +52,8 @@ class Submission(JobScopes, JobRunner):
     _link: ClusterLink
     _config: Config
     _planner: Planner
+    #: hands on events; a job ends there when its action does
+    _job_ends: JobEnds
 
     def _start_submitting(self) -> None:
         self._unheeded = set()
@@ -114,6 +118,41 @@ class Submission(JobScopes, JobRunner):
         """As ``run_job`` over all partitions, for so many seconds; the results that came by then. The rest is cancelled."""
         return self._results(node, fn, range(node.num_partitions), operation, call_site, enough_after_s=timeout_s)
 
+    @contextlib.contextmanager
+    def action(self) -> Iterator[None]:
+        """Count what a block does with the results of its jobs as a part of them: when it raises, its last job has failed."""
+        scope = self._scope()
+        if scope.action is not None:
+            yield
+            return
+        action = RunningAction()
+        try:
+            with self._within(replace(scope, action=action)):
+                yield
+        except BaseException as error:
+            self._settle(action, error)
+            raise
+        self._settle(action, None)
+
+    def _settle(self, action: RunningAction, error: BaseException | None) -> None:
+        job, action.job = action.job, None
+        if job is not None:
+            self._job_ends.settle(job, error)
+
+    def _submit(self, spec: JobSpec, take: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
+        """Submit the next job of the action that this thread is in; the one before it has ended well."""
+        action = self._scope().action
+        assert action is not None, "a job outside of an action"
+        self._settle(action, None)
+        self._job_ends.expect(spec.job)  # it may end before this thread goes on
+        try:
+            handle = self._link.submit(spec, take)
+        except BaseException:
+            self._job_ends.forget(spec.job)
+            raise
+        action.job = spec.job
+        return handle
+
     def _results(
         self,
         node: Node,
@@ -122,6 +161,18 @@ class Submission(JobScopes, JobRunner):
         operation: str,
         call_site: str,
         enough_after_s: float | None = None,
+    ) -> dict[int, Any]:
+        with self.action():
+            return self._run_one(node, fn, chosen, operation, call_site, enough_after_s)
+
+    def _run_one(
+        self,
+        node: Node,
+        fn: Callable[[int, Iterator[Any]], Any],
+        chosen: Sequence[int],
+        operation: str,
+        call_site: str,
+        enough_after_s: float | None,
     ) -> dict[int, Any]:
         self._check_open()
         results: dict[int, Any] = {}
@@ -154,7 +205,7 @@ class Submission(JobScopes, JobRunner):
                 value = joined(list(map(pickle.loads, value)))
             results[partition] = value
 
-        handle = self._link.submit(spec, take)
+        handle = self._submit(spec, take)
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)
         except Exception as error:
@@ -168,11 +219,12 @@ class Submission(JobScopes, JobRunner):
             raise
         finally:
             del plan  # an error's traceback would hold on to its programs
-        for each in pending:
-            self._do_pending(each)
         if enough_after_s is None:
+            # Before jobs that follow: those count errors of their own.
             for tolerance, before in tolerances:
                 tolerance.check(before)
+        for each in pending:
+            self._do_pending(each)
         return dict(results)
 
     def _do_pending(self, node: Node) -> None:

@@ -31,7 +31,7 @@ from flowkit.execution.actions import (
 from flowkit.execution.elements import same
 from flowkit.lineage.kernels import AggregationKind, Aggregator, Map, MapPartitions
 from flowkit.lineage.partitioners import PlacePartitioner
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_callable, check_int
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class Actions(Base[T]):
 
     __slots__ = ()
 
+    @action
     def collect(self) -> list[T]:
         """All elements, in order.
 
@@ -62,6 +63,7 @@ class Actions(Base[T]):
         """
         return [row for part in self._run(collect_rows, "collect") for row in part]
 
+    @action
     def count(self) -> int:
         """How many elements there are.
 
@@ -76,6 +78,7 @@ class Actions(Base[T]):
         """
         return sum(self._run(count_rows, "count"))
 
+    @action
     def take(self, num: int) -> list[T]:
         """The first elements, in order; all of them when there are fewer.
 
@@ -107,6 +110,7 @@ class Actions(Base[T]):
             scanned += len(chosen)
         return found[: max(0, num)]
 
+    @action
     def first(self) -> T:
         """The first element.
 
@@ -128,6 +132,7 @@ class Actions(Base[T]):
             return element
         raise EmptyRdd("RDD is empty: there is no first element")
 
+    @action
     def is_empty(self) -> bool:
         """Whether there is no element.
 
@@ -142,6 +147,7 @@ class Actions(Base[T]):
         """
         return not self._take(1, "is_empty")
 
+    @action
     def reduce(self, fn: Callable[[T, T], T]) -> T:
         """Merge all elements with a function, in order.
 
@@ -171,6 +177,7 @@ class Actions(Base[T]):
         merged: T = reduce(fn, parts)
         return merged
 
+    @action
     def fold(self, zero: T, fn: Callable[[T, T], T]) -> T:
         """Merge all elements, beginning with ``zero``: once in every partition, and once more on the driver.
 
@@ -193,6 +200,7 @@ class Actions(Base[T]):
         check_callable("fn", fn)
         return reduce(fn, self._run(FoldRows(zero, fn), "fold"), deepcopy(zero))
 
+    @action
     def aggregate(self, zero: U, merge_element: Callable[[U, T], U], merge_results: Callable[[U, U], U]) -> U:
         """Fold elements into a copy of ``zero`` in every partition, then the partitions' results into one more.
 
@@ -209,6 +217,7 @@ class Actions(Base[T]):
         check_callable("merge_results", merge_results)
         return reduce(merge_results, self._run(FoldRows(zero, merge_element), "aggregate"), deepcopy(zero))
 
+    @action
     def sum(self) -> Any:
         """The sum of all elements; 0 of none.
 
@@ -223,6 +232,7 @@ class Actions(Base[T]):
         """
         return sum(self._run(sum_rows, "sum"))
 
+    @action
     def max(self, key: Callable[[T], Any] | None = None) -> T:
         """The largest element, by ``key(x)`` where given; of equal ones the first.
 
@@ -242,6 +252,7 @@ class Actions(Base[T]):
         """
         return self._extreme(max, "max", key)
 
+    @action
     def min(self, key: Callable[[T], Any] | None = None) -> T:
         """The smallest element, by ``key(x)`` where given; of equal ones the first.
 
@@ -270,6 +281,7 @@ class Actions(Base[T]):
         chosen: T = choose(parts, key=key)
         return chosen
 
+    @action
     def top(self, num: int, key: Callable[[T], Any] | None = None) -> list[T]:
         """The ``num`` largest elements, by ``key(x)`` where given, largest first.
 
@@ -287,6 +299,7 @@ class Actions(Base[T]):
         limit = max(0, check_int("num", num))
         return heapq.nlargest(limit, (row for part in self._run(TopRows(limit, key), "top") for row in part), key=key)
 
+    @action
     def take_ordered(self, num: int, key: Callable[[T], Any] | None = None) -> list[T]:
         """The ``num`` smallest elements, by ``key(x)`` where given, smallest first.
 
@@ -305,6 +318,7 @@ class Actions(Base[T]):
         parts = self._run(SmallestRows(limit, key), "take_ordered")
         return heapq.nsmallest(limit, (row for part in parts for row in part), key=key)
 
+    @action
     def count_by_value(self) -> dict[T, int]:
         """How often each element is there.
 
@@ -325,6 +339,7 @@ class Actions(Base[T]):
         """
         return _added_up(self._run(count_equal_rows, "count_by_value"))
 
+    @action
     def tree_reduce(self, fn: Callable[[T, T], T], depth: int = 2) -> T:
         """Merge all elements with a function, in order, in several rounds on executors; the driver merges few.
 
@@ -358,6 +373,7 @@ class Actions(Base[T]):
         merged: T = reduce(fn, parts)
         return merged
 
+    @action
     def tree_aggregate(
         self, zero: U, merge_element: Callable[[U, T], U], merge_results: Callable[[U, U], U], depth: int = 2
     ) -> U:
@@ -408,6 +424,7 @@ class Actions(Base[T]):
             parts = merged._narrow(Map(itemgetter(1)), operation)
         return [row for part in parts._run(collect_rows, operation) for row in part]
 
+    @action
     def foreach(self, fn: Callable[[T], object]) -> None:
         """Call a function for every element, on executors, for its effect; what it returns is dropped.
 
@@ -422,6 +439,7 @@ class Actions(Base[T]):
         check_callable("fn", fn)
         self._narrow(Map(fn), "foreach")._run(drain_rows, "foreach")
 
+    @action
     def foreach_partition(self, fn: Callable[[Iterator[T]], object]) -> None:
         """Call a function once a partition with an iterator over it, for its effect.
 

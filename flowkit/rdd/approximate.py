@@ -11,7 +11,7 @@ from flowkit.execution.estimates import BoundedFloat, estimated_mean, estimated_
 from flowkit.execution.sketches import SketchDistinct, log2_registers_for, merged_estimate
 from flowkit.execution.statistics import count_and_sum
 from flowkit.lineage.call_site import find_call_site
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_on_driver
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ class Approximate(Base[T]):
 
     __slots__ = ()
 
+    @action
     def count_approx(self, timeout_s: float, confidence: float = 0.95) -> BoundedFloat:
         """About how many elements there are, from the partitions that were counted in some time.
 
@@ -45,6 +46,7 @@ class Approximate(Base[T]):
         parts = self._partially(count_rows, "count_approx", timeout_s, confidence)
         return estimated_total(parts, self.num_partitions, confidence)
 
+    @action
     def sum_approx(self, timeout_s: float, confidence: float = 0.95) -> BoundedFloat:
         """About the sum of all elements, from the partitions that were added up in some time. As ``count_approx``.
 
@@ -60,6 +62,7 @@ class Approximate(Base[T]):
         parts = self._partially(count_and_sum, "sum_approx", timeout_s, confidence)
         return estimated_total([total for _, total in parts], self.num_partitions, confidence)
 
+    @action
     def mean_approx(self, timeout_s: float, confidence: float = 0.95) -> BoundedFloat:
         """About the mean of all elements, from the partitions that were added up in some time. As ``count_approx``.
 
@@ -90,6 +93,7 @@ class Approximate(Base[T]):
         found = self._runner.run_job_partially(self._node, fn, timeout_s, operation=operation, call_site=find_call_site())
         return list(found.values())
 
+    @action
     def count_approx_distinct(self, relative_sd: float = 0.05) -> int:
         """About how many different elements there are, by a HyperLogLog sketch of each partition.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
 from flowkit.errors import ClosureError, InvalidArgument
@@ -16,6 +17,24 @@ from flowkit.model.job_spec import Determinism
 from flowkit.rdd.checks import check_int, check_on_driver
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def action(method: F) -> F:
+    """Mark a method that runs jobs and does something with their results that may raise: then its last job has failed."""
+
+    @functools.wraps(method)
+    def run(self: Base[Any], *args: Any, **options: Any) -> Any:
+        with self._runner.action():
+            return method(self, *args, **options)
+
+    run._is_action = True  # type: ignore[attr-defined]
+    return cast("F", run)
+
+
+def is_action(method: object) -> bool:
+    """Whether ``action`` marked it."""
+    return getattr(method, "_is_action", False)
 
 
 class Base(Generic[T]):

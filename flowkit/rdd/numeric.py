@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from flowkit.errors import EmptyRdd, InvalidArgument
 from flowkit.execution.statistics import CountInBuckets, StatCounter, extremes_of_rows, is_counted, stats_of_rows
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_int
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ class Numeric(Base[T]):
 
     __slots__ = ()
 
+    @action
     def stats(self) -> StatCounter:
         """Count, mean, variance and extremes, in one pass.
 
@@ -39,6 +40,7 @@ class Numeric(Base[T]):
     def _stats(self, operation: str) -> StatCounter:
         return reduce(StatCounter.merge, self._run(stats_of_rows, operation), StatCounter())
 
+    @action
     def mean(self) -> float:
         """The mean; 0.0 of none.
 
@@ -53,6 +55,7 @@ class Numeric(Base[T]):
         """
         return self._stats("mean").mean
 
+    @action
     def variance(self) -> float:
         """The variance of the whole population; ``nan`` of none.
 
@@ -67,6 +70,7 @@ class Numeric(Base[T]):
         """
         return self._stats("variance").variance
 
+    @action
     def stdev(self) -> float:
         """The standard deviation of the whole population; ``nan`` of none.
 
@@ -81,6 +85,7 @@ class Numeric(Base[T]):
         """
         return self._stats("stdev").stdev
 
+    @action
     def sample_variance(self) -> float:
         """The variance that a sample tells of its population (divided by one less than the count); ``nan`` of fewer than two.
 
@@ -95,6 +100,7 @@ class Numeric(Base[T]):
         """
         return self._stats("sample_variance").sample_variance
 
+    @action
     def sample_stdev(self) -> float:
         """The square root of ``sample_variance``.
 
@@ -109,6 +115,7 @@ class Numeric(Base[T]):
         """
         return self._stats("sample_stdev").sample_stdev
 
+    @action
     def histogram(self, buckets: int | Sequence[Any]) -> tuple[list[Any], list[int]]:
         """How many elements lie in each of some buckets.
 

@@ -26,7 +26,7 @@ from flowkit.lineage.kernels import AggregationKind, Aggregator, CoGroup, Filter
 from flowkit.lineage.nodes import Dependency, Node, shuffle_of
 from flowkit.lineage.nodes import Narrow as NarrowDependency
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_callable, check_int
 from flowkit.rdd.sorting import sorted_by_key
 from flowkit.rdd.tolerance import OnError, tolerant
@@ -495,6 +495,7 @@ class Pairs(Base[T]):
 
     # -- actions
 
+    @action
     def count_by_key(self: Pairs[tuple[K, V]]) -> dict[K, int]:
         """How many pairs each key has.
 
@@ -512,6 +513,7 @@ class Pairs(Base[T]):
             total.update(part)
         return dict(total)
 
+    @action
     def reduce_by_key_locally(self: Pairs[tuple[K, V]], fn: Callable[[V, V], V]) -> dict[K, V]:
         """Merge the values of each key with a function, in order; the result on the driver.
 
@@ -531,6 +533,7 @@ class Pairs(Base[T]):
                 merged[key] = fn(merged[key], value) if key in merged else value
         return merged
 
+    @action
     def lookup(self: Pairs[tuple[K, V]], key: K) -> list[V]:
         """The values of one key, in order; an empty list when it is not there.
 
@@ -549,6 +552,7 @@ class Pairs(Base[T]):
         partitions = [partitioner.partition_of(key)] if partitioner is not None and known else None
         return [value for part in self._run(ValuesOfKey(key), "lookup", partitions) for value in part]
 
+    @action
     def collect_as_map(self: Pairs[tuple[K, V]]) -> dict[K, V]:
         """All pairs as a dict on the driver; of several values of a key the last one counts.
 

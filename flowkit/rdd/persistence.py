@@ -18,7 +18,7 @@ from flowkit.lineage.stages import cut
 from flowkit.model.job_spec import Determinism
 from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
 from flowkit.scheduling.coalescing import too_few_to_share
 from flowkit.storage.objects.local import local_place
@@ -167,6 +167,7 @@ class Persistence(Base[T]):
         """
         return self._node.level or StorageLevel.NONE
 
+    @action
     def checkpoint(self, path: str | Path | None = None, *, eager: bool = False) -> Self:
         """Write all rows to files and forget what they were made of: long lineages stay short, and the rows outlive this driver.
 

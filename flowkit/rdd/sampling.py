@@ -13,7 +13,7 @@ from flowkit.errors import InvalidArgument
 from flowkit.execution.actions import count_rows
 from flowkit.execution.sampling import DrawRows, RepeatRows, RowsAt, SampleByKey, SampleRows
 from flowkit.lineage.kernels import MapPartitions
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_int
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Sampling(Base[T]):
             MapPartitions(chosen, indexed=True), "sample_by_key", keeps_partitioner=True
         )
 
+    @action
     def take_sample(self, num: int, *, with_replacement: bool = False, seed: int | None = None) -> list[T]:
         """Choose exactly so many elements at random, all equally likely.
 

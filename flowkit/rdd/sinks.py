@@ -22,7 +22,7 @@ from flowkit.execution.sinks import (
     WriteFiles,
 )
 from flowkit.lineage.kernels import IntegerRange
-from flowkit.rdd.base import Base
+from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_codec, check_int
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
@@ -45,6 +45,7 @@ class Sinks(Base[T]):
 
     __slots__ = ()
 
+    @action
     def save_as_text(
         self,
         path: str | Path,
@@ -90,6 +91,7 @@ class Sinks(Base[T]):
         check_codec("encoding", encoding, codecs.lookup)
         self._save(path, mode, target_file_bytes, "save_as_text", TextFormat(encoding, _checked_compression(compression)))
 
+    @action
     def save_as_json_lines(
         self, path: str | Path, *, compression: str | None = None, mode: str = "error", target_file_bytes: int | None = None
     ) -> None:
@@ -119,6 +121,7 @@ class Sinks(Base[T]):
         """
         self._save(path, mode, target_file_bytes, "save_as_json_lines", JsonLinesFormat(_checked_compression(compression)))
 
+    @action
     def save_as_csv(
         self,
         path: str | Path,
@@ -167,6 +170,7 @@ class Sinks(Base[T]):
         kind = CsvFormat(names, header, delimiter, encoding, _checked_compression(compression))
         self._save(path, mode, target_file_bytes, "save_as_csv", kind)
 
+    @action
     def save_as_pickle(self, path: str | Path, *, mode: str = "error", target_file_bytes: int | None = None) -> None:
         """Pickle elements into files ``part-00000.pickle`` and on, for ``Context.pickle_file``.
 
@@ -189,6 +193,7 @@ class Sinks(Base[T]):
         """
         self._save(path, mode, target_file_bytes, "save_as_pickle", PickleFormat())
 
+    @action
     def save_as_parquet(
         self,
         path: str | Path,

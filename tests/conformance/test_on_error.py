@@ -79,3 +79,13 @@ def test_bad_arguments_are_refused_at_the_call(fc):
     ]:
         with pytest.raises(InvalidArgument, match=name):
             fc.range(3).map(str, **arguments)
+
+
+def test_a_job_with_more_errors_than_are_tolerated_has_failed_and_says_why(fc):
+    with pytest.raises(TooManyErrors):
+        fc.parallelize(TEXTS, 4).map(int, on_error="skip", max_errors=7).count()
+    fc.wait_for_listeners()
+    last = fc.status.jobs()[-1]
+    assert last.outcome == "failed"
+    assert "TooManyErrors" in last.reason
+    assert "8 errors are more than max_errors = 7" in last.reason

@@ -1,0 +1,136 @@
+"""The end of a job, as its driver decides it: a job has ended well only when its action has.
+
+Runs on the driver; thread-safe. The scheduler says ``succeeded`` once every result was delivered. After that the driver merges results,
+counts skipped errors, renames files; when that raises, the action has failed, and so has its last job. So a ``JobEnd`` is held back
+while the job's action is under way. Listeners hear of each end once, with the outcome that the user saw.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from flowkit.errors import JobCancelled, JobTimeout
+from flowkit.model.events import ApplicationEnd, Event, JobEnd
+from flowkit.model.ids import JobId
+
+#: what an action raises when somebody wanted no more of it
+_CANCELLATIONS: Final = (JobCancelled, JobTimeout, KeyboardInterrupt, SystemExit)
+
+
+class JobEnds:
+    """Hands on events, and holds ``JobEnd`` back until the job's action has ended too.
+
+    Parameters
+    ----------
+    post
+        Takes the events, in order.
+
+    Examples
+    --------
+    >>> from flowkit.model.ids import AppId
+    >>> heard = []
+    >>> ends = JobEnds(heard.extend)
+    >>> ends.expect(JobId(0))
+    >>> ends.hear([JobEnd(AppId("app"), JobId(0), "succeeded", time=1.0)])
+    >>> heard
+    []
+    >>> ends.settle(JobId(0), ValueError("no room"))
+    >>> heard[0].outcome, heard[0].reason
+    ('failed', 'ValueError: no room')
+    """
+
+    def __init__(self, post: Callable[[Sequence[Event]], None]) -> None:
+        self._post = post
+        #: held while posting, so that events keep their order
+        self._lock = threading.Lock()
+        #: jobs whose actions are under way, with what the scheduler said of their ends so far
+        self._expected: dict[JobId, JobEnd | None] = {}
+        #: jobs whose actions raised before the scheduler said anything
+        self._errors: dict[JobId, BaseException] = {}
+        #: of the last event that was handed on: time never goes back
+        self._time = 0.0
+
+    def expect(self, job: JobId) -> None:
+        """Hold the end of this job back until ``settle``."""
+        with self._lock:
+            self._expected[job] = None
+
+    def forget(self, job: JobId) -> None:
+        """Expect nothing of a job that could not be submitted."""
+        with self._lock:
+            self._expected.pop(job, None)
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Take events of the scheduler, and hand them on."""
+        with self._lock:
+            # Nearly all batches are about tasks only.
+            if any(type(event) in {JobEnd, ApplicationEnd} for event in events):
+                events = self._sifted(events)
+            if events:
+                self._time = max(self._time, events[-1].time)
+                self._post(events)
+
+    def settle(self, job: JobId, error: BaseException | None) -> None:
+        """End a job as its action ended: with an error, or None."""
+        with self._lock:
+            if job not in self._expected:
+                return
+            end = self._expected.pop(job)
+            if end is not None:
+                self._post([msgspec.structs.replace(_judged(end, error), time=max(end.time, self._time))])
+            elif error is not None:
+                self._errors[job] = error
+
+    def _sifted(self, events: Sequence[Event]) -> list[Event]:
+        """The events to hand on now."""
+        found: list[Event] = []
+        for event in events:
+            match event:
+                case JobEnd(job=job) if job in self._errors:
+                    found.append(_judged(event, self._errors.pop(job)))
+                case JobEnd(job=job) if job in self._expected:
+                    if event.outcome == "failed":
+                        del self._expected[job]
+                        found.append(event)
+                    else:
+                        self._expected[job] = event
+                case ApplicationEnd():
+                    found += [
+                        msgspec.structs.replace(end, time=max(end.time, self._time))
+                        for end in self._expected.values()
+                        if end is not None
+                    ]
+                    self._expected.clear()
+                    self._errors.clear()
+                    found.append(event)
+                case _:
+                    found.append(event)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<JobEnds: {len(self._expected)} actions under way>"
+
+
+def _judged(end: JobEnd, error: BaseException | None) -> JobEnd:
+    """The end of a job whose action raised ``error``."""
+    if error is None or end.outcome == "failed":
+        return end
+    if isinstance(error, _CANCELLATIONS):
+        if end.outcome == "cancelled":
+            return end
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else _in_one_line(error)
+        return msgspec.structs.replace(end, outcome="cancelled", reason=reason)
+    return msgspec.structs.replace(end, outcome="failed", reason=_in_one_line(error))
+
+
+def _in_one_line(error: BaseException) -> str:
+    """``ValueError: what it says``."""
+    try:
+        text = str(error).partition("\n")[0]
+    except Exception:  # the user's own exception, whose __str__ raises
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
