@@ -87,13 +87,24 @@ class StageSubmitted(_Event, frozen=True):
 
 
 class StageCompleted(_Event, frozen=True):
-    """A stage attempt is over; ``failure`` empty when it ended well."""
+    """A stage attempt is over; ``failure`` empty when it ended well.
+
+    ``outcome``: ``succeeded``; ``failed``, and its jobs with it; ``cancelled``: it was stopped with its jobs, and is not to blame; ``held up``:
+    its input was lost, and it goes on in a later attempt. Empty in logs of older versions.
+    """
 
     app: AppId
     stage: StageId
     stage_attempt: int
     name: str
     failure: str = ""
+    outcome: str = ""
+
+    @property
+    def state(self) -> str:
+        """``outcome`` as the state of a stage: done, failed, cancelled, waiting."""
+        outcome = self.outcome or ("failed" if self.failure else "succeeded")
+        return {"succeeded": "done", "held up": "waiting"}.get(outcome, outcome)
 
 
 class TaskStart(_Event, frozen=True):

@@ -206,6 +206,8 @@ def _in_words(event: Event, starts: dict[JobId, float], released: Collection[Exe
         case StageSubmitted():
             again = f", attempt {event.stage_attempt + 1}" if event.stage_attempt else ""
             return f"stage {event.stage} ({event.name}){again}: {event.task_count} tasks", bool(event.stage_attempt)
+        case StageCompleted(outcome="cancelled" | "held up"):
+            return f"stage {event.stage} ({event.name}) stopped: {event.failure}", event.outcome == "held up"
         case StageCompleted():
             ended = f"failed: {event.failure}" if event.failure else "done"
             return f"stage {event.stage} ({event.name}) {ended}", bool(event.failure)

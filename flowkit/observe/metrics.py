@@ -15,11 +15,17 @@ _SUMMED: Final = tuple(
     name for name in TaskMetrics.__struct_fields__ if name not in {"peak_memory_bytes", "hot_key", "hot_key_rows"}
 )
 
+#: what a task did, whether or not its output counts
+_COSTS: Final = tuple(name for name in _SUMMED if name.endswith(("_s", "spilled_bytes")))
+
 _summed_of: Final = attrgetter(*_SUMMED)
+_costs_of: Final = attrgetter(*_COSTS)
 
 
 def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
     """Add what one task measured to ``total``; of the peaks the highest is kept, and of the keys the one with most rows.
+
+    For an attempt whose output counts: one that ended well.
 
     >>> total = TaskMetrics(run_s=1.0, peak_memory_bytes=10)
     >>> add_metrics(total, TaskMetrics(run_s=0.5, peak_memory_bytes=7))
@@ -32,6 +38,21 @@ def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
         total.hot_key_rows += one.hot_key_rows
     elif one.hot_key_rows > total.hot_key_rows:
         total.hot_key, total.hot_key_rows = one.hot_key, one.hot_key_rows
+    total.peak_memory_bytes = max(total.peak_memory_bytes, one.peak_memory_bytes)
+
+
+def add_costs(total: TaskMetrics, one: TaskMetrics) -> None:
+    """Add what an attempt cost whose output does not count: it failed, was killed, or made again what was counted before.
+
+    Its seconds and what it spilled, not its rows and bytes.
+
+    >>> total = TaskMetrics(run_s=1.0, input_rows=10)
+    >>> add_costs(total, TaskMetrics(run_s=0.5, input_rows=7, peak_memory_bytes=5))
+    >>> total.run_s, total.input_rows, total.peak_memory_bytes
+    (1.5, 10, 5)
+    """
+    for name in compress(_COSTS, _costs_of(one)):
+        setattr(total, name, getattr(total, name) + getattr(one, name))
     total.peak_memory_bytes = max(total.peak_memory_bytes, one.peak_memory_bytes)
 
 

@@ -47,12 +47,14 @@ from flowkit.model.task import (
 from flowkit.observe.durations import Durations
 from flowkit.observe.executor_times import ExecutorTimes
 from flowkit.observe.hints import Hint, StageFacts, hints_for
-from flowkit.observe.metrics import add_metrics, rows_read, shuffle_read_bytes
+from flowkit.observe.metrics import add_costs, add_metrics, rows_read, shuffle_read_bytes
 from flowkit.observe.snapshot import SCHEMA, ClusterChange, ExecutorView, FailureView, JobView, RunningTask, Snapshot, StageView
 from flowkit.observe.timeline import Timeline
 
 #: kinds of failures told one by one; more are counted
 _MOST_FAILURES: Final = 20
+#: of which it is known whether they had a failure of a kind
+_MOST_PARTITIONS: Final = 1_000
 #: jobs and stages told one by one, for loops that run thousands: the oldest that ended well are only counted
 _MOST_JOBS, _MOST_STAGES = 200, 200
 _MOST_TEXT: Final = 600
@@ -94,6 +96,11 @@ class _Stage:
         self.executor_times = ExecutorTimes()
         #: (seconds, partition, executor)
         self.slowest: tuple[float, int, str] = (0.0, -1, "")
+
+    def is_new(self, event: TaskEnd) -> bool:
+        """Whether an attempt made something that no attempt before it had made."""
+        made = self.finished[event.partition : event.partition + event.span]
+        return event.failure is None and (bool(event.piece) or len(made) < event.span or not all(made))
 
     def view(self) -> StageView:
         metrics = self.metrics
@@ -166,7 +173,8 @@ class ProgressModel:
         self._stages: OrderedDict[StageId, _Stage] = OrderedDict()
         self._executors: OrderedDict[ExecutorId, _Executor] = OrderedDict()
         self._changes: deque[ClusterChange] = deque(maxlen=_MOST_CHANGES)
-        self._failures: OrderedDict[tuple[str, str, StageId], FailureView] = OrderedDict()
+        #: with the partitions they were in
+        self._failures: OrderedDict[tuple[str, str, StageId], tuple[FailureView, set[int]]] = OrderedDict()
         self._running: dict[AttemptId, RunningTask] = {}
         self._running_jobs = 0
         #: {(name, operations) of a stage that reads no shuffle: (jobs that computed it, seconds of its tasks)}
@@ -237,6 +245,8 @@ class ProgressModel:
             if not info.parents and info.stage not in skipped:
                 self._note_computed(info, 1, 0.0)
             known = self._stages.get(info.stage)
+            if known is not None and known.state in {"failed", "cancelled", "not run"}:
+                known.state = "skipped" if info.stage in skipped else "waiting"
             if known is None:
                 self._stages[info.stage] = _Stage(info, skipped=info.stage in skipped)
                 self._task_count += 0 if info.stage in skipped else info.task_count
@@ -260,11 +270,13 @@ class ProgressModel:
             for executor in self._executors.values():
                 executor.running = 0
             self.timeline.close_all()
-        for stage in (self._stages.get(each) for each in job.stages):
+        needed = {stage for each in self._jobs.values() if not each.ended_at for stage in each.stages}
+        for number in set(job.stages) - needed:
+            stage = self._stages.get(number)
             if stage is not None and stage.state in {"waiting", "running"}:
-                stage.state = "skipped" if stage.state == "waiting" else "done" if event.outcome == "succeeded" else "failed"
+                stage.state = _without_its_job(stage.state, event.outcome)
                 stage.running = 0
-                stage.ended_at = stage.ended_at or event.time
+                stage.ended_at = stage.ended_at or (event.time if stage.started_at else 0.0)
         return True
 
     def _all_over(self, event: ApplicationEnd) -> bool:
@@ -288,7 +300,7 @@ class ProgressModel:
         if stage is None:
             return False
         stage.ended_at = event.time
-        stage.state = "failed" if event.failure else "done"
+        stage.state = event.state
         stage.failure = event.failure[:_MOST_TEXT]
         return True
 
@@ -327,7 +339,7 @@ class ProgressModel:
         failed = event.failure is not None and not isinstance(event.failure, KilledFailure | CommitDeniedFailure)
         if event.started_at > 0:
             self.timeline.add(event.executor, event.stage, event.started_at, event.ended_at, failed=failed)
-        add_metrics(stage.metrics, event.metrics)
+        (add_metrics if stage.is_new(event) else add_costs)(stage.metrics, event.metrics)
         if not stage.info.parents:
             self._note_computed(stage.info, 0, event.metrics.run_s)
         if event.failure is None:
@@ -371,10 +383,14 @@ class ProgressModel:
         self._failure_count += 1
         kind, message = describe_failure(failure)
         key = (kind, message, event.stage)
-        known = self._failures.pop(key, None)
+        known, partitions = self._failures.pop(key, (None, set()))
         count = 1 if known is None else known.count + 1
-        label = executor_label(event.executor)
-        self._failures[key] = FailureView(kind, message, count, event.stage, event.partition, label, event.time)
+        if len(partitions) < _MOST_PARTITIONS:
+            partitions.add(event.partition)
+        view = FailureView(
+            kind, message, count, event.stage, event.partition, executor_label(event.executor), event.time, len(partitions)
+        )
+        self._failures[key] = view, partitions
         if len(self._failures) > _MOST_FAILURES:
             self._failures.popitem(last=False)
 
@@ -399,7 +415,9 @@ class ProgressModel:
         if len(self._stages) > _MOST_STAGES:
             needed = {stage for job in self._jobs.values() if not job.ended_at for stage in job.stages}
             over = [
-                number for number, stage in self._stages.items() if stage.state in {"done", "skipped"} and number not in needed
+                number
+                for number, stage in self._stages.items()
+                if stage.state in {"done", "skipped", "not run"} and number not in needed
             ]
             for number in over[: len(self._stages) - _MOST_STAGES]:
                 del self._stages[number]
@@ -419,7 +437,7 @@ class ProgressModel:
             jobs=tuple(self._jobs.values()),
             stages=tuple(stage.view() for stage in self._stages.values()),
             executors=tuple(_executor_view(each) for each in self._executors.values() if self._concerns(each)),
-            failures=tuple(self._failures.values()),
+            failures=tuple(self._failure_view(each) for each, _ in self._failures.values()),
             changes=tuple(each for each in self._changes if each.at >= self._started_at > 0),
             running_tasks=tuple(self._running.values()),
             hints=self._hints(),
@@ -430,6 +448,11 @@ class ProgressModel:
             skipped_count=self._skipped_count,
             dropped_events=self.dropped_events,
         )
+
+    def _failure_view(self, failure: FailureView) -> FailureView:
+        stage = self._stages.get(failure.stage)
+        blamed = stage is not None and stage.state == "failed"
+        return msgspec.structs.replace(failure, is_fatal=True) if blamed else failure
 
     def _hints(self) -> tuple[Hint, ...]:
         slots = sum(each.slots for each in self._executors.values() if not each.removed_at)
@@ -471,6 +494,17 @@ class ProgressModel:
 
     def __repr__(self) -> str:
         return f"<ProgressModel {self._title!r} version {self.version}: {self._tasks_done}/{self._task_count} tasks>"
+
+
+def _without_its_job(state: str, outcome: str) -> str:
+    """What becomes of a stage that is not over when its job ends.
+
+    >>> _without_its_job("waiting", "failed"), _without_its_job("waiting", "succeeded"), _without_its_job("running", "cancelled")
+    ('not run', 'skipped', 'cancelled')
+    """
+    if outcome == "succeeded":
+        return "skipped" if state == "waiting" else "done"  # what it would have made came from elsewhere meanwhile
+    return "not run" if state == "waiting" else "cancelled"
 
 
 def _executor_view(executor: _Executor) -> ExecutorView:

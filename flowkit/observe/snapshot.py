@@ -30,7 +30,11 @@ class JobView(msgspec.Struct, frozen=True):
 
 
 class StageView(msgspec.Struct, frozen=True):
-    """A stage over all of its attempts. ``state``: waiting, running, done, failed, skipped."""
+    """A stage over all of its attempts.
+
+    ``state``: waiting, running, done, failed; cancelled (it was stopped with its job); skipped (its output was there already); not run (its
+    job ended before it began).
+    """
 
     stage: StageId
     name: str
@@ -97,6 +101,10 @@ class FailureView(msgspec.Struct, frozen=True):
     partition: int
     executor: str
     at: float
+    #: in how many partitions
+    partition_count: int = 1
+    #: its stage failed with it; others were tried again
+    is_fatal: bool = False
 
 
 class RunningTask(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from flowkit.model.events import (
     JobStart,
     ShuffleOutputsLost,
     StageCompleted,
+    StageInfo,
     StageSubmitted,
     TaskEnd,
     TaskStart,
@@ -33,7 +34,15 @@ from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.durations import Durations, Quantiles
 from flowkit.observe.executor_times import ExecutorTimes, SlowExecutor
 from flowkit.observe.hints import StageFacts
-from flowkit.observe.metrics import add_metrics, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
+from flowkit.observe.metrics import (
+    add_costs,
+    add_metrics,
+    format_bytes,
+    format_count,
+    format_seconds,
+    rows_read,
+    shuffle_read_bytes,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,6 +66,8 @@ class JobStatus:
     reason: str = ""
     #: what the driver's thread had said: group, description, tags, and whatever else
     properties: dict[str, str] = field(default_factory=dict)
+    #: what is known of ``stages`` from the start
+    stage_infos: tuple[StageInfo, ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,12 +89,15 @@ class StageStatus:
     #: attempts that failed; neither killed ones nor those another was faster than
     failed_count: int = 0
     failure: str = ""
-    #: sums over its tasks
+    #: sums over its tasks: rows and bytes of attempts that ended well, seconds and spilled bytes of all
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     #: seconds of its tasks that ended well
     durations: Quantiles = _NO_DURATIONS
     #: one whose tasks take much longer than those on others
     slow_executor: SlowExecutor | None = None
+    #: running, done, failed, or cancelled (it was stopped with its job); of a stage without attempt, from ``StatusStore.stages_of``:
+    #: waiting, skipped (its output was there already) or not run (its job ended before it began)
+    state: str = "running"
 
     def in_words(self) -> str:
         """What its tasks did, in one line.
@@ -249,7 +263,13 @@ class StatusStore:
                 summary.skipped_stages += len(event.skipped)
                 stages = tuple(info.stage for info in event.stages)
                 self._jobs[event.job] = JobStatus(
-                    event.job, event.name, stages, event.skipped, event.time, properties=event.properties
+                    event.job,
+                    event.name,
+                    stages,
+                    event.skipped,
+                    event.time,
+                    properties=event.properties,
+                    stage_infos=event.stages,
                 )
                 _forget_oldest(self._jobs, lambda job: bool(job.ended_at))
             case JobEnd() if (ended := self._jobs.get(event.job)) is not None and ended.ended_at:
@@ -263,6 +283,7 @@ class StatusStore:
                 job = self._jobs.get(event.job)
                 if job is not None:
                     job.ended_at, job.outcome, job.reason = event.time, event.outcome, event.reason
+                    self._end_stages(job)
             case StageSubmitted():
                 summary.stages += 1
                 self._stages[event.stage, event.stage_attempt] = StageStatus(
@@ -275,6 +296,7 @@ class StatusStore:
                 stage = self._stages.get((event.stage, event.stage_attempt))
                 if stage is not None:
                     stage.ended_at, stage.failure = event.time, event.failure
+                    stage.state = event.state
             case ExecutorAdded() if (known := self._executors.get(event.executor)) is not None and not known.removed_at:
                 pass  # told once more to a driver that has just come
             case ExecutorAdded():
@@ -293,12 +315,27 @@ class StatusStore:
                 # Of interest to other listeners.
                 pass
 
+    def _end_stages(self, job: JobStatus) -> None:
+        """Attempts of whose ends nobody told: the scheduler was lost, and its driver said what became of the job."""
+        for number in job.stages if job.outcome != "succeeded" else ():
+            stage = self._newest(number)
+            if stage is not None and not stage.ended_at and job.job in stage.jobs:
+                others = [other for each in stage.jobs if (other := self._jobs.get(each)) is not None and not other.ended_at]
+                if not others:
+                    stage.ended_at, stage.state, stage.running_count = job.ended_at, "cancelled", 0
+
+    def _newest(self, stage: StageId) -> StageStatus | None:
+        return next((each for each in reversed(self._stages.values()) if each.stage == stage), None)
+
     def _fold_task_end(self, event: TaskEnd) -> None:
         summary = self._summary
         stage = self._stages.get((event.stage, event.stage_attempt))
         executor = self._executors.get(event.executor)
         started = event.started_at > 0
-        add_metrics(self._totals, event.metrics)
+        again = [False]  # of a partition that was split the first piece tells
+        if event.failure is None and not event.piece:
+            again = [self._was_done(event.stage, event.partition + each) for each in range(event.span)]
+        (add_costs if event.failure is not None or all(again) else add_metrics)(self._totals, event.metrics)
         for each in (stage, executor):
             if each is None:
                 continue
@@ -309,7 +346,7 @@ class StatusStore:
             elif _is_failure(event):
                 each.failed_count += 1
         if stage is not None:
-            add_metrics(stage.metrics, event.metrics)
+            (add_costs if event.failure is not None else add_metrics)(stage.metrics, event.metrics)
             if event.failure is None:
                 stage.task_ends += 1
                 stage.succeeded_count += (0 if event.piece else event.span) - 1  # 1 was added above
@@ -321,11 +358,7 @@ class StatusStore:
                 known[1].add(event.executor, seconds)
         if event.failure is None:
             summary.tasks += 1
-            if event.span > 1:
-                again = [self._was_done(event.stage, event.partition + each) for each in range(event.span)]
-                summary.recomputed_tasks += any(again)
-            elif not event.piece:
-                summary.recomputed_tasks += self._was_done(event.stage, event.partition)
+            summary.recomputed_tasks += any(again)
         elif _is_failure(event):
             summary.failed_tasks += 1
 
@@ -371,10 +404,28 @@ class StatusStore:
             chosen = [stage for stage in self._stages.values() if not (running and stage.ended_at)]
             return tuple(self._copied(stage) for stage in chosen)
 
+    def stages_of(self, job: JobId) -> tuple[StageStatus, ...]:
+        """Every stage of a job, with the last attempt the job had at it.
+
+        A stage that the job never began is there as well, with ``stage_attempt`` -1 and the ``state`` waiting, skipped or not run.
+        """
+        with self._lock:
+            found = self._jobs.get(job)
+            return () if found is None else tuple(self._stage_of(found, info) for info in found.stage_infos)
+
+    def _stage_of(self, job: JobStatus, info: StageInfo) -> StageStatus:
+        newest = self._newest(info.stage)
+        if newest is not None and job.job in newest.jobs:
+            return self._copied(newest)
+        state = "waiting" if not job.ended_at else "skipped" if job.outcome == "succeeded" else "not run"
+        if info.stage in job.skipped:
+            state = "skipped"
+        return StageStatus(info.stage, -1, info.name, info.task_count, (job.job,), 0.0, state=state)
+
     def last_attempt(self, stage: StageId) -> StageStatus | None:
         """The newest attempt at a stage that is remembered."""
         with self._lock:
-            found = next((each for each in reversed(self._stages.values()) if each.stage == stage), None)
+            found = self._newest(stage)
             return None if found is None else self._copied(found)
 
     def _copied(self, stage: StageStatus) -> StageStatus:

@@ -90,6 +90,7 @@ def deliver(
             f"the results of {job.spec.name} are larger than max_result_bytes = {limit:,} ({job.result_bytes:,} bytes so far, "
             f"{len(stage.delivered) + 1} of {stage.task_count} tasks); raise the setting, or reduce or save the "
             "data instead of collecting it",
+            blamed=stage,
         )
         return False
     stage.delivered.add(attempt.partition)
@@ -143,7 +144,7 @@ def finish_if_done(books: Books, stage: Stage) -> None:
     books.active.pop((stage.app, stage.id), None)
     if stage.is_running:
         stage.is_running = False
-        _publish_stage_end(books, stage, task_set.attempt_number, "")
+        _publish_stage_end(books, stage, task_set.attempt_number, "", "succeeded")
     if stage.outputs is not None:
         books.commits.forget(stage.app, stage.id)
         application.is_stale = True
@@ -182,6 +183,7 @@ def roll_back(books: Books, application: Application, stage: Stage) -> bool:
                     "ShuffleLost",
                     f"{stage.spec.name} yields other rows each time it runs, some of its output was lost, and results made from "
                     "the old rows were already delivered; cache or save its result, or make it deterministic",
+                    blamed=each,
                 )
                 alive = False
                 break
@@ -271,11 +273,17 @@ def _void_outputs(books: Books, stage: Stage, reason: str) -> None:
         )
 
 
-def _publish_stage_end(books: Books, stage: Stage, attempt_number: int, failure: str) -> None:
+def _publish_stage_end(books: Books, stage: Stage, attempt_number: int, failure: str, outcome: str) -> None:
     books.publish(
         stage.app,
         StageCompleted(
-            time=books.now, app=stage.app, stage=stage.id, stage_attempt=attempt_number, name=stage.spec.name, failure=failure
+            time=books.now,
+            app=stage.app,
+            stage=stage.id,
+            stage_attempt=attempt_number,
+            name=stage.spec.name,
+            failure=failure,
+            outcome=outcome,
         ),
     )
 
@@ -291,7 +299,7 @@ def abort_stage(
 ) -> None:
     """Every job that needs the stage fails."""
     for job_id in list(stage.jobs):
-        fail_job(books, application, application.jobs[job_id], kind, reason, failure, where)
+        fail_job(books, application, application.jobs[job_id], kind, reason, failure, where, blamed=stage)
 
 
 def fail_job(
@@ -302,13 +310,15 @@ def fail_job(
     reason: str,
     failure: TaskFailure | None = None,
     where: dict[str, str] | None = None,
+    *,
+    blamed: Stage | None = None,
 ) -> None:
-    """A job ends without a result."""
-    _end_job(books, application, job, "cancelled" if kind == "JobCancelled" else "failed", reason)
+    """A job ends without a result; ``blamed`` is the stage that failed, others of it are cancelled."""
+    _end_job(books, application, job, "cancelled" if kind == "JobCancelled" else "failed", reason, blamed)
     books.emit(JobFailed(application.id, job.id, kind, reason, failure, where or {}))
 
 
-def _end_job(books: Books, application: Application, job: Job, outcome: str, reason: str) -> None:
+def _end_job(books: Books, application: Application, job: Job, outcome: str, reason: str, blamed: Stage | None = None) -> None:
     del application.jobs[job.id]
     for executor_id, attempts in _by_executor(job).items():
         if books.executors.get(executor_id) is not None:
@@ -320,7 +330,7 @@ def _end_job(books: Books, application: Application, job: Job, outcome: str, rea
             if stage.task_set is not None:
                 stage.task_set.order = (min(stage.jobs.values()), stage.id)
             continue
-        stop_running(books, stage, reason or f"the job is over: {outcome}")
+        stop_running(books, stage, reason or f"the job is over: {outcome}", outcome="failed" if stage is blamed else "cancelled")
         books.commits.forget(stage.app, stage.id)
         stage.missing_contents.clear()
         forgetting.begin(books, stage)
@@ -360,7 +370,7 @@ def kill_running(books: Books, task_set: TaskSet, reason: str) -> None:
             books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))
 
 
-def stop_running(books: Books, stage: Stage, reason: str) -> None:
+def stop_running(books: Books, stage: Stage, reason: str, outcome: str = "held up") -> None:
     """Nobody needs what it computes: take back what waits, stop what runs."""
     task_set = stage.task_set
     books.active.pop((stage.app, stage.id), None)
@@ -371,4 +381,4 @@ def stop_running(books: Books, stage: Stage, reason: str) -> None:
     task_set.pending.clear()
     if stage.is_running:
         stage.is_running = False
-        _publish_stage_end(books, stage, task_set.attempt_number, reason)
+        _publish_stage_end(books, stage, task_set.attempt_number, reason, outcome)

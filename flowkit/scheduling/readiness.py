@@ -226,6 +226,7 @@ def _hold_up(books: Books, stage: Stage) -> None:
             stage_attempt=task_set.attempt_number,
             name=stage.spec.name,
             failure="its input is no longer complete",
+            outcome="held up",
         ),
     )
     recalls: dict[ExecutorId, list[AttemptId]] = {}

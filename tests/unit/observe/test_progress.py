@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowkit.config import Config
 from flowkit.model.events import TaskEnd
+from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure
 from flowkit.observe.deltas import applied, difference, full
 from flowkit.observe.progress import ProgressModel
@@ -102,7 +103,87 @@ def test_failures_of_one_kind_are_one_with_a_count():
     snapshot = of(cluster.events).snapshot()
     (failure,) = snapshot.failures
     assert (failure.kind, failure.message, failure.count, failure.partition) == ("ValueError", "no", 3, 2)
+    assert (failure.partition_count, failure.is_fatal) == (1, False)
     assert (snapshot.failure_count, snapshot.stages[0].failed, snapshot.state) == (3, 3, "succeeded")
+
+
+def test_a_failure_that_ended_a_job_says_in_how_many_partitions_it_was():
+    cluster = two_stages()
+    ((app, _),) = cluster.jobs
+    for partition in (1, 2):
+        cluster.fail(app, 0, partition, *(ExceptionFailure("ValueError", "no", "", None) for _ in range(4)))
+    cluster.run()
+    snapshot = of(cluster.events).snapshot()
+    (failure,) = snapshot.failures
+    assert (failure.partition_count, failure.is_fatal) == (2, True)
+    assert f"task {failure.partition} of stage 0" in snapshot.jobs[0].reason, "the one that the error names"
+
+
+def with_rows(events, rows=10):
+    """The same events, with rows that each attempt has read, failed ones too."""
+    for event in events:
+        if isinstance(event, TaskEnd):
+            event = msgspec.structs.replace(event, metrics=TaskMetrics(input_rows=rows, run_s=1.0))
+        yield event
+
+
+def test_rows_are_counted_once_however_often_a_partition_was_tried_or_made_again():
+    cluster = two_stages(task_s=lambda launch: 5.0 if launch.stage == 1 else 0.01)
+    ((app, _),) = cluster.jobs
+    cluster.fail(app, 0, 2, *(ExceptionFailure("ValueError", "no", "", None) for _ in range(3)))
+    cluster.advance(3.0)
+    cluster.delete_output(app, 0, 4)
+    cluster.run()
+    stages = of(with_rows(cluster.events)).snapshot().stages
+    assert (stages[0].failed, stages[0].recomputed, stages[0].rows) == (3, 1, 60)
+    assert stages[0].task_seconds == 10.0
+
+
+def states(cluster) -> list[str]:
+    return [stage.state for stage in of(cluster.events).snapshot().stages]
+
+
+def test_a_failed_job_has_the_stage_to_blame_and_one_that_did_not_run():
+    cluster = two_stages()
+    ((app, _),) = cluster.jobs
+    cluster.fail(app, 0, 2, *(ExceptionFailure("ValueError", "no", "", None) for _ in range(4)))
+    cluster.run()
+    assert states(cluster) == ["failed", "not run"]
+
+
+def test_a_cancelled_job_has_cancelled_stages_and_no_failed_one():
+    cluster = two_stages(task_s=1.0)
+    cluster.advance(0.5)
+    (running,) = cluster.jobs.values()
+    cluster.cancel(running)
+    cluster.run()
+    assert states(cluster) == ["cancelled", "not run"]
+    assert of(cluster.events).snapshot().state == "cancelled"
+
+
+def test_a_stage_beside_the_one_that_failed_is_cancelled():
+    cluster = SimulatedCluster(task_s=lambda launch: 9.0 if launch.stage == 0 else 0.01)
+    cluster.add_executor("north", slots=8)
+    app = cluster.open_application("app")
+    left, right = map_stage(0, 2), map_stage(1, 2)
+    cluster.submit(job(app, 0, left, right, result_stage(2, 1, [left, right])))
+    cluster.fail(app, 1, 0, *(ExceptionFailure("ValueError", "no", "", None) for _ in range(4)))
+    cluster.run()
+    assert states(cluster) == ["cancelled", "failed", "not run"]
+
+
+def test_a_later_job_skips_what_is_there_and_tries_what_was_cancelled_again():
+    cluster = two_stages(task_s=lambda launch: 1.0 if launch.stage == 1 else 0.01)
+    cluster.advance(0.5)
+    (running,) = cluster.jobs.values()
+    cluster.cancel(running)
+    cluster.run()
+    ((app, _),) = cluster.jobs
+    pairs = map_stage(0, 6)
+    cluster.submit(job(app, 1, pairs, result_stage(2, 3, [pairs])))
+    cluster.run()
+    snapshot = of(cluster.events).snapshot()
+    assert [(stage.stage, stage.state) for stage in snapshot.stages] == [(0, "done"), (1, "cancelled"), (2, "done")]
 
 
 def test_an_executor_that_dies_is_told_with_its_reason():

@@ -72,15 +72,52 @@ def test_a_task_that_never_started_does_not_end_one_that_runs():
     assert store.stages()[0].running_count == 1
 
 
-def test_metrics_of_tasks_add_up_and_failed_attempts_count_too():
+def test_rows_and_bytes_are_of_attempts_that_ended_well_and_seconds_of_all():
     store = fold(
         submitted(),
         task_end(0, metrics=TaskMetrics(input_rows=10, shuffle_local_bytes=3, shuffle_remote_bytes=4, shuffle_write_bytes=5)),
         task_end(1, failure=FAILED, metrics=TaskMetrics(input_rows=1, run_s=0.5)),
     )
     summary = store.summary()
-    assert (summary.input_rows, summary.shuffle_read_bytes, summary.shuffle_write_bytes, summary.task_seconds) == (11, 7, 5, 0.5)
-    assert store.stages()[0].metrics.input_rows == 11
+    assert (summary.input_rows, summary.shuffle_read_bytes, summary.shuffle_write_bytes, summary.task_seconds) == (10, 7, 5, 0.5)
+    assert store.stages()[0].metrics.input_rows == 10
+
+
+def test_what_is_computed_again_is_not_counted_again():
+    rows = TaskMetrics(input_rows=10, run_s=1.0)
+    store = fold(submitted(), task_end(0, metrics=rows), submitted(attempt=1), task_end(0, attempt=1, metrics=rows))
+    summary = store.summary()
+    assert (summary.input_rows, summary.task_seconds, summary.recomputed_tasks) == (10, 2.0, 1)
+    assert [each.metrics.input_rows for each in store.stages()] == [10, 10]  # an attempt tells what it did
+
+
+def test_skipped_failed_cancelled_and_not_run_are_four_states_of_stages():
+    store = fold(
+        job_start(0, stages=(0, 1, 2, 3, 4), skipped=(0,)),
+        submitted(1),
+        submitted(2),
+        submitted(3),
+        StageCompleted(APP, 1, 0, "stage 1", outcome="succeeded", time=1.0),
+        StageCompleted(APP, 2, 0, "stage 2", "no", "failed", time=2.0),
+        StageCompleted(APP, 3, 0, "stage 3", "no", "cancelled", time=2.0),
+    )
+    assert [each.state for each in store.stages_of(0)] == ["skipped", "done", "failed", "cancelled", "waiting"]
+    store.on_event(JobEnd(APP, 0, "failed", "no", time=2.0))
+    assert [each.state for each in store.stages_of(0)] == ["skipped", "done", "failed", "cancelled", "not run"]
+    assert [(each.stage, each.task_count) for each in store.stages_of(0)][4] == (4, 2)
+    assert store.stages_of(7) == ()
+
+
+def test_what_a_lost_scheduler_left_running_is_cancelled_with_its_job():
+    store = fold(job_start(0), submitted(0), task_start(0), JobEnd(APP, 0, "failed", "the scheduler is gone", time=2.0))
+    (stage,) = store.stages()
+    assert (stage.state, stage.running_count, stage.ended_at) == ("cancelled", 0, 2.0)
+    assert not store.stages(running=True)
+
+
+def test_a_stage_that_lost_its_input_waits_for_its_next_attempt():
+    store = fold(job_start(0), submitted(0), StageCompleted(APP, 0, 0, "stage 0", "its input is gone", "held up", time=1.0))
+    assert store.stages_of(0)[0].state == "waiting"
 
 
 def test_tasks_that_run_again_after_a_loss_are_counted_as_recomputed():

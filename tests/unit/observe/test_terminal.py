@@ -78,7 +78,7 @@ def test_a_running_stage_shows_tasks_failures_and_rate():
     screen.wait_for("stage 3: reduce_by_key at a.py:2")
     screen.wait_for("2/8")
     screen.wait_for("1 failed")
-    screen.wait_for("3.0 k rows/s")
+    screen.wait_for("2.0 k rows/s")  # of the two that ended well
     progress.close()
 
 
