@@ -338,7 +338,15 @@ class ProgressModel:
                 executor.running = max(0, executor.running - 1)
         failed = event.failure is not None and not isinstance(event.failure, KilledFailure | CommitDeniedFailure)
         if event.started_at > 0:
-            self.timeline.add(event.executor, event.stage, event.started_at, event.ended_at, failed=failed)
+            self.timeline.add(
+                event.executor,
+                event.stage,
+                event.started_at,
+                event.ended_at,
+                failed=failed,
+                partition=event.partition if event.span == 1 else -1,
+                rows=rows_read(event.metrics),
+            )
         (add_metrics if stage.is_new(event) else add_costs)(stage.metrics, event.metrics)
         if not stage.info.parents:
             self._note_computed(stage.info, 0, event.metrics.run_s)

@@ -6,13 +6,14 @@ escaped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 from flowkit.observe.metrics import format_bytes, format_count, format_seconds
-from flowkit.observe.snapshot import ClusterChange, ExecutorView, FailureView, Snapshot, StageView
+from flowkit.observe.snapshot import ClusterChange, ExecutorView, Snapshot, StageView
 from flowkit.observe.timeline import Block
+from flowkit.observe.troubles import Trouble, can_be_replayed, troubles
 
 #: a job shorter than this, without failures, is one line
 SHORT_S: Final = 1.0
@@ -26,9 +27,18 @@ _OK: Final = "var(--jp-success-color1, #388e3c)"
 _BAD: Final = "var(--jp-error-color1, #d32f2f)"
 _WARN: Final = "var(--jp-warn-color1, #b26a00)"
 _RUN: Final = "var(--jp-brand-color1, #1976d2)"
-_SYMBOLS: Final = {"waiting": "○", "running": "▶", "succeeded": "✔", "done": "✔", "failed": "✘", "cancelled": "■", "skipped": "↷"}
-_WORDS: Final = {"succeeded": "done", "skipped": "skipped: there already"}
-#: of stages in the timeline, the same as in extensions/view/src/chart.js
+_SYMBOLS: Final = {
+    "waiting": "○",
+    "running": "▶",
+    "succeeded": "✔",
+    "done": "✔",
+    "failed": "✘",
+    "cancelled": "■",
+    "skipped": "↷",
+    "not run": "⊘",
+}
+_WORDS: Final = {"succeeded": "done", "skipped": "skipped: its output exists", "not run": "not run: its job ended before"}
+#: of stages in the timeline, the same as in extensions/view/src/model.js
 _COLOURS: Final = ("#4285c9", "#e08a32", "#4a9e5c", "#9166b8", "#c25b8f", "#3f9fa3", "#a3872f", "#7a6a5d")
 
 
@@ -44,19 +54,24 @@ def render_line(snapshot: Snapshot, now: float = 0.0) -> str:
 
 def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float = 0.0) -> str:
     """A snapshot and its timeline as HTML."""
-    failures = "".join(map(_failure, snapshot.failures[-5:]))
+    wrong = "".join(map(_trouble, troubles(snapshot)[-5:]))
+    if can_be_replayed(snapshot):
+        wrong += (
+            f'<div style="color: {_FAINT}">%flowkit replay runs the partition that failed here, in a debugger at your line</div>'
+        )
     head = (
         f"<div><b>{_SYMBOLS.get(snapshot.state, '·')} {escape(_headline(snapshot))}</b>"
         f'<span style="color: {_FAINT}">{escape(_numbers(snapshot, now))}</span></div>'
     )
     notes = f'<div style="color: {_BAD}">{format_count(snapshot.dropped_events)} events missed: numbers are too low</div>'
     head += notes if snapshot.dropped_events else ""
-    if snapshot.state == "succeeded" and not failures and snapshot.ended_at - snapshot.started_at < SHORT_S:
+    if snapshot.state == "succeeded" and not wrong and snapshot.ended_at - snapshot.started_at < SHORT_S:
         return f'<div style="color: {_TEXT}">{head}</div>'
-    parts = [head, _bar(snapshot), failures, _stage_table(snapshot.stages, now)]
+    parts = [head, _bar(snapshot), wrong, _stage_table(snapshot.stages, now)]
     parts += [
         _folded("graph", _graph(snapshot.stages)),
         _folded("timeline", _timeline(blocks, snapshot.executors, snapshot.changes)),
+        _folded("executors", _executor_table(snapshot.executors)),
     ]
     parts += [
         f'<div style="border-left: 3px solid {_WARN}; padding-left: 8px; margin: 4px 0"><b>{escape(hint.text)}</b>: '
@@ -68,8 +83,6 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
         f"{escape(each.reason)}</div>"
         for each in snapshot.changes[-5:]
     ]
-    gone = [each for each in snapshot.executors if each.removed_at and not each.released]
-    parts += [f'<div style="color: {_FAINT}">{escape(each.label)} is gone: {escape(each.reason)}</div>' for each in gone[-5:]]
     return (
         f'<div style="color: {_TEXT}; border: 1px solid {_LINE}; border-radius: 4px; padding: 6px 10px; max-width: 1100px; '
         f'overflow-x: auto">{"".join(parts)}</div>'
@@ -113,7 +126,7 @@ def _numbers(snapshot: Snapshot, now: float) -> str:
 
 
 def _bar(snapshot: Snapshot) -> str:
-    colour = {"succeeded": _OK, "failed": _BAD}.get(snapshot.state, _RUN)
+    colour = {"succeeded": _OK, "failed": _BAD, "cancelled": _FAINT}.get(snapshot.state, _RUN)
     return _filled(snapshot.tasks_done / max(1, snapshot.task_count), colour, "100%", 8)
 
 
@@ -124,11 +137,9 @@ def _filled(part: float, colour: str, width: str, height: int) -> str:
     )
 
 
-def _failure(failure: FailureView) -> str:
-    times = f" ({format_count(failure.count)} times)" if failure.count > 1 else ""
-    where = f"stage {failure.stage}, partition {failure.partition}, {failure.executor}"
-    text = f"✘ {failure.kind}: {failure.message}{times} — {where}"
-    return f'<div style="color: {_BAD}; white-space: pre-wrap; overflow-wrap: anywhere">{escape(text)}</div>'
+def _trouble(trouble: Trouble) -> str:
+    mark, colour = ("✘", _BAD) if trouble.bad else ("⚠", _WARN)
+    return f'<div style="color: {colour}; white-space: pre-wrap; overflow-wrap: anywhere">{mark} {escape(trouble.text)}</div>'
 
 
 def _folded(name: str, content: str) -> str:
@@ -138,61 +149,157 @@ def _folded(name: str, content: str) -> str:
 # -- stages --------------------------------------------------------------------------------------------------------------
 
 
+class _Column(NamedTuple):
+    name: str
+    side: str
+    #: of a stage: HTML, empty where there is nothing to tell
+    cell: Callable[[StageView, float], str]
+
+
 def _stage_table(stages: Sequence[StageView], now: float) -> str:
-    columns = ("stage", "", "task times", "tasks", "rows", "in", "shuffle", "spilled", "time")
-    head = "".join(f'<th style="text-align: {_side(place)}; color: {_FAINT}">{name}</th>' for place, name in enumerate(columns))
     told = sorted(stages, key=lambda stage: stage.stage)[-_MOST_STAGES:]
-    rows = "".join(_stage_row(stage, now) for stage in told)
+    columns = [
+        column for number, column in enumerate(_COLUMNS) if number < _ALWAYS or any(column.cell(stage, now) for stage in told)
+    ]
+    rows = [(escape("\n".join(stage.operations), quote=True), [column.cell(stage, now) for column in columns]) for stage in told]
     left_out = f"<div>and {len(stages) - len(told)} stages before them</div>" if len(told) < len(stages) else ""
-    return f'<table style="table-layout: auto; border-collapse: collapse; font-size: 12px; margin: 0; white-space: nowrap"><tr>{head}</tr>{rows}</table>{left_out}'
+    return _table([(column.name, column.side) for column in columns], rows) + left_out
 
 
-def _side(place: int) -> str:
-    return "right" if place > 2 else "left"
-
-
-def _stage_row(stage: StageView, now: float) -> str:
-    skipped = stage.state == "skipped"
-    part = 1.0 if skipped else stage.done / max(1, stage.task_count)
-    colour = {"failed": _BAD, "done": _OK, "skipped": _FAINT}.get(stage.state, _RUN)
-    least, _, median, _, greatest = stage.durations
-    times = f"{format_seconds(least)} / {format_seconds(median)} / {format_seconds(greatest)}" if stage.done else ""
-    read = stage.input_bytes + stage.shuffle_read_bytes
-    elapsed = (stage.ended_at or now) - stage.started_at if stage.started_at else 0.0
-    cells = (
-        escape(f"{_SYMBOLS.get(stage.state, '·')} {stage.stage}: {stage.name}"),
-        _filled(part, colour, "90px", 8),
-        times,
-        "skipped" if skipped else f"{stage.done}/{stage.task_count}" + (f" ✘{stage.failed}" if stage.failed else ""),
-        format_count(stage.rows) if stage.rows else "",
-        format_bytes(read) if read else "",
-        format_bytes(stage.shuffle_write_bytes) if stage.shuffle_write_bytes else "",
-        format_bytes(stage.spilled_bytes) if stage.spilled_bytes else "",
-        format_seconds(elapsed) if elapsed > 0 else "",
+def _table(columns: Sequence[tuple[str, str]], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Columns as (name, side), rows as (what to show when pointed at, cells of HTML)."""
+    pad = "padding: 1px 8px 1px 0"
+    head = "".join(f'<th style="text-align: {side}; color: {_FAINT}; {pad}">{name}</th>' for name, side in columns)
+    body = "".join(
+        f'<tr title="{hint}">'
+        + "".join(
+            f'<td style="text-align: {side}; white-space: nowrap; {pad}">{cell}</td>'
+            for (_, side), cell in zip(columns, cells, strict=True)
+        )
+        + "</tr>"
+        for hint, cells in rows
     )
-    hint = escape("\n".join(stage.operations), quote=True)
-    row = "".join(f'<td style="text-align: {_side(place)}; white-space: nowrap">{cell}</td>' for place, cell in enumerate(cells))
-    return f'<tr title="{hint}">{row}</tr>'
+    style = "table-layout: auto; border-collapse: collapse; font-size: 12px; margin: 0; white-space: nowrap"
+    return f'<table style="{style}"><tr>{head}</tr>{body}</table>'
 
 
-_WIDE, _HIGH, _ACROSS, _DOWN, _EDGE = 168, 46, 44, 12, 6
+def _name_cell(stage: StageView, _now: float) -> str:
+    mark = f'<span style="color: {_COLOURS[stage.stage % len(_COLOURS)]}">&#9632;</span>'
+    return f"{mark} {_SYMBOLS.get(stage.state, '·')} {escape(_title(stage))}"
+
+
+def _bar_cell(stage: StageView, _now: float) -> str:
+    colour = {"failed": _BAD, "done": _OK, "skipped": _FAINT, "cancelled": _FAINT}.get(stage.state, _RUN)
+    return _filled(_part_done(stage), colour, "90px", 8)
+
+
+def _part_done(stage: StageView) -> float:
+    return 1.0 if stage.state == "skipped" else stage.done / max(1, stage.task_count)
+
+
+def _tasks_cell(stage: StageView, _now: float) -> str:
+    if stage.state in {"skipped", "not run"}:
+        return f'<span title="{_WORDS[stage.state]}">{stage.state}</span>'
+    return f"{stage.done}/{stage.task_count}" + (f" ✘{stage.failed}" if stage.failed else "")
+
+
+def _times_cell(stage: StageView, _now: float) -> str:
+    if not stage.done:
+        return ""
+    least, _, median, _, most = map(format_seconds, stage.durations)
+    where = escape(f"most: partition {stage.slowest_partition} on {stage.slowest_executor}", quote=True)
+    return f'<span title="{where}">{_spread(stage.durations)} {least} / {median} / {most}</span>'
+
+
+def _spread(durations: Sequence[float]) -> str:
+    """Task times: least to most as a line, quartiles as a box, the median as a mark; as the front end draws them."""
+    wide = 84
+    least, lower, median, upper, most = (2 + each * (wide - 4) / durations[4] if durations[4] else 2.0 for each in durations)
+    line = f"M{least:.1f} 6H{most:.1f}M{least:.1f} 3V9M{most:.1f} 3V9"
+    return (
+        f'<svg role="img" aria-label="least, median and most task time" width="{wide}" height="12">'
+        f'<path d="{line}" style="fill: none; stroke: {_FAINT}"/>'
+        f'<rect x="{lower:.1f}" y="2" width="{max(1.0, upper - lower):.1f}" height="8" style="fill: none; stroke: {_FAINT}"/>'
+        f'<rect x="{median - 1:.1f}" y="1" width="2" height="10" style="fill: {_RUN}"/></svg>'
+    )
+
+
+def _size_cell(size: Callable[[StageView], int]) -> Callable[[StageView, float], str]:
+    def cell(stage: StageView, _now: float) -> str:
+        return format_bytes(size(stage)) if size(stage) else ""
+
+    return cell
+
+
+def _time_cell(stage: StageView, now: float) -> str:
+    elapsed = (stage.ended_at or now) - stage.started_at if stage.started_at else 0.0
+    return format_seconds(elapsed) if elapsed > 0 else ""
+
+
+#: the first of them are there always, others where a stage has something to tell
+_ALWAYS: Final = 3
+_COLUMNS: Final = (
+    _Column("stage", "left", _name_cell),
+    _Column("", "left", _bar_cell),
+    _Column("tasks", "right", _tasks_cell),
+    _Column("task times: least / median / most", "left", _times_cell),
+    _Column("rows", "right", lambda stage, _: format_count(stage.rows) if stage.rows else ""),
+    _Column("read", "right", _size_cell(lambda stage: stage.input_bytes + stage.shuffle_read_bytes)),
+    _Column("shuffled", "right", _size_cell(lambda stage: stage.shuffle_write_bytes)),
+    _Column("spilled", "right", _size_cell(lambda stage: stage.spilled_bytes)),
+    _Column("time", "right", _time_cell),
+)
+
+
+def _executor_table(executors: Sequence[ExecutorView]) -> str:
+    if not executors:
+        return ""
+    columns = [("executor", "left"), ("", "left"), ("slots", "right"), ("tasks done", "right"), ("failed", "right")]
+    rows = [
+        ("", (escape(each.label), escape(_whereabouts(each)), str(each.slots), str(each.done), str(each.failed)))
+        for each in executors[:_MOST_LANES]
+    ]
+    left_out = f"<div>and {len(executors) - len(rows)} more</div>" if len(rows) < len(executors) else ""
+    return _table(columns, rows) + left_out
+
+
+def _whereabouts(executor: ExecutorView) -> str:
+    if not executor.removed_at:
+        return ""
+    return "has left" if executor.released else "gone"
+
+
+#: of boxes: their heights and distances, their least and most width, and that of a letter; the same in extensions/view/src/dag.js
+_HIGH, _ACROSS, _DOWN, _EDGE = 46, 76, 12, 6
+_LEAST_WIDE, _MOST_WIDE, _LETTER = 120, 340, 6.3
 
 
 def _graph(stages: Sequence[StageView]) -> str:
     """Parents left of those that read them."""
     if not 1 < len(stages) <= _MOST_BOXES:
         return ""
-    places: dict[int, tuple[int, int]] = {}
+    columns: list[list[StageView]] = []
     depths: dict[int, int] = {}
-    filled: dict[int, int] = {}
     for stage in sorted(stages, key=lambda each: each.stage):
         depth = depths[stage.stage] = 1 + max((depths[each] for each in stage.parents if each in depths), default=-1)
-        row = filled[depth] = filled.get(depth, -1) + 1
-        places[stage.stage] = _EDGE + depth * (_WIDE + _ACROSS), _EDGE + row * (_HIGH + _DOWN)
-    width = max(x for x, _ in places.values()) + _WIDE + _EDGE
-    height = max(y for _, y in places.values()) + _HIGH + _EDGE
+        columns += [[]] if depth == len(columns) else []
+        columns[depth].append(stage)
+    #: of each stage: left, top, width
+    places: dict[int, tuple[int, int, int]] = {}
+    left = _EDGE
+    for column in columns:
+        wide = min(_MOST_WIDE, max(_LEAST_WIDE, *(int(18 + _LETTER * len(_title(each))) for each in column)))
+        for row, stage in enumerate(column):
+            places[stage.stage] = left, _EDGE + row * (_HIGH + _DOWN), wide
+        left += wide + _ACROSS
+    width = left - _ACROSS + _EDGE
+    height = max(top for _, top, _ in places.values()) + _HIGH + _EDGE
+    known = {stage.stage: stage for stage in stages}
     edges = "".join(
-        _edge(places[parent], places[stage.stage]) for stage in stages for parent in stage.parents if parent in places
+        _edge(places[parent], places[stage.stage], known[parent].shuffle_write_bytes)
+        for stage in stages
+        for parent in stage.parents
+        if parent in places
     )
     boxes = "".join(_box(stage, *places[stage.stage]) for stage in stages)
     return (
@@ -200,25 +307,34 @@ def _graph(stages: Sequence[StageView]) -> str:
     )
 
 
-def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1, x2, y2 = start[0] + _WIDE, start[1] + _HIGH / 2, end[0], end[1] + _HIGH / 2
+def _title(stage: StageView) -> str:
+    return f"{stage.stage}: {stage.name}"
+
+
+def _edge(start: tuple[int, int, int], end: tuple[int, int, int], size: int) -> str:
+    x1, y1, x2, y2 = start[0] + start[2], start[1] + _HIGH / 2, end[0], end[1] + _HIGH / 2
     bend = (x2 - x1) / 2
     path = f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}M{x2 - 6} {y2 - 4}L{x2} {y2}L{x2 - 6} {y2 + 4}"
-    return f'<path d="{path}" style="fill: none; stroke: {_LINE}"/>'
+    text = f'<text x="{x1 + 6}" y="{y1 - 5}" style="fill: {_FAINT}">{format_bytes(size)}</text>' if size else ""
+    return f'<path d="{path}" style="fill: none; stroke: {_LINE}"/>{text}'
 
 
-def _box(stage: StageView, x: int, y: int) -> str:
-    name = f"{stage.stage}: {stage.name}"
-    name = name if len(name) <= 26 else name[:25] + "…"
-    tasks = "skipped" if stage.state == "skipped" else f"{stage.done}/{stage.task_count} tasks"
-    part = 1.0 if stage.state == "skipped" else stage.done / max(1, stage.task_count)
-    colour, edge = (_BAD, _BAD) if stage.state == "failed" else (_OK if stage.state == "done" else _RUN, _LINE)
+def _box(stage: StageView, x: int, y: int, wide: int) -> str:
+    fits = int((wide - 16) / _LETTER)
+    tasks = _WORDS.get(stage.state) if stage.state in {"skipped", "not run"} else f"{stage.done}/{stage.task_count} tasks"
+    colours = {"failed": _BAD, "done": _OK, "skipped": _FAINT, "cancelled": _FAINT}
+    edge = _BAD if stage.state == "failed" else _LINE
     return (
-        f'<g transform="translate({x} {y})"><rect width="{_WIDE}" height="{_HIGH}" rx="4" style="fill: {_BACK}; stroke: {edge}"/>'
-        f'<rect width="{_WIDE * part:.0f}" height="{_HIGH}" rx="4" style="fill: {colour}; opacity: .3"/>'
-        f'<text x="8" y="19" font-weight="600" style="fill: {_TEXT}">{escape(name)}</text>'
-        f'<text x="8" y="36" style="fill: {_TEXT}">{tasks}</text></g>'
+        f'<g transform="translate({x} {y})"><rect width="{wide}" height="{_HIGH}" rx="4" style="fill: {_BACK}; stroke: {edge}"/>'
+        f'<rect width="{wide * _part_done(stage):.0f}" height="{_HIGH}" rx="4" '
+        f'style="fill: {colours.get(stage.state, _RUN)}; opacity: .3"/>'
+        f'<text x="8" y="19" font-weight="600" style="fill: {_TEXT}">{escape(_cut(_title(stage), fits))}</text>'
+        f'<text x="8" y="36" style="fill: {_TEXT}">{_cut(tasks or "", fits)}</text></g>'
     )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 # -- timeline ------------------------------------------------------------------------------------------------------------
@@ -238,9 +354,13 @@ def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView], change
     # The longest, where there are too many: what they hide is thinner than a pixel.
     shown = sorted(shown, key=lambda block: block.start - block.end)[:_MOST_RECTANGLES]
     rectangles = "".join(
-        f'<rect x="{_LABEL + (block.start - first) * scale:.1f}" y="{place[block.executor, block.lane] * _LANE + 1}" '
-        f'width="{max(1.0, (block.end - block.start) * scale):.1f}" height="{_LANE - 2}" '
-        f'fill="{_COLOURS[block.stage % len(_COLOURS)]}"/>'
+        _rectangle(
+            block,
+            _LABEL + (block.start - first) * scale,
+            place[block.executor, block.lane] * _LANE + 1,
+            (block.end - block.start) * scale,
+            labels.get(block.executor, block.executor),
+        )
         for block in shown
     )
     names = "".join(
@@ -262,3 +382,25 @@ def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView], change
         f'<svg role="img" aria-label="task timeline" width="{_CHART}" height="{height}" font-size="10">'
         f"{names}{rectangles}{marks}{scale_text}</svg>"
     )
+
+
+def _rectangle(block: Block, x: float, y: int, width: float, executor: str) -> str:
+    # A pixel between two, where they are wide enough for that.
+    drawn = max(1.0, width - (1 if width > 3 else 0))
+    red = f'<rect x="{x:.1f}" y="{y + _LANE - 5}" width="{max(2.0, drawn):.1f}" height="3" style="fill: {_BAD}"/>'
+    return (
+        f'<g><title>{escape(_block_in_words(block, executor))}</title><rect x="{x:.1f}" y="{y}" width="{drawn:.1f}" '
+        f'height="{_LANE - 2}" fill="{_COLOURS[block.stage % len(_COLOURS)]}"/>{red if block.failed_count else ""}</g>'
+    )
+
+
+def _block_in_words(block: Block, executor: str) -> str:
+    alone = block.task_count == 1 and block.partition >= 0
+    what = f"partition {block.partition}" if alone else f"{block.task_count} task{'' if block.task_count == 1 else 's'}"
+    parts = [f"stage {block.stage}: {what}"]
+    if block.failed_count:
+        parts.append("failed" if block.task_count == 1 else f"{block.failed_count} failed")
+    parts.append(format_seconds(block.end - block.start))
+    if block.rows:
+        parts.append(f"{format_count(block.rows)} rows")
+    return ", ".join([*parts, f"on {executor}"])

@@ -1,7 +1,7 @@
 """When each slot worked on which stage: a timeline of blocks, bounded however many tasks there were.
 
 Pure. A block is one task, or several of one stage that followed one another in a lane (a slot, as far as events tell) closely
-enough to look like one. Finished blocks are only ever appended, so that whoever draws them asks for those after the last it has; when
+enough to look like one, each of them short. Finished blocks are only ever appended, so that whoever draws them asks for those after the last it has; when
 there are too many, neighbours are merged, the resolution is halved, and a new epoch begins: who draws starts anew.
 """
 
@@ -15,6 +15,8 @@ from flowkit.model.ids import ExecutorId, StageId
 MOST_BLOCKS = 4_000
 #: seconds: blocks closer than this, of one stage in one lane, are one from the start; a pixel of a minute's timeline
 _FINEST_S = 0.02
+#: a task of so many times the resolution stays a block of its own
+_ALONE = 4
 
 
 class Block(NamedTuple):
@@ -27,6 +29,10 @@ class Block(NamedTuple):
     end: float
     task_count: int
     failed_count: int
+    #: of one task: which partition it computed; -1 of several
+    partition: int = -1
+    #: that were read
+    rows: int = 0
 
 
 class TimelinePart(NamedTuple):
@@ -44,11 +50,11 @@ class Timeline:
     Examples
     --------
     >>> timeline = Timeline()
-    >>> for number in range(3):
-    ...     timeline.add("tcp://a", 0, number * 1.0, number * 1.0 + 0.99, failed=False)
+    >>> for start, end in ((0.0, 0.04), (0.05, 0.09), (0.1, 0.99)):
+    ...     timeline.add("tcp://a", 0, start, end, failed=False)
     >>> timeline.close_all()
     >>> [(block.start, block.end, block.task_count) for block in timeline.since(0, 0).blocks]
-    [(0.0, 2.99, 3)]
+    [(0.0, 0.09, 2), (0.1, 0.99, 1)]
     """
 
     def __init__(self, most_blocks: int = MOST_BLOCKS) -> None:
@@ -61,11 +67,21 @@ class Timeline:
         #: {executor: when each of its lanes was last busy}
         self._lanes: dict[ExecutorId, list[float]] = {}
 
-    def add(self, executor: ExecutorId, stage: StageId, start: float, end: float, *, failed: bool) -> None:
+    def add(
+        self,
+        executor: ExecutorId,
+        stage: StageId,
+        start: float,
+        end: float,
+        *,
+        failed: bool,
+        partition: int = -1,
+        rows: int = 0,
+    ) -> None:
         """A task ran. Tasks come in the order of their ends."""
         lane = self._lane(executor, start)
         self._lanes[executor][lane] = end
-        new = Block(executor, lane, stage, start, end, 1, int(failed))
+        new = Block(executor, lane, stage, start, end, 1, int(failed), partition, rows)
         before = self._open.get((executor, lane))
         if before is not None and _belong_together(before, new, self._resolution_s):
             new = _merged(before, new)
@@ -122,15 +138,22 @@ class Timeline:
 
 
 def _belong_together(before: Block, new: Block, resolution_s: float) -> bool:
-    return (
-        before.stage == new.stage and new.start - before.end <= resolution_s and not new.failed_count and not before.failed_count
-    )
+    alike = before.stage == new.stage and not new.failed_count and not before.failed_count
+    return alike and new.start - before.end <= resolution_s and not _stands_alone(before, new, resolution_s)
+
+
+def _stands_alone(before: Block, new: Block, resolution_s: float) -> bool:
+    """Whether one of them is a task that is long enough to be looked at by itself."""
+    return any(each.task_count == 1 and each.end - each.start > _ALONE * resolution_s for each in (before, new))
 
 
 def _may_be_one(before: Block, new: Block, resolution_s: float) -> bool:
     # Coarser: what cannot be told apart on a screen becomes one, whatever it was; the longer one gives it its stage.
-    close = new.start - before.end <= resolution_s
-    return close and (before.stage == new.stage or new.end - before.start <= resolution_s)
+    if new.start - before.end > resolution_s:
+        return False
+    if before.stage != new.stage:
+        return new.end - before.start <= resolution_s
+    return not _stands_alone(before, new, resolution_s)
 
 
 def _merged(before: Block, new: Block) -> Block:
@@ -143,4 +166,5 @@ def _merged(before: Block, new: Block) -> Block:
         max(before.end, new.end),
         before.task_count + new.task_count,
         before.failed_count + new.failed_count,
+        rows=before.rows + new.rows,
     )

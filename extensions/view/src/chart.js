@@ -1,12 +1,12 @@
 // The timeline of tasks: a lane for each slot of each executor, drawn on a canvas, so that thousands of blocks cost nothing.
 
 import { h, setText } from "./dom.js";
-import { formatSeconds, plural } from "./format.js";
+import { formatCount, formatSeconds, plural } from "./format.js";
+import { colourOf } from "./model.js";
 
 /** @import {Block, Change, Executor} from "./types.js" */
 
 const LANE = 14, LABEL = 150, MOST_LANES = 40;
-const COLOURS = ["#4285c9", "#e08a32", "#4a9e5c", "#9166b8", "#c25b8f", "#3f9fa3", "#a3872f", "#7a6a5d"];
 
 export class Chart {
   /** @type {Block[]} */ #blocks = [];
@@ -100,8 +100,8 @@ export class Chart {
       const place = lanes.get(`${executor}\n${lane}`) ?? 0;
       if (place >= shown || end < from || start > to) continue;
       const x = LABEL + Math.max(0, (start - from) * scale);
-      context.fillStyle = COLOURS[stage % COLOURS.length];
-      context.fillRect(x, place * LANE + 2, Math.max(1, Math.min(width, LABEL + (end - from) * scale) - x - (scale > 20 ? 1 : 0)), LANE - 4);
+      context.fillStyle = colourOf(stage);
+      context.fillRect(x, place * LANE + 2, Math.max(1, Math.min(width, LABEL + (end - from) * scale) - x - ((end - start) * scale > 3 ? 1 : 0)), LANE - 4);
       if (failed) {
         context.fillStyle = bad;
         context.fillRect(x, place * LANE + LANE - 5, Math.max(2, (end - start) * scale), 3);
@@ -196,6 +196,12 @@ export class Chart {
     const found = this.#blocks.find(([executor, lane, , start, end]) => lanes.get(`${executor}\n${lane}`) === place && start <= time && time <= end);
     const near = this.#changes.find(({ at }) => Math.abs(at - time) < 4 * this.#secondsPerPixel());
     if (near && !found) return setText(this.tip, `${near.before} → ${near.target} executors, ${near.reason}`);
-    setText(this.tip, found ? `stage ${found[2]}: ${plural(found[5], "task")}${found[6] ? `, ${found[6]} failed` : ""}, ${formatSeconds(found[4] - found[3])} on ${this.#labels.get(found[0]) ?? found[0]}` : "");
+    setText(this.tip, found ? blockInWords(found, this.#labels.get(found[0]) ?? found[0]) : "");
   }
+}
+
+/** @param {Block} block @param {string} executor */
+export function blockInWords([, , stage, start, end, tasks, failed, partition, rows], executor) {
+  const what = tasks === 1 && partition >= 0 ? `partition ${partition}` : plural(tasks, "task");
+  return [`stage ${stage}: ${what}`, failed ? (tasks === 1 ? "failed" : `${failed} failed`) : "", formatSeconds(end - start), rows ? `${formatCount(rows)} rows` : "", `on ${executor}`].filter(Boolean).join(", ");
 }

@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { drawDag, drawSpread } from "./dag.js";
 import { h, setText } from "./dom.js";
 import { formatBytes, formatCount, formatSeconds, plural } from "./format.js";
-import { inWords, rates, secondsLeft, symbol, totals } from "./model.js";
+import { canBeReplayed, colourOf, inWords, partDone, rates, secondsLeft, symbol, tasksInWords, totals, troubles } from "./model.js";
 import { applied, Timeline } from "./state.js";
 import { STYLE } from "./style.js";
 import { SCHEMA } from "./types.js";
@@ -31,7 +31,7 @@ export class Panel {
   constructor(host, actions = {}) {
     this.actions = actions;
     this.title = h("span", { class: "fk-title" });
-    this.numbers = h("span", { class: "fk-numbers" });
+    this.numbers = h("div", { class: "fk-numbers fk-line" });
     this.note = h("div", { class: "fk-note", role: "status" });
     this.stop = h("button", { type: "button", click: () => this.#cancel() }, "Cancel");
     this.done = h("i");
@@ -43,7 +43,7 @@ export class Panel {
     this.chart = new Chart();
     this.tabs = TABS.map((name) => h("button", { type: "button", role: "tab", "aria-selected": String(name === this.#tab), click: () => this.#open(name) }, name));
     this.tabBar = h("div", { class: "fk-tabs", role: "tablist", keydown: (event) => this.#arrows(event) }, ...this.tabs);
-    this.root = h("div", { class: "fk", role: "group", "aria-label": "flowkit jobs" }, h("style", {}, STYLE), h("div", { class: "fk-head" }, this.title, this.numbers, this.stop), this.bar, this.note, this.failures, this.tabBar, this.body, this.hints);
+    this.root = h("div", { class: "fk", role: "group", "aria-label": "flowkit jobs" }, h("style", {}, STYLE), h("div", { class: "fk-head" }, this.title, this.stop), this.numbers, this.bar, this.note, this.failures, this.tabBar, this.body, this.hints);
     host.replaceChildren(this.root);
   }
 
@@ -93,7 +93,9 @@ export class Panel {
     this.root.classList.toggle("fk-one", short);
     for (const each of [this.bar, this.tabBar, this.body]) each.hidden = short;
     setText(this.title, `${symbol(snapshot.state)} ${headline(snapshot)}`);
-    setText(this.numbers, numbers(snapshot, sum, elapsed, running ? now : 0));
+    const told = numbers(snapshot, sum, elapsed, running ? now : 0);
+    setText(this.numbers, told);
+    this.numbers.title = told; // it is one line, and cut where there is no room
     this.stop.hidden = !running || !this.actions.cancel;
     const whole = Math.max(1, snapshot.task_count);
     this.done.style.width = `${(100 * snapshot.tasks_done) / whole}%`;
@@ -101,7 +103,9 @@ export class Panel {
     this.active.style.width = `${(100 * Math.min(sum.running, whole - snapshot.tasks_done)) / whole}%`;
     this.bar.setAttribute("aria-valuenow", String(Math.round((100 * snapshot.tasks_done) / whole)));
     setText(this.note, note(snapshot, sum, now, running));
-    this.failures.replaceChildren(...snapshot.failures.slice(-3).map(failure));
+    const wrong = troubles(snapshot).slice(-4).map(({ bad, text }) => h("div", { class: bad ? "fk-failure" : "fk-warning" }, `${bad ? "✘" : "⚠"} ${text}`));
+    if (!running && canBeReplayed(snapshot)) wrong.push(h("div", { class: "fk-numbers" }, "%flowkit replay runs the partition that failed here, in a debugger at your line"));
+    this.failures.replaceChildren(...wrong);
     this.hints.replaceChildren(...(short ? [] : snapshot.hints.map((each) => h("div", { class: "fk-hint" }, h("b", {}, each.text), `: ${each.change}`))));
     if (!short) this.#drawBody(snapshot, now);
   }
@@ -199,16 +203,34 @@ function note(snapshot, sum, now, running) {
   return parts.join(" · ");
 }
 
-/** @param {import("./types.js").Failure} each */
-function failure(each) {
-  const times = each.count > 1 ? ` (${formatCount(each.count)} times)` : "";
-  return h("div", { class: "fk-failure" }, `✘ ${each.kind}: ${each.message}${times} — stage ${each.stage}, partition ${each.partition}, ${each.executor}`);
+/**
+ * @typedef {{name: string, class?: string, cell: (stage: Stage) => import("./dom.js").Child, hint?: (stage: Stage) => string, always?: boolean}} Column
+ */
+
+/** @param {number} now @returns {Column[]} */
+function stageColumns(now) {
+  return [
+    { name: "stage", class: "fk-name", always: true, cell: (stage) => h("span", {}, h("i", { class: "fk-mark", style: `background: ${colourOf(stage.stage)}` }), `${symbol(stage.state)} ${stage.stage}: ${stage.name}`) },
+    { name: "", class: "fk-progress", always: true, cell: (stage) => h("div", { class: `fk-bar fk-${stage.state.replace(" ", "-")}`, role: "img", "aria-label": inWords(stage.state) }, h("i", { style: `width: ${100 * partDone(stage)}%` })) },
+    { name: "tasks", class: "fk-n fk-tasks", always: true, cell: (stage) => tasksInWords(stage), hint: (stage) => inWords(stage.state) },
+    { name: "task times", class: "fk-extra", cell: (stage) => (stage.done ? h("span", {}, drawSpread(stage.durations), ` ${formatSeconds(stage.durations[2])}`) : ""), hint: spreadInWords },
+    { name: "rows", class: "fk-n fk-extra", cell: (stage) => (stage.rows ? formatCount(stage.rows) : "") },
+    { name: "read", class: "fk-n fk-extra", cell: (stage) => bytes(stage.input_bytes + stage.shuffle_read_bytes) },
+    { name: "shuffled", class: "fk-n fk-extra", cell: (stage) => bytes(stage.shuffle_write_bytes) },
+    { name: "spilled", class: "fk-n fk-extra", cell: (stage) => bytes(stage.spilled_bytes) },
+    { name: "time", class: "fk-n fk-extra", always: true, cell: (stage) => (stage.started_at ? formatSeconds((stage.ended_at || now) - stage.started_at) : "") },
+  ];
 }
 
-/** @param {string[]} names @param {number} numeric columns from here on hold numbers @param {Node[]} rows */
-function table(names, numeric, rows) {
-  const head = names.map((name, place) => h("th", { scope: "col", class: place >= numeric ? "fk-n" : "" }, name));
-  return h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows));
+/** @param {number} size */
+function bytes(size) {
+  return size ? formatBytes(size) : "";
+}
+
+/** @param {Stage} stage */
+function spreadInWords(stage) {
+  const [least, , median, , most] = stage.durations;
+  return stage.done ? `least ${formatSeconds(least)}, median ${formatSeconds(median)}, most ${formatSeconds(most)}: partition ${stage.slowest_partition} on ${stage.slowest_executor}` : "";
 }
 
 /** @param {Snapshot} snapshot @param {number} now */
@@ -216,33 +238,22 @@ function stageTable(snapshot, now) {
   const order = { running: 0, failed: 1, waiting: 2 };
   const rank = (/** @type {Stage} */ stage) => order[/** @type {keyof typeof order} */ (stage.state)] ?? 3;
   const stages = [...snapshot.stages].sort((one, other) => rank(one) - rank(other) || one.stage - other.stage).slice(0, 100);
-  return table(
-    ["stage", "", "task times", "tasks", "rows", "in", "shuffle", "spilled", "time"],
-    3,
-    stages.map((stage) => stageRow(stage, now)),
+  const columns = stageColumns(now).filter((column) => column.always || stages.some((stage) => column.cell(stage)));
+  return h(
+    "table",
+    { class: "fk-stages" },
+    h("thead", {}, h("tr", {}, ...columns.map((column) => h("th", { scope: "col", class: column.class }, column.name)))),
+    h("tbody", {}, ...stages.map((stage) => stageRow(stage, columns))),
   );
 }
 
-/** @param {Stage} stage @param {number} now */
-function stageRow(stage, now) {
-  const n = (/** @type {string | number} */ text) => h("td", { class: "fk-n" }, text);
-  const width = `width: ${stage.state === "skipped" ? 100 : (100 * stage.done) / Math.max(1, stage.task_count)}%`;
-  const [least, , median, , greatest] = stage.durations;
-  const spread = stage.done ? h("td", { title: `least ${formatSeconds(least)}, median ${formatSeconds(median)}, greatest ${formatSeconds(greatest)}: partition ${stage.slowest_partition} on ${stage.slowest_executor}` }, drawSpread(stage.durations), ` ${formatSeconds(median)}`) : h("td");
-  const read = stage.input_bytes + stage.shuffle_read_bytes;
-  return h(
-    "tr",
-    { title: stage.operations.join("\n") },
-    h("td", { class: "fk-name" }, `${symbol(stage.state)} ${stage.stage}: ${stage.name}`),
-    h("td", {}, h("div", { class: `fk-bar fk-${stage.state}`, role: "img", "aria-label": inWords(stage.state) }, h("i", { style: width }))),
-    spread,
-    n(stage.state === "skipped" ? "skipped" : `${stage.done}/${stage.task_count}${stage.failed ? ` ✘${stage.failed}` : ""}`),
-    n(stage.rows ? formatCount(stage.rows) : ""),
-    n(read ? formatBytes(read) : ""),
-    n(stage.shuffle_write_bytes ? formatBytes(stage.shuffle_write_bytes) : ""),
-    n(stage.spilled_bytes ? formatBytes(stage.spilled_bytes) : ""),
-    n(stage.started_at ? formatSeconds((stage.ended_at || now) - stage.started_at) : ""),
-  );
+/** @param {Stage} stage @param {Column[]} columns */
+function stageRow(stage, columns) {
+  const cells = columns.map((column) => {
+    const shown = column.cell(stage);
+    return h("td", { class: `${column.class}${shown ? "" : " fk-empty"}`, "data-name": column.name, title: column.hint?.(stage) || null }, shown);
+  });
+  return h("tr", { title: stage.operations.join("\n") }, ...cells);
 }
 
 /** @param {Change} each @param {Snapshot} snapshot */
@@ -259,9 +270,7 @@ function whereabouts(executor) {
 /** @param {Snapshot} snapshot */
 function executorTable(snapshot) {
   const n = (/** @type {string | number} */ text) => h("td", { class: "fk-n" }, text);
-  return table(
-    ["executor", "", "slots", "running", "done", "failed"],
-    2,
-    snapshot.executors.map((each) => h("tr", {}, h("td", { class: "fk-name" }, each.label), h("td", { class: "fk-name" }, whereabouts(each)), n(each.slots), n(each.running), n(each.done), n(each.failed))),
-  );
+  const head = ["executor", "", "slots", "running", "done", "failed"].map((name, place) => h("th", { scope: "col", class: place >= 2 ? "fk-n" : "" }, name));
+  const rows = snapshot.executors.map((each) => h("tr", {}, h("td", { class: "fk-name" }, each.label), h("td", { class: "fk-name" }, whereabouts(each)), n(each.slots), n(each.running), n(each.done), n(each.failed)));
+  return h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows));
 }

@@ -12,14 +12,14 @@
  *   removed_at: number, reason: string, released: boolean}} Executor
  * @typedef {{at: number, before: number, target: number, reason: string}} Change
  * @typedef {{kind: string, message: string, count: number, stage: number, partition: number, executor: string,
- *   at: number}} Failure
+ *   at: number, partition_count: number, is_fatal: boolean}} Failure
  * @typedef {{attempt: number, stage: number, partition: number, executor: string, started_at: number}} RunningTask
  * @typedef {{kind: string, text: string, change: string}} Hint
  * @typedef {{schema: number, version: number, title: string, state: string, started_at: number, ended_at: number,
  *   last_event_at: number, jobs: Job[], stages: Stage[], executors: Executor[], failures: Failure[],
  *   running_tasks: RunningTask[], hints: Hint[], job_count: number, task_count: number, tasks_done: number, failure_count: number, skipped_count: number,
  *   dropped_events: number, changes: Change[]}} Snapshot
- * @typedef {[executor: string, lane: number, stage: number, start: number, end: number, tasks: number, failed: number]} Block
+ * @typedef {[executor: string, lane: number, stage: number, start: number, end: number, tasks: number, failed: number, partition: number, rows: number]} Block
  * @typedef {{epoch: number, first: number, blocks: Block[], growing: Block[]}} TimelinePart
  * @typedef {{base: number, version: number, set: Record<string, any>, gone?: Record<string, any[]>} & Record<string, any>} Delta
  */

@@ -14,11 +14,13 @@ globalThis.setInterval = () => 0;
 
 const { applied, Timeline } = await import("../src/state.js");
 const { Panel } = await import("../src/panel.js");
-const { columns, secondsLeft, totals } = await import("../src/model.js");
+const { canBeReplayed, columns, secondsLeft, totals, troubles } = await import("../src/model.js");
+const { blockInWords } = await import("../src/chart.js");
 const { formatBytes, formatCount, formatSeconds } = await import("../src/format.js");
 const { drawDag } = await import("../src/dag.js");
 
-const story = JSON.parse(readFileSync(fileURLToPath(new URL("../../../tests/data/panel_story.json", import.meta.url)), "utf8"));
+const data = (name) => JSON.parse(readFileSync(fileURLToPath(new URL(`../../../tests/data/${name}.json`, import.meta.url)), "utf8"));
+const story = data("panel_story");
 
 test("deltas lead from the first snapshot to the last", () => {
   let state = story.first;
@@ -101,6 +103,55 @@ test("a silent job says since when, and that it waits for workers", () => {
   panel.show(waiting, 160);
   assert.match(panel.note.textContent, /waiting for workers/);
   assert.match(panel.note.textContent, /no news for 1 min 0 s|no news for 60 s/);
+});
+
+for (const example of data("panel_troubles")) {
+  test(`what went wrong: ${example.name}`, () => {
+    const { executors, failures, jobs } = example;
+    const snapshot = { ...story.last, executors, failures, jobs, job_count: 1, state: jobs[0].state };
+    assert.deepEqual(troubles(snapshot).map(({ bad, text }) => [bad, text]), example.troubles);
+    assert.equal(canBeReplayed(snapshot), example.can_be_replayed);
+    const panel = new Panel(document.createElement("div"));
+    panel.show(snapshot, snapshot.last_event_at);
+    assert.equal(panel.failures.textContent.includes("%flowkit replay"), example.can_be_replayed);
+    for (const [bad, text] of example.troubles) assert.ok(panel.failures.textContent.includes(`${bad ? "✘" : "⚠"} ${text}`));
+  });
+}
+
+test("skipped, not run, cancelled and failed have four marks, and only what is there fills its bar", () => {
+  const states = { skipped: "↷", "not run": "⊘", cancelled: "■", failed: "✘" };
+  const stages = Object.keys(states).map((state, number) => ({ ...story.last.stages[0], stage: number, state, done: 0, failed: 0 }));
+  const host = document.createElement("div");
+  new Panel(host).show({ ...story.last, stages, state: "failed", ended_at: story.last.started_at + 9 }, story.last.last_event_at);
+  Object.values(states).forEach((mark, number) => assert.ok(host.textContent.includes(`${mark} ${number}: `)));
+  const bars = host.all("div").filter((each) => /^fk-bar fk-(skipped|not-run|cancelled|failed)$/.test(each.attributes.class));
+  assert.deepEqual(bars.map((each) => each.attributes.class.slice(10)).sort(), ["cancelled", "failed", "not-run", "skipped"]);
+  assert.deepEqual(bars.filter((each) => each.firstChild.attributes.style === "width: 100%").map((each) => each.attributes["aria-label"]), ["skipped: its output exists"]);
+});
+
+test("what no stage has is no column", () => {
+  const heads = (stages) => {
+    const host = document.createElement("div");
+    new Panel(host).show({ ...story.last, stages, ended_at: story.last.started_at + 9 }, story.last.last_event_at);
+    return host.all("th").map((each) => each.textContent);
+  };
+  const plain = { ...story.last.stages[0], input_bytes: 0, shuffle_read_bytes: 0, shuffle_write_bytes: 0, spilled_bytes: 0, rows: 0 };
+  assert.deepEqual(heads([plain]), ["stage", "", "tasks", "task times", "time"]);
+  assert.deepEqual(heads([{ ...plain, spilled_bytes: 9 }]), ["stage", "", "tasks", "task times", "spilled", "time"]);
+});
+
+test("the graph's boxes hold their names, and arrows tell what is shuffled", () => {
+  const [first, second] = story.last.stages;
+  const name = "text_file → group_by_key at In[12] line 5";
+  const drawn = drawDag({ ...story.last, stages: [{ ...first, name, shuffle_write_bytes: 1536 }, { ...second, parents: [first.stage] }] });
+  const texts = drawn.all("text").map((each) => each.textContent);
+  assert.ok(texts.includes(`${first.stage}: ${name}`), texts.join(" | "));
+  assert.ok(texts.includes("1.5 kB"), texts.join(" | "));
+});
+
+test("a task that stands alone in the timeline says which it is", () => {
+  assert.equal(blockInWords(["a", 0, 2, 1, 4.5, 1, 0, 7, 1200], "n:1"), "stage 2: partition 7, 3.5 s, 1.2 k rows, on n:1");
+  assert.equal(blockInWords(["a", 0, 2, 1, 2, 3, 1, -1, 0], "n:1"), "stage 2: 3 tasks, 1 failed, 1.0 s, on n:1");
 });
 
 test("a snapshot of another version is not drawn", () => {

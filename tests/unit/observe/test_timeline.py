@@ -36,13 +36,21 @@ def test_no_task_is_lost_and_lanes_never_overlap(tasks, most):
 
 def test_tasks_at_the_same_time_lie_in_lanes_of_their_own():
     timeline = Timeline()
-    timeline.add("a", 0, 0.0, 1.0, failed=False)
-    timeline.add("a", 0, 0.5, 1.5, failed=False)
-    timeline.add("a", 0, 1.0, 2.0, failed=False)
+    timeline.add("a", 0, 0.0, 0.04, failed=False)
+    timeline.add("a", 0, 0.02, 0.06, failed=False)
+    timeline.add("a", 0, 0.04, 0.08, failed=False)
     assert [(block.lane, block.start, block.end, block.task_count) for block in timeline.growing()] == [
-        (0, 0.0, 2.0, 2),
-        (1, 0.5, 1.5, 1),
+        (0, 0.0, 0.08, 2),
+        (1, 0.02, 0.06, 1),
     ]
+
+
+def test_a_task_that_is_long_enough_to_be_seen_is_a_block_of_its_own_and_says_which_it_is():
+    timeline = Timeline()
+    for number, seconds in enumerate((0.01, 0.01, 0.01, 3.5, 0.01)):
+        start = 0.02 * number if number < 4 else 3.57
+        timeline.add("a", 0, start, start + seconds, failed=False, partition=number, rows=10)
+    assert [(block.task_count, block.partition, block.rows) for block in whole(timeline)] == [(3, -1, 30), (1, 3, 10), (1, 4, 10)]
 
 
 def test_a_failed_task_keeps_a_block_of_its_own():
