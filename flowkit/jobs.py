@@ -137,6 +137,31 @@ def surrounding_properties() -> dict[str, str]:
     return {name: value for properties in tuple(_surroundings) for name, value in properties().items()}
 
 
+#: told of each job in the thread that submits it, before it does
+_submission_observers: list[Callable[[Any, Mapping[str, str]], None]] = []
+
+
+def observe_submissions(observer: Callable[[Any, Mapping[str, str]], None]) -> None:
+    """Call ``observer(context, properties of the job)`` before each job that is submitted from now on, in the thread that submits it."""
+    if observer not in _submission_observers:
+        _submission_observers.append(observer)
+
+
+def unobserve_submissions(observer: Callable[[Any, Mapping[str, str]], None]) -> None:
+    """Call it no more; harmless when it was not called."""
+    if observer in _submission_observers:
+        _submission_observers.remove(observer)
+
+
+def announce_job(context: Any, properties: Mapping[str, str]) -> None:
+    """Tell observers of a job that is about to be submitted."""
+    for observer in tuple(_submission_observers):
+        try:
+            observer(context, properties)
+        except Exception:
+            logger.warning("%r raised; the job goes on", observer, exc_info=True)
+
+
 class JobScopes:
     """What a ``Context`` lets a thread say about the jobs it starts."""
 

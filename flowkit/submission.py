@@ -21,7 +21,7 @@ from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
 from flowkit.execution.actions import joiner_of
 from flowkit.job_ends import JobEnds
-from flowkit.jobs import Jobs, JobScopes, RunningAction, check_wanted, surrounding_properties
+from flowkit.jobs import Jobs, JobScopes, RunningAction, announce_job, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
 from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
@@ -205,6 +205,7 @@ class Submission(JobScopes, JobRunner):
                 value = joined(list(map(pickle.loads, value)))
             results[partition] = value
 
+        announce_job(self, properties)
         handle = self._submit(spec, take)
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)

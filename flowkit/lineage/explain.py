@@ -36,7 +36,7 @@ Ran = Callable[[Recipe, "ShuffleId | None"], str]
 def explain(
     node: Node, ran: Ran = lambda _node, _shuffle: "", *, shares_above: int | None = None, splits: bool = False
 ) -> Explanation:
-    """The stages, last first; in each its steps, last first. ``ran`` tells what they did, where they have run.
+    """The stages in the order of the run; in each its steps, first to last. ``ran`` tells what they did, where they have run.
 
     ``shares_above``: of more partitions than these, small ones share tasks where they may. ``splits``: large ones have several.
     """
@@ -50,15 +50,14 @@ def explain(
         if isinstance(dependency, Shuffle)
     }
     lines: list[str] = []
-    for index in range(len(stages) - 1, -1, -1):
-        stage = stages[index]
+    for index, stage in enumerate(stages):
         many = shares_above is not None and stage.root.num_partitions > shares_above
         shared = ", small partitions share tasks" if many and is_coalescible(stage) else ""
         split = ", large ones are split" if splits and split_shuffle(stage) is not None else ""
         lines.append(_heading(index, stage, users) + shared + split)
         if told := ran(stage.root, None if stage.writes is None else stage.writes.id):
             lines.append(f"    ({told})")
-        steps = _repeated(_step(each, number) for each in reversed(stage.nodes))
+        steps = _repeated(_step(each, number) for each in stage.nodes)
         if len(steps) > _MOST_STEPS:
             left_out = len(steps) - _MOST_STEPS
             half = _MOST_STEPS // 2

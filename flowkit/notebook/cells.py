@@ -20,6 +20,16 @@ _numbers = itertools.count(1)
 _current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("flowkit_cell", default=None)
 
 
+def cell_names(shell: Any) -> Callable[[str], str]:
+    """What names a cell by the file name that its code was compiled under: as the shell's own tracebacks do, ``In[5]``."""
+
+    def cell_of(file: str) -> str:
+        found = getattr(shell.compile, "format_code_name", lambda _: None)(file)
+        return "" if found is None else str(found[1])
+
+    return cell_of
+
+
 class Cell:
     """One execution of a cell."""
 

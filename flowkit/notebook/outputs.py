@@ -6,6 +6,7 @@ in a thread.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from typing import Any
 
@@ -26,6 +27,14 @@ class Output:
         self._parent = parent
         self._display_id = f"flowkit-{uuid.uuid4().hex}"
         self.is_shown = False
+
+    def reserve(self) -> None:
+        """Take its place below what the cell has shown so far; what it shows comes later. Idempotent."""
+        if not self.is_shown:
+            # What was printed before is on its way in another queue.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.show({"text/plain": ""})
 
     def show(self, bundle: dict[str, Any]) -> None:
         """Put it below the cell, or something else in its place."""

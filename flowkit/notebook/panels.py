@@ -57,6 +57,12 @@ class Panel:
         properties = job.properties
         return properties.get(CELL) == self.cell.token and properties.get(GROUP, "") == self._group
 
+    def reserve(self) -> None:
+        """Take its place among the cell's outputs: a job of a moment is told there too, before its result or its error."""
+        with self._lock:
+            if not self.is_over:
+                self._output.reserve()
+
     def hear(self, event: Event | ExecutorAdded) -> None:
         """Take an event in."""
         with self._lock:

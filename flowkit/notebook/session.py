@@ -11,13 +11,15 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from flowkit.context import Context, observe_contexts, unobserve_contexts
-from flowkit.jobs import GROUP, add_surroundings, remove_surroundings
+from flowkit.jobs import GROUP, add_surroundings, observe_submissions, remove_surroundings, unobserve_submissions
+from flowkit.lineage.call_site import name_cells
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
-from flowkit.notebook.cells import CELL, QUIET, Cell, Cells
+from flowkit.notebook.cells import CELL, QUIET, Cell, Cells, cell_names
 from flowkit.notebook.faces import Face, make_face
 from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
@@ -26,6 +28,8 @@ from flowkit.notebook.tracebacks import ShortTracebacks
 logger = logging.getLogger(__name__)
 
 _QUEUE: Final = "notebook"
+#: settings of ``progress`` that show nothing below cells
+_SILENT: Final = frozenset({"off", "terminal"})
 #: between two drawings
 _EVERY_S: Final = 0.1
 #: cells whose late jobs still find their place, and panels whose widgets are kept
@@ -71,10 +75,12 @@ class NotebookSession:
 
         register(self._shell)
         self._tracebacks.attach()
+        name_cells(cell_names(self._shell))
         if not self._shows:
             return
         self.cells.attach()
         add_surroundings(self.cells.properties)
+        observe_submissions(self._submitting)
         observe_contexts(self._observe)
         for context in Context.live():
             self._observe(context)
@@ -85,10 +91,12 @@ class NotebookSession:
             return
         self._enabled = False
         self._tracebacks.detach()
+        name_cells(None)
         if not self._shows:
             return
         unobserve_contexts(self._observe)
         remove_surroundings(self.cells.properties)
+        unobserve_submissions(self._submitting)
         self.cells.detach()
         for listener in self._listeners:
             listener.detach()
@@ -99,28 +107,33 @@ class NotebookSession:
     # -- events
 
     def _observe(self, context: Context) -> None:
-        if context.config.progress in {"off", "terminal"}:
+        if context.config.progress in _SILENT:
             return
         listener = _Listener(self, context)
         self._listeners = [each for each in self._listeners if each.is_needed]
         self._listeners.append(listener)
         context.add_listener(listener, queue=_QUEUE)
 
-    def panel_for(self, context: Context, job: JobStart) -> Panel | None:
-        """The panel of a job that starts; None when it belongs to no cell, or is not to be shown."""
-        if QUIET in job.properties:
+    def _submitting(self, context: Context, properties: Mapping[str, str]) -> None:
+        """A job is about to be submitted: its panel stands here, however long it takes until there is something to show."""
+        if context.config.progress not in _SILENT and (panel := self.panel_for(context, properties)) is not None:
+            panel.reserve()
+
+    def panel_for(self, context: Context, properties: Mapping[str, str]) -> Panel | None:
+        """The panel of a job, by its properties; None when it belongs to no cell, or is not to be shown."""
+        if QUIET in properties:
             return None
-        token = job.properties.get(CELL, "")
+        token = properties.get(CELL, "")
         latest = self.cells.latest
         cell = self._known_cells.get(token) or (latest if latest is not None and latest.token == token else None)
         if cell is None:
             return None
-        self._known_cells[token] = cell
-        if len(self._known_cells) > _MOST_CELLS:
-            self._known_cells.popitem(last=False)
-        group = job.properties.get(GROUP, "")
+        group = properties.get(GROUP, "")
         key = context.app, token, group
         with self._changed:
+            self._known_cells[token] = cell
+            if len(self._known_cells) > _MOST_CELLS:
+                self._known_cells.popitem(last=False)
             panel = self._panels.get(key)
             if panel is None or panel.is_over:
                 if panel is not None:  # a job that came late has a panel of its own
@@ -239,7 +252,7 @@ class _Listener:
                 self._executors.pop(event.executor, None)
             case JobStart():
                 context = self._context()
-                panel = None if context is None else self._session.panel_for(context, event)
+                panel = None if context is None else self._session.panel_for(context, event.properties)
                 if panel is not None and panel not in self._panels:
                     for added in self._executors.values():
                         panel.hear(added)

@@ -106,7 +106,7 @@ class _Stage:
         metrics = self.metrics
         return StageView(
             stage=self.info.stage,
-            name=self.info.name,
+            name=_title(self.info),
             operations=self.info.operations,
             parents=self.info.parents,
             writes_shuffle=self.info.kind == StageKind.MAP,
@@ -502,6 +502,16 @@ class ProgressModel:
 
     def __repr__(self) -> str:
         return f"<ProgressModel {self._title!r} version {self.version}: {self._tasks_done}/{self._task_count} tasks>"
+
+
+def _title(info: StageInfo) -> str:
+    """A stage from its first operation to its last one.
+
+    >>> _title(StageInfo(0, "map at a.py:3", StageKind.MAP, 2, (), ("group_by_key", "filter", "map")))
+    'group_by_key → map at a.py:3'
+    """
+    first = info.operations[0] if info.operations else ""
+    return info.name if len(info.operations) < 2 or info.name.startswith(first) else f"{first} → {info.name}"
 
 
 def _without_its_job(state: str, outcome: str) -> str:

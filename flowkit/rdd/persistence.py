@@ -329,7 +329,7 @@ class Persistence(Base[T]):
         return self
 
     def explain(self) -> str:
-        """What an action would run: stages, what is pipelined in each, partitions, shuffles, caches; and what those did that have run.
+        """What an action would run, in that order: stages, what is pipelined in each, partitions, shuffles, caches; and what those did that have run.
 
         Returns
         -------
@@ -343,11 +343,11 @@ class Persistence(Base[T]):
         Examples
         --------
         >>> fc.range(4, num_partitions=2).map(lambda x: (x % 2, x)).group_by_key().explain()  # doctest: +ELLIPSIS
+        stage 0: writes the shuffle of group_by_key at ...
+            range at ...   2 partitions
+            map at ...
         stage 1: result, 2 partitions
             group_by_key at ...   <- stage 0, hash partitioned into 2
-        stage 0: writes the shuffle of group_by_key at ...
-            map at ...
-            range at ...   2 partitions
         """
         config, slots = self._runner.config, self._runner.default_parallelism
         return explain(

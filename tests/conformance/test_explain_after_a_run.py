@@ -16,7 +16,7 @@ def test_explain_tells_what_each_stage_did(fc):
     assert counts.count() == 10
     fc._bus.wait_until_empty(20)
     text = str(counts.explain())
-    result, mapped = re.findall(r"\(ran: (.*)\)", text)
+    mapped, result = re.findall(r"\(ran: (.*)\)", text)
     assert result.startswith("2 tasks, 40 rows in, ")
     assert mapped.startswith("4 tasks, 1.0 k rows in, ")
     assert " shuffled, " in mapped

@@ -17,17 +17,39 @@ def displays(messages):
 
 def test_a_job_of_a_moment_leaves_one_line_and_no_widget(kernel):
     messages = kernel.run("fc.range(8, num_partitions=4).count()")
-    (line,) = displays(messages)
-    assert line["content"]["data"]["text/plain"].startswith("✔ count at cell, line 1 · done · 4/4 tasks")
+    (number,) = [each["content"]["execution_count"] for each in messages if each["msg_type"] == "execute_input"]
+    place, line = displays(messages)
+    assert place["content"]["data"] == {"text/plain": ""}
+    assert line["content"]["transient"] == place["content"]["transient"]
+    assert line["content"]["data"]["text/plain"].startswith(f"✔ count at In[{number}] line 1 · done · 4/4 tasks")
     assert not [message for message in messages if message["msg_type"] == "comm_open"]
+
+
+@pytest.mark.parametrize(
+    "code, last",
+    [
+        ("print('before')\nfc.range(8).count()\nprint('after')\n5", "execute_result"),
+        ("print('before')\nfc.range(8).map(lambda x: 1 / x).collect()", "error"),
+        ("print('before')\nfc.range(9).map(lambda x: time.sleep(.1)).map(lambda x: 1 / (x or 0)).collect()", "error"),
+    ],
+    ids=["a short job", "a short job that fails", "a long job that fails"],
+)
+def test_a_panel_stands_where_its_job_was_started(kernel, code, last):
+    messages = kernel.hear_until_idle(kernel.begin(code))
+    shown = [each for each in messages if each["msg_type"] in {"stream", "display_data", "execute_result", "error"}]
+    kinds = [each["msg_type"] for each in shown]
+    assert shown[0]["content"]["text"] == "before\n"
+    assert kinds[:2] == ["stream", "display_data"]
+    assert kinds[-1] == last
+    assert kinds.count("display_data") == 1
 
 
 def test_a_longer_one_shows_a_widget_while_the_cell_blocks_and_is_static_after(kernel):
     request = kernel.begin("fc.range(20, num_partitions=20).map(lambda x: time.sleep(.1)).count()")
     messages = kernel.hear_until_idle(request)
-    first, *later = displays(messages)
+    first, widget, *later = displays(messages)
     assert first["msg_type"] == "display_data"
-    assert WIDGET_VIEW in first["content"]["data"]
+    assert WIDGET_VIEW in widget["content"]["data"]
     assert all(message["parent_header"]["msg_id"] == request for message in displays(messages))
     last = later[-1]["content"]
     assert set(last["data"]) == {"text/html", "text/plain"}
@@ -52,7 +74,7 @@ def test_an_interrupt_cancels_the_jobs_of_the_cell_and_says_so(kernel):
     request = kernel.begin("f = fc.range(4, num_partitions=4).map(lambda x: time.sleep(30)).count_async()\nf.result()")
     while True:
         message = kernel.client.get_iopub_msg(timeout=30)
-        if message["msg_type"] == "display_data":
+        if message["msg_type"] == "update_display_data":
             break
     kernel.manager.interrupt_kernel()
     messages = kernel.hear_until_idle(request, timeout_s=20)
@@ -78,7 +100,7 @@ def test_errors_that_have_nothing_to_do_with_us_are_shown_as_ever(kernel):
 def test_commands_answer_in_one_line_or_a_table(kernel):
     assert "executor" in kernel.text("%flowkit status")
     kernel.text("fc.range(3).count()")
-    assert "count at cell" in kernel.text("%flowkit jobs -n 2")
+    assert "count at In[" in kernel.text("%flowkit jobs -n 2")
     assert "no command 'nonsense'" in kernel.text("%flowkit nonsense")
     assert "there is no variable nothing" in kernel.text("%flowkit explain nothing")
     assert "%flowkit jobs --help" in kernel.text("%flowkit jobs -x")

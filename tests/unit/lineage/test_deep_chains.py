@@ -53,7 +53,7 @@ def test_a_long_chain_is_one_stage_and_pickles(fc, little_stack):
 def test_a_long_chain_is_explained_in_a_line_a_kind_of_step(fc, little_stack):
     lines = chained(fc.range(3, num_partitions=1)).explain().splitlines()
     assert len(lines) == 3
-    assert lines[1].endswith(f"{LENGTH} times")
+    assert lines[2].endswith(f"{LENGTH} times")
     rdd = fc.range(3, num_partitions=1)
     for _ in range(LENGTH // 2):
         rdd = rdd.map(abs).filter(abs)
@@ -68,7 +68,7 @@ def test_a_long_chain_of_shuffles_is_cut_into_as_many_stages(fc, little_stack):
         rdd = rdd.partition_by(1).map(lambda kv: kv)
     stages = cut(rdd._node)
     assert len(stages) == 2_001
-    assert rdd.explain().startswith("stage 2000: result")
+    assert "stage 2000: result" in rdd.explain()
 
 
 def test_many_ways_to_one_rdd_are_not_walked_one_by_one(fc):

@@ -21,8 +21,11 @@ class Screen:
     """An output and a face in one, which note what they are asked for."""
 
     def __init__(self):
-        self.shown, self.updates, self.closed = [], [], 0
+        self.shown, self.updates, self.closed, self.reserved = [], [], 0, 0
         self.replaces = None
+
+    def reserve(self):
+        self.reserved += 1
 
     def show(self, bundle):
         self.shown.append(bundle)
@@ -86,6 +89,19 @@ def test_nothing_is_shown_for_a_moment_and_then_the_panel(panel, cell, screen, c
     assert screen.shown == []
     assert panel.draw(clock.time + 0.31) is None
     assert screen.shown == [{"widget": 1}]
+
+
+def test_a_place_is_taken_before_the_first_event_and_never_after_the_end(panel, cell, screen, clock):
+    panel.reserve()
+    assert screen.reserved == 1
+    assert panel.draw(clock.time) is None
+    assert not panel.finish(clock.time), "its job has not been heard of"
+    panel.hear(started(cell))
+    panel.hear(ended())
+    cell.is_running = False
+    assert panel.finish(clock.time + 1)
+    panel.reserve()
+    assert screen.reserved == 1
 
 
 def test_a_short_job_leaves_one_line_when_its_cell_ends(panel, cell, screen, clock):
