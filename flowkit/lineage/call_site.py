@@ -34,25 +34,29 @@ def find_call_site() -> str:
     return "" if frame is None else _place(frame.f_code.co_filename, frame.f_lineno)
 
 
-#: what says which cell of a notebook a file name stands for; empty for none
-_cell_of: Callable[[str], str] = lambda _: ""  # noqa: E731 - what ``name_cells`` puts in its place
+def _no_cell(_file: str, _line: int) -> str:
+    return ""
 
 
-def name_cells(cell_of: Callable[[str], str] | None) -> None:
+#: what names a line of a notebook's cell; empty for a line of anything else
+_in_a_cell: Callable[[str, int], str] = _no_cell
+
+
+def name_cells(place: Callable[[str, int], str] | None) -> None:
     """Let call sites name the cells of a notebook.
 
     Parameters
     ----------
-    cell_of
-        ``In[5]`` for the file name that code of a cell has, ``""`` for any other; None: cells have no names any more.
+    place
+        From a file name and a line, ``In[5] line 7`` where the file is code of a cell, ``""`` for any other; None: cells have no names any
+        more.
     """
-    global _cell_of
-    _cell_of = cell_of or (lambda _: "")
+    global _in_a_cell
+    _in_a_cell = place or _no_cell
 
 
 def _place(file: str, line: int) -> str:
-    cell = _cell_of(file)
-    return f"{cell} line {line}" if cell else f"{file}:{line}"
+    return _in_a_cell(file, line) or f"{file}:{line}"
 
 
 def short_call_site(call_site: str) -> str:
@@ -74,6 +78,6 @@ def full_call_site(call_site: str) -> str:
     ('/home/ann/jobs/words.py:12', 'cell, line 3')
     """
     file, _, line = call_site.rpartition(":")
-    if cell := _cell_of(file):
-        return f"{cell} line {line}"
+    if line.isdecimal() and (place := _in_a_cell(file, int(line))):
+        return place
     return f"cell, line {line}" if "/ipykernel_" in file.replace("\\", "/") else call_site

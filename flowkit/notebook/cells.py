@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from flowkit.notebook.cell_names import CellNames
+
 #: property of a job: the cell that it was submitted in
 CELL: Final = "flowkit.notebook.cell"
 #: property of a job that is not to be shown
@@ -18,16 +20,6 @@ QUIET: Final = "flowkit.notebook.quiet"
 
 _numbers = itertools.count(1)
 _current: contextvars.ContextVar[Cell | None] = contextvars.ContextVar("flowkit_cell", default=None)
-
-
-def cell_names(shell: Any) -> Callable[[str], str]:
-    """What names a cell by the file name that its code was compiled under: as the shell's own tracebacks do, ``In[5]``."""
-
-    def cell_of(file: str) -> str:
-        found = getattr(shell.compile, "format_code_name", lambda _: None)(file)
-        return "" if found is None else str(found[1])
-
-    return cell_of
 
 
 class Cell:
@@ -51,12 +43,15 @@ class Cells:
     ----------
     shell
         IPython's.
+    names
+        Are told where the body of a magic's cell begins and ends.
     ended
         Called in the kernel's main thread when a cell has ended, before its outputs are complete; with whether it was interrupted.
     """
 
-    def __init__(self, shell: Any, ended: Callable[[Cell, bool], None]) -> None:
+    def __init__(self, shell: Any, names: CellNames, ended: Callable[[Cell, bool], None]) -> None:
         self._shell = shell
+        self._names = names
         self._ended = ended
         self.latest: Cell | None = None
 
@@ -78,13 +73,16 @@ class Cells:
         cell = _current.get() or self.latest
         return {} if cell is None else {CELL: cell.token}
 
-    def _begin(self, _info: Any) -> None:
+    def _begin(self, info: Any) -> None:
+        if self.latest is not None and self.latest.is_running and not getattr(info, "store_history", True):
+            self._names.begin_body(getattr(info, "raw_cell", ""))
         get_parent = getattr(self._shell, "get_parent", None)
         cell = Cell(get_parent() if get_parent is not None else {}, f"[{self._shell.execution_count}]")
         self.latest = cell
         _current.set(cell)
 
     def _end(self, result: Any) -> None:
+        self._names.end_body()
         cell = self.latest
         if cell is not None and cell.is_running:
             cell.is_running = False

@@ -19,7 +19,8 @@ from flowkit.jobs import GROUP, add_surroundings, observe_submissions, remove_su
 from flowkit.lineage.call_site import name_cells
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
-from flowkit.notebook.cells import CELL, QUIET, Cell, Cells, cell_names
+from flowkit.notebook.cell_names import CellNames
+from flowkit.notebook.cells import CELL, QUIET, Cell, Cells
 from flowkit.notebook.faces import Face, make_face
 from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
@@ -45,7 +46,8 @@ class NotebookSession:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self.cells = Cells(shell, self._cell_ended)
+        self._names = CellNames(shell)
+        self.cells = Cells(shell, self._names, self._cell_ended)
         self._tracebacks = ShortTracebacks(shell)
         self._enabled = False
         self._shows = can_publish(shell)
@@ -75,7 +77,7 @@ class NotebookSession:
 
         register(self._shell)
         self._tracebacks.attach()
-        name_cells(cell_names(self._shell))
+        name_cells(self._names.place)
         if not self._shows:
             return
         self.cells.attach()

@@ -125,6 +125,15 @@ def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
     assert "nightly" in kernel.text("%flowkit jobs -n 1")
 
 
+def test_the_body_of_a_magics_cell_is_named_by_its_cell(kernel):
+    messages = kernel.run("%%flowkit --group lines\n\nfc.range(3).count()")
+    (number,) = [each["content"]["execution_count"] for each in messages if each["msg_type"] == "execute_input"]
+    assert f"count at In[{number}] line 3" in displays(messages)[-1]["content"]["data"]["text/plain"]
+    messages = kernel.run("fc.range(3).sum()")
+    (number,) = [each["content"]["execution_count"] for each in messages if each["msg_type"] == "execute_input"]
+    assert f"sum at In[{number}] line 1" in displays(messages)[-1]["content"]["data"]["text/plain"]
+
+
 def test_progress_can_be_switched_off(kernel):
     assert not displays(kernel.run("%%flowkit --quiet\nfc.range(4).count()"))
     messages = kernel.run(

@@ -12,7 +12,7 @@ CELL = "/tmp/ipykernel_77/716518321.py"
 
 @pytest.fixture
 def cells():
-    name_cells(lambda file: "In[5]" if file == CELL else "")
+    name_cells(lambda file, line: f"In[5] line {line}" if file == CELL else "")
     yield
     name_cells(None)
 
