@@ -20,7 +20,15 @@ import msgspec
 
 from flowkit.abc import BlockTransport, Serializer
 from flowkit.config import Config
-from flowkit.errors import CommitDenied, FetchFailed, NestedAction, ResultNotPicklable, TaskKilled, TaskListenersFailed
+from flowkit.errors import (
+    CommitDenied,
+    FetchFailed,
+    NestedAction,
+    ResultNotPicklable,
+    RowsNotKept,
+    TaskKilled,
+    TaskListenersFailed,
+)
 from flowkit.execution import gc_clock
 from flowkit.execution.accumulators import packed
 from flowkit.execution.applications import Applications
@@ -445,7 +453,7 @@ def _failure(error: BaseException, task: _Task) -> TaskFailure:
             return MemoryFailure(cut(text_of(error), MOST_CHARACTERS) or "Python could not allocate memory")
         case ProgramUnreadable(__cause__=BaseException() as cause):
             return msgspec.structs.replace(_described(cause, task), fatal=True)
-        case ResultNotPicklable() | NestedAction():
+        case ResultNotPicklable() | NestedAction() | RowsNotKept():
             return msgspec.structs.replace(_described(error, task), fatal=True)
         case _:
             return _described(error, task)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flowkit.errors import DiskFull
 from flowkit.execution.spilled_values import SpilledValues
+from flowkit.storage.blocks.held_rows import HeldRows
 
 FIXTURES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
@@ -83,3 +84,15 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskFull, match="no space left"):
         values.extend([1])
+
+
+def test_values_on_disk_stay_there_in_a_cached_partition_and_lists_beside_them_are_each_readers_own(tmp_path):
+    on_disk = SpilledValues(tmp_path)
+    on_disk.extend(range(1_000))
+    held = HeldRows()
+    held.add([("many", on_disk), ("few", [1])])
+    for _ in range(2):
+        (_, many), (_, few) = held.rows()
+        assert many is on_disk
+        assert few == [1]
+        few.append(2)

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flowkit.errors import InvalidArgument
+from flowkit.errors import InvalidArgument, RowsNotKept
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
 from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
+from tests.unit.storage.blocks.mutations import change
 
 LEVELS = [
     StorageLevel.MEMORY_ONLY,
@@ -24,6 +25,8 @@ LEVELS = [
     StorageLevel.MEMORY_AND_DISK_SER,
     StorageLevel.DISK_ONLY,
     StorageLevel.OFF_HEAP,
+    StorageLevel.MEMORY_ONLY_BY_REFERENCE,
+    StorageLevel.MEMORY_AND_DISK_BY_REFERENCE,
 ]
 IN_FILES = [level for level in LEVELS if level.use_disk]
 APP = "app-1"
@@ -205,9 +208,76 @@ def test_what_fails_while_it_is_computed_leaves_nothing(host, level):
 
 
 def test_a_level_that_makes_no_sense_is_refused():
-    for arguments in ((True, False, False, True), (False, True, True, True), (True, False, True), (True, True, False, True, 0)):
+    for arguments in (
+        (True, False, False, True),
+        (False, True, True, True),
+        (True, False, True),
+        (True, True, False, True, 0),
+        (False, True, False, False, 1, True),
+    ):
         with pytest.raises(InvalidArgument, match="storage level with"):
             StorageLevel(*arguments)
+
+
+#: rows that are held as they are, in columns, and pickled
+KINDS = (str, lambda text: (text, [text]), lambda text: {"text": text}, lambda text: [[text], {"more": [1]}])
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if not level.by_reference], ids=repr)
+@pytest.mark.parametrize("make", KINDS[1:])
+@pytest.mark.parametrize("budget", [64 << 20, 200_000], ids=["room for all", "room for some"])
+def test_rows_are_each_readers_own_wherever_they_lie(tmp_path, level, make, budget):
+    host = Host(tmp_path, budget=budget)
+    for _ in range(3):
+        found = host.get(0, [make(str(number)) for number in range(1_500)], level)
+        assert found == [make(str(number)) for number in range(1_500)]
+        for row in found:
+            change(row)
+
+
+def test_what_rows_leave_memory_for_disk_is_what_they_were(tmp_path):
+    host = Host(tmp_path, budget=4 << 20)
+    for rdd, make in enumerate(KINDS):
+        rows = [make(str(number)) for number in range(6_000)]
+        for row in host.get(0, rows, StorageLevel.MEMORY_AND_DISK, rdd=rdd) + rows * (rdd > 0):
+            change(row)
+    task = TaskMemory(host.memory, 1)
+    task.acquire(4 << 20)
+    assert host.store.statistics().moved_count > 0
+    for rdd, make in enumerate(KINDS):
+        assert host.get(0, [], StorageLevel.MEMORY_AND_DISK, rdd=rdd) == [make(str(number)) for number in range(6_000)]
+    assert host.times == len(KINDS)
+    task.release_all()
+
+
+@pytest.mark.parametrize("level", [StorageLevel.MEMORY_ONLY, StorageLevel.MEMORY_AND_DISK], ids=repr)
+def test_rows_that_cannot_be_held_pass_through_with_one_warning(host, level, caplog):
+    def rows():
+        return [*range(1_000), 1, threading.Lock(), 5]
+
+    for partition in (0, 1, 0):
+        found = list(host.store.get_or_compute(APP, 0, partition, rows, level=level))
+        assert found[:1_001] == [*range(1_000), 1]
+        assert type(found[1_001]) is type(threading.Lock())
+        assert found[1_002:] == [5]
+        assert not host.store.holds(APP, 0, partition, level)
+    assert host.memory.statistics().storage_bytes == 0
+    (warning,) = caplog.messages
+    assert "partition 0 of RDD 0 is not kept in memory" in warning
+    assert "MEMORY_ONLY_BY_REFERENCE" in warning
+    with pytest.raises(RowsNotKept, match="lock"):
+        host.store.get_or_compute(APP, 0, 0, rows, level=level, required=True)
+
+
+def test_readers_that_show_no_row_to_anybody_get_what_is_held(host):
+    rows = [(number, [number]) for number in range(100)]
+    host.get(0, rows, StorageLevel.MEMORY_ONLY)
+
+    def read(as_held):
+        return list(host.store.get_or_compute(APP, 0, 0, lambda: (), as_held=as_held))
+
+    assert all(one[1] is other[1] for one, other in zip(read(True), read(True), strict=True))
+    assert not any(one[1] is other[1] for one, other in zip(read(False), read(True), strict=True))
 
 
 class Machine(RuleBasedStateMachine):
@@ -228,7 +298,8 @@ class Machine(RuleBasedStateMachine):
     @rule(rdd=st.integers(0, 3), partition=st.integers(0, 3), size=st.integers(0, 6_000), level=st.sampled_from(LEVELS))
     def get(self, rdd, partition, size, level):
         level = self.levels.setdefault(rdd, level)
-        rows = self.contents.setdefault((rdd, partition), [f"{rdd}-{partition}-{number}" * 3 for number in range(size)])
+        make = KINDS[rdd]
+        rows = self.contents.setdefault((rdd, partition), [make(f"{rdd}-{partition}-{number}" * 3) for number in range(size)])
         assert self.host.get(partition, rows, level, rdd=rdd) == rows
 
     @rule(rdd=st.integers(0, 3))
