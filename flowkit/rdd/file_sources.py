@@ -183,14 +183,19 @@ class FileSources:
         batches: bool = False,
         num_partitions: int | None = None,
     ) -> RDD[Any]:
-        """Rows of Parquet files, as mappings or Arrow record batches.
+        """Rows of Parquet files, as mappings or Arrow record batches; files that differ are read as one table.
+
+        Columns are united by name (None where a file lacks one) and widened: integers, floats and decimals, units of time, nulls with
+        anything. Directories ``column=value`` below what is named become columns, typed as they were written where flowkit wrote them, else
+        whole numbers, numbers, dates or text by all of their values; they go before a column of the same name in a file.
 
         Parameters
         ----------
         path
-            A file, or a directory of files, also of directories ``column=value`` as Hive lays them, which become columns.
+            As for ``text_file``; of a directory also the files in its directories, at any depth. What is in directories and not
+            Parquet, or empty, is passed over.
         columns
-            Those to read; None: all. Others are never read.
+            Those to read, in that order; None: all. Others are never read.
         filters
             Which rows: a ``pyarrow.compute.Expression``, or a list such as ``[("day", ">", 3)]``. What no row of a file or row group can
             fulfil, by its statistics, is never read.
@@ -201,12 +206,18 @@ class FileSources:
 
         Raises
         ------
-        FileNotFoundError, errors.InvalidArgument
-            At the call: nothing is there, or a column is not.
+        FileNotFoundError
+            At the call: nothing is there.
+        errors.InvalidArgument
+            At the call: a column is not there; filters do not fit; a file is broken; files have columns that no type holds, named with
+            both files and types.
+        ValueError
+            From the task: an integer that no float is equal to, where other files have floats; a moment that Python has not.
 
         Notes
         -----
-        Cost: reads the files' footers now; no job. Time stamps keep their time zone, or its absence.
+        Cost: reads the files' footers now, several at a time; no job. Time stamps keep their time zone, or its absence. Rows have
+        microseconds, whatever packages are installed: nanoseconds are cut off, and kept in batches.
 
         Examples
         --------
@@ -239,9 +250,15 @@ class FileSources:
         batches
             Whether elements are ``pyarrow.RecordBatch``.
 
+        Raises
+        ------
+        ValueError
+            From the task, with the file: it is none of Arrow's, or is cut short; as rows, several columns of one name, or a moment that
+            Python has not.
+
         Notes
         -----
-        Cost: lists files now, reads nothing; no job.
+        Cost: lists files now, reads nothing; no job. Rows have microseconds: nanoseconds are cut off, and kept in batches.
 
         Examples
         --------
@@ -317,7 +334,7 @@ class FileSources:
 
         Notes
         -----
-        Cost: pickles the table now; no job.
+        Cost: pickles the table now; no job. Rows have microseconds: nanoseconds are cut off, and kept in batches.
 
         Examples
         --------

@@ -204,14 +204,17 @@ class Sinks(Base[T]):
         mode: str = "error",
         target_file_bytes: int | None = None,
     ) -> None:
-        """Write mappings, Arrow record batches or tables as Parquet into files ``part-00000.parquet`` and on.
+        """Write rows as Parquet into files ``part-00000.parquet`` and on, all of one schema, every value as it was given.
+
+        Rows are mappings, namedtuples, dataclasses, Arrow record batches or tables. A field that a row lacks is None.
 
         Parameters
         ----------
         schema
-            A ``pyarrow.Schema``; None: that of each partition's first rows, which later ones must fit.
+            A ``pyarrow.Schema``, which every value must fit exactly; None: the narrowest that holds the rows of all partitions. Ints beside
+            floats become floats, those that are equal to one; ints beside Decimals become Decimals; the page on files has a table of all.
         partition_by
-            Columns that become directories, ``day=2026-11-21/part-00000.parquet``, as Hive and Spark lay them.
+            Columns that become directories, ``day=2026-11-21/part-00000.parquet``, as Hive and Spark lay them. The files say their types.
         compression
             ``snappy``, ``zstd``, ``gzip``, ``lz4`` or ``none``.
         path, mode, target_file_bytes
@@ -220,20 +223,25 @@ class Sinks(Base[T]):
         Raises
         ------
         TypeError
-            From the task, for a row that does not fit the schema, named.
+            For a value that its column cannot hold as it is, or that has no type in common with others of its column: with column, row
+            and value. Nothing is at ``path`` then, or what was there before.
+        errors.InvalidArgument
+            At the call: a schema that is none, or, with ``mode="append"``, that does not unite with the table's.
 
         Notes
         -----
-        Cost: one job. A task with ``partition_by`` holds a file open for each combination of values it meets; lay rows by them first
-        (``key_by``, ``partition_by``) to have few. A partition without rows writes no file when there is no schema.
+        Cost: one job, and a second one for the files of partitions that need another schema than all partitions together. A task holds
+        some thousand rows, and with ``partition_by`` a file open for each combination of values it meets; lay rows by them first
+        (``key_by``, ``partition_by``) to have few. ``mode="append"`` reads the footers of the files that are there. A partition without
+        rows writes no file when there is no schema.
 
         Examples
         --------
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
-        ...     fc.parallelize([{"a": 1, "b": "x"}, {"a": 2, "b": None}]).save_as_parquet(f"{place}/out")
-        ...     fc.read_parquet(f"{place}/out", columns=["b"]).collect()
-        [{'b': 'x'}, {'b': None}]
+        ...     fc.parallelize([{"a": 1, "b": "x"}, {"a": 2.5}], 2).save_as_parquet(f"{place}/out")
+        ...     fc.read_parquet(f"{place}/out").collect()
+        [{'a': 1.0, 'b': 'x'}, {'a': 2.5, 'b': None}]
         """
         from flowkit.rdd.parquet_saves import ParquetSave
 
