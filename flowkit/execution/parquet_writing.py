@@ -7,6 +7,7 @@ one file of the schema that holds them all. Which schema that is the task report
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -35,7 +36,7 @@ class WrittenParquet:
     """What a task wrote: names below the target, and the schema they have in common, columns that are directories among it."""
 
     files: tuple[str, ...] = ()
-    #: as ``pyarrow.Schema.serialize`` has it; None: there were neither rows nor a schema
+    #: as ``pyarrow.Schema.serialize`` has it, compressed: a driver holds thousands; None: the one that was given, or there were no rows
     schema: bytes | None = None
 
 
@@ -81,7 +82,8 @@ class WriteParquet:
             discard(drafts)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
-        return WrittenParquet(files.names, None if schema is None else schema.serialize().to_pybytes())
+        is_known = schema is None or self.schema is not None
+        return WrittenParquet(files.names, None if is_known else zlib.compress(schema.serialize().to_pybytes(), 1))
 
     def _tables(self, partition: int, rows: Iterator[Any]) -> Iterator[tuple[int, Any]]:
         """Tables, each after the number of its first row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class ParquetSave:
 
         Raises ``TypeError`` when there is none, or when a value has no equal in it.
         """
-        schemas = _schemas(written)
+        schemas = self._schemas(written)
         found = [(f"partition {number}", schema) for number, schema in enumerate(schemas) if schema is not None]
         if not found:
             return
@@ -99,6 +100,14 @@ class ParquetSave:
         ]
         if differing:
             run(RewriteParquet(target, tuple(differing), kept, self.compression), len(differing))
+
+    def _schemas(self, written: Sequence[WrittenParquet]) -> list[Any]:
+        """Of each task that wrote files."""
+        known: dict[bytes, Any] = {}
+        for each in written:
+            if each.schema is not None and each.schema not in known:
+                known[each.schema] = pa.ipc.read_schema(pa.py_buffer(zlib.decompress(each.schema)))
+        return [(self.schema if each.schema is None else known[each.schema]) if each.files else None for each in written]
 
     def _union(self, found: Sequence[tuple[str, Any]], existing: ParquetTable | None) -> SchemaUnion:
         union = SchemaUnion()
@@ -150,14 +159,6 @@ def _check_schema(schema: Any, directories: tuple[str, ...]) -> None:
             value=directories,
             allowed=", ".join(schema.names),
         )
-
-
-def _schemas(written: Sequence[WrittenParquet]) -> list[Any]:
-    known: dict[bytes, Any] = {}
-    for each in written:
-        if each.schema is not None and each.schema not in known:
-            known[each.schema] = pa.ipc.read_schema(pa.py_buffer(each.schema))
-    return [None if each.schema is None else known[each.schema] for each in written]
 
 
 def _of_columns(schema: Any, names: Sequence[str]) -> Any:

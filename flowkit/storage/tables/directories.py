@@ -23,6 +23,8 @@ MISSING: Final = "__HIVE_DEFAULT_PARTITION__"
 #: key of a file's metadata: the schema of the columns that its directories hold
 _TYPES: Final = b"flowkit.directories"
 _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+#: a double as Java writes it when it is large or small
+_JAVA_DOUBLE: Final = re.compile(r"-?[1-9]\.[0-9]+E-?[1-9][0-9]*")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -132,7 +134,7 @@ def _is_number(text: str) -> bool:
         value = float(text)
     except ValueError:
         return False
-    return repr(value) == text or (_is_whole(text) and int(value) == int(text))
+    return repr(value) == text or _JAVA_DOUBLE.fullmatch(text) is not None or (_is_whole(text) and int(value) == int(text))
 
 
 def _is_date(text: str) -> bool:
