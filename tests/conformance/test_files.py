@@ -149,6 +149,27 @@ def test_time_stamps_keep_their_zone_or_its_absence(fc, tmp_path):
     assert read["zoned"].utcoffset() is not None
 
 
+def test_partitions_that_infer_different_types_are_one_table(fc, tmp_path):
+    rows = [{"n": 1, "s": None}, {"n": 2.5, "s": "x", "later": [1]}, {"n": None, "s": "y", "later": []}]
+    fc.parallelize(rows, 3).save_as_parquet(tmp_path / "out")
+    assert fc.read_parquet(tmp_path / "out").collect() == [
+        {"n": 1.0, "s": None, "later": None},
+        {"n": 2.5, "s": "x", "later": [1]},
+        {"n": None, "s": "y", "later": []},
+    ]
+    assert len({str(pq.read_schema(file)) for file in (tmp_path / "out").glob("*.parquet")}) == 1
+    with pytest.raises(TypeError, match=r"column 'n', in the row \{'n': 9007199254740993\} of partition 0"):
+        fc.parallelize([{"n": 2**53 + 1}, {"n": 0.5}], 2).save_as_parquet(tmp_path / "never")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_relative_path_of_parquet_is_the_drivers(fc, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fc.parallelize([{"n": 1}], 1).save_as_parquet("out")
+    assert fc.read_parquet("out").collect() == [{"n": 1}]
+    assert fc.read_parquet(["out/*.parquet"]).collect() == [{"n": 1}]
+
+
 def test_rows_that_do_not_fit_a_schema_are_named(fc, tmp_path):
     schema = pa.schema([("n", pa.int64())])
     fc.parallelize([{"n": 1}, {}], 1).save_as_parquet(tmp_path / "out", schema=schema)

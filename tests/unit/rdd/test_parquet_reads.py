@@ -240,6 +240,8 @@ def test_nanoseconds_are_cut_off_in_rows_and_kept_in_batches(fc, tmp_path):
 def test_files_with_nanoseconds_stand_beside_files_with_far_dates(fc, tmp_path):
     place = pair(tmp_path, pa.array([1_999], NS), pa.array([dt.datetime.max], US))
     assert [row["v"] for row in fc.read_parquet(place).collect()] == [dt.datetime(1970, 1, 1, 0, 0, 0, 1), dt.datetime.max]
+    first = fc.read_parquet(place, filters=[("v", "<=", dt.datetime(1970, 1, 1, 0, 0, 0, 1))])
+    assert first.count() == 1, "statistics are of nanoseconds, the filter is not"
     with pytest.raises(ValueError, match=r"2.parquet: column 'v': .*9999.* does not fit timestamp\[ns\]"):
         fc.read_parquet(place, batches=True).collect()
 

@@ -93,7 +93,9 @@ NESTED = st.recursive(
     lambda inner: (
         inner.map(pa.list_)
         | inner.map(pa.large_list)
-        | st.dictionaries(st.sampled_from("xyz"), inner, min_size=1, max_size=3).map(lambda fields: pa.struct(list(fields.items())))
+        | st.dictionaries(st.sampled_from("xyz"), inner, min_size=1, max_size=3).map(
+            lambda fields: pa.struct(list(fields.items()))
+        )
     ),
     max_leaves=4,
 )
