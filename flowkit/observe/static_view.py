@@ -149,11 +149,21 @@ def _folded(name: str, content: str) -> str:
 # -- stages --------------------------------------------------------------------------------------------------------------
 
 
+def _drawing(label: str, width: int, height: int, letters: int, content: str) -> str:
+    """A drawing that shrinks as a whole where there is less room."""
+    return (
+        f'<svg role="img" aria-label="{label}" viewBox="0 0 {width} {height}" width="{width}" font-size="{letters}" '
+        f'style="display: block; max-width: 100%; height: auto">{content}</svg>'
+    )
+
+
 class _Column(NamedTuple):
     name: str
     side: str
     #: of a stage: HTML, empty where there is nothing to tell
     cell: Callable[[StageView, float], str]
+    #: whether its text goes into several lines where there is little room
+    wraps: bool = False
 
 
 def _stage_table(stages: Sequence[StageView], now: float) -> str:
@@ -163,23 +173,25 @@ def _stage_table(stages: Sequence[StageView], now: float) -> str:
     ]
     rows = [(escape("\n".join(stage.operations), quote=True), [column.cell(stage, now) for column in columns]) for stage in told]
     left_out = f"<div>and {len(stages) - len(told)} stages before them</div>" if len(told) < len(stages) else ""
-    return _table([(column.name, column.side) for column in columns], rows) + left_out
+    return _table([(column.name, column.side, column.wraps) for column in columns], rows) + left_out
 
 
-def _table(columns: Sequence[tuple[str, str]], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Columns as (name, side), rows as (what to show when pointed at, cells of HTML)."""
-    pad = "padding: 1px 8px 1px 0"
-    head = "".join(f'<th style="text-align: {side}; color: {_FAINT}; {pad}">{name}</th>' for name, side in columns)
+def _table(columns: Sequence[tuple[str, str, bool]], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Columns as (name, side, whether it wraps), rows as (what to show when pointed at, cells of HTML)."""
+    styles = [
+        f"text-align: {side}; white-space: {'normal' if wraps else 'nowrap'}; padding: 1px 8px 1px 0"
+        for _, side, wraps in columns
+    ]
+    head = "".join(
+        f'<th style="{style}; color: {_FAINT}">{name}</th>' for style, (name, _, _) in zip(styles, columns, strict=True)
+    )
     body = "".join(
         f'<tr title="{hint}">'
-        + "".join(
-            f'<td style="text-align: {side}; white-space: nowrap; {pad}">{cell}</td>'
-            for (_, side), cell in zip(columns, cells, strict=True)
-        )
+        + "".join(f'<td style="{style}">{cell}</td>' for style, cell in zip(styles, cells, strict=True))
         + "</tr>"
         for hint, cells in rows
     )
-    style = "table-layout: auto; border-collapse: collapse; font-size: 12px; margin: 0; white-space: nowrap"
+    style = "table-layout: auto; border-collapse: collapse; font-size: 12px; margin: 0"
     return f'<table style="{style}"><tr>{head}</tr>{body}</table>'
 
 
@@ -190,7 +202,7 @@ def _name_cell(stage: StageView, _now: float) -> str:
 
 def _bar_cell(stage: StageView, _now: float) -> str:
     colour = {"failed": _BAD, "done": _OK, "skipped": _FAINT, "cancelled": _FAINT}.get(stage.state, _RUN)
-    return _filled(_part_done(stage), colour, "90px", 8)
+    return _filled(_part_done(stage), colour, "60px", 8)
 
 
 def _part_done(stage: StageView) -> float:
@@ -208,7 +220,9 @@ def _times_cell(stage: StageView, _now: float) -> str:
         return ""
     least, _, median, _, most = map(format_seconds, stage.durations)
     where = escape(f"most: partition {stage.slowest_partition} on {stage.slowest_executor}", quote=True)
-    return f'<span title="{where}">{_spread(stage.durations)} {least} / {median} / {most}</span>'
+    times = " / ".join((least, median, most))
+    together = f'<span style="display: inline-block; white-space: nowrap">{times}</span>'
+    return f'<span title="{where}">{_spread(stage.durations)} {together}</span>'
 
 
 def _spread(durations: Sequence[float]) -> str:
@@ -217,7 +231,8 @@ def _spread(durations: Sequence[float]) -> str:
     least, lower, median, upper, most = (2 + each * (wide - 4) / durations[4] if durations[4] else 2.0 for each in durations)
     line = f"M{least:.1f} 6H{most:.1f}M{least:.1f} 3V9M{most:.1f} 3V9"
     return (
-        f'<svg role="img" aria-label="least, median and most task time" width="{wide}" height="12">'
+        f'<svg role="img" aria-label="least, median and most task time" width="{wide}" height="12" '
+        'style="max-width: none; vertical-align: middle">'
         f'<path d="{line}" style="fill: none; stroke: {_FAINT}"/>'
         f'<rect x="{lower:.1f}" y="2" width="{max(1.0, upper - lower):.1f}" height="8" style="fill: none; stroke: {_FAINT}"/>'
         f'<rect x="{median - 1:.1f}" y="1" width="2" height="10" style="fill: {_RUN}"/></svg>'
@@ -239,22 +254,23 @@ def _time_cell(stage: StageView, now: float) -> str:
 #: the first of them are there always, others where a stage has something to tell
 _ALWAYS: Final = 3
 _COLUMNS: Final = (
-    _Column("stage", "left", _name_cell),
+    _Column("stage", "left", _name_cell, wraps=True),
     _Column("", "left", _bar_cell),
     _Column("tasks", "right", _tasks_cell),
-    _Column("task times: least / median / most", "left", _times_cell),
+    _Column("time", "right", _time_cell),
+    _Column("task times: least / median / most", "left", _times_cell, wraps=True),
     _Column("rows", "right", lambda stage, _: format_count(stage.rows) if stage.rows else ""),
     _Column("read", "right", _size_cell(lambda stage: stage.input_bytes + stage.shuffle_read_bytes)),
     _Column("shuffled", "right", _size_cell(lambda stage: stage.shuffle_write_bytes)),
     _Column("spilled", "right", _size_cell(lambda stage: stage.spilled_bytes)),
-    _Column("time", "right", _time_cell),
 )
 
 
 def _executor_table(executors: Sequence[ExecutorView]) -> str:
     if not executors:
         return ""
-    columns = [("executor", "left"), ("", "left"), ("slots", "right"), ("tasks done", "right"), ("failed", "right")]
+    sides = {"executor": "left", "": "left", "slots": "right", "tasks done": "right", "failed": "right"}
+    columns = [(name, side, False) for name, side in sides.items()]
     rows = [
         ("", (escape(each.label), escape(_whereabouts(each)), str(each.slots), str(each.done), str(each.failed)))
         for each in executors[:_MOST_LANES]
@@ -302,9 +318,7 @@ def _graph(stages: Sequence[StageView]) -> str:
         if parent in places
     )
     boxes = "".join(_box(stage, *places[stage.stage]) for stage in stages)
-    return (
-        f'<svg role="img" aria-label="{len(stages)} stages" width="{width}" height="{height}" font-size="11">{edges}{boxes}</svg>'
-    )
+    return _drawing(f"{len(stages)} stages", width, height, 11, edges + boxes)
 
 
 def _title(stage: StageView) -> str:
@@ -378,10 +392,7 @@ def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView], change
         f'<text x="{_LABEL}" y="{height - 3}" style="fill: {_FAINT}">0</text>'
         f'<text x="{_CHART}" y="{height - 3}" text-anchor="end" style="fill: {_FAINT}">{format_seconds(last - first)}</text>'
     )
-    return (
-        f'<svg role="img" aria-label="task timeline" width="{_CHART}" height="{height}" font-size="10">'
-        f"{names}{rectangles}{marks}{scale_text}</svg>"
-    )
+    return _drawing("task timeline", _CHART, height, 10, names + rectangles + marks + scale_text)
 
 
 def _rectangle(block: Block, x: float, y: int, width: float, executor: str) -> str:

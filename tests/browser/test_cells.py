@@ -28,8 +28,10 @@ def test_progress_moves_while_the_cell_blocks_and_stays_when_it_is_over(notebook
     page.output(1).locator(".fk-numbers").wait_for()
     page.page.wait_for_timeout(500)
     early = tasks_done(page, 1)
+    top = page.output(1).get_by_role("button", name="Cancel").bounding_box()
     page.page.wait_for_timeout(1_000)
     assert early < tasks_done(page, 1) < 68
+    assert page.output(1).get_by_role("button", name="Cancel").bounding_box() == top, "the button jumps"
     page.keep("running")
     for tab in ("Graph", "Timeline", "Executors", "Stages"):
         page.output(1).get_by_role("tab", name=tab).click(force=True)  # it may just be moving
@@ -98,13 +100,47 @@ def test_stopping_the_cell_cancels_its_jobs(notebook):
     expect(page.output(2)).to_contain_text("cancelled")
 
 
+def parts_of(page, index: int) -> list[str]:
+    """What stands below a cell, from top to bottom."""
+    return page.output(index).locator(".jp-OutputArea-child").all_inner_texts()
+
+
 def test_a_failure_names_the_element_and_shows_the_users_line(notebook):
-    page = notebook("fc.range(20, num_partitions=20).map(lambda x: (time.sleep(.05), 1 / (x - 7))[1]).collect()")
+    page = notebook(
+        "fc.range(20, num_partitions=20).map(lambda x: (time.sleep(.05), 1 / (x - 7))[1]).collect()",
+        # Below: a job of a moment that goes well, one that fails, and one that its driver fails.
+        "print('before')\nprint(fc.range(8).sum())\n'result'",
+        "fc.range(8).map(lambda x: 1 / x).sum()",
+        "fc.parallelize(['1', 'two'], 2).map(int, on_error='skip', max_errors=0.1).count()",
+        # Its second stage never begins.
+        "pairs = fc.range(6, num_partitions=3).map(lambda x: (x % 2, (time.sleep(.2), 1 / (x - 5))))\n"
+        "pairs.group_by_key(2).count()",
+        "pairs = fc.range(6).map(lambda x: (x % 2, time.sleep(.1))).group_by_key(2)\npairs.count()",
+        "pairs.map(lambda pair: time.sleep(1)).count()",
+    )
     page.run(1)
     expect(page.output(1)).to_contain_text("for the element 7")
-    expect(page.output(1)).to_contain_text("ZeroDivisionError: division by zero (4 times)")
+    expect(page.output(1)).to_contain_text("✘ ZeroDivisionError: division by zero (4 times, in 1 partition)")
+    expect(page.output(1)).to_contain_text("%flowkit replay")
     assert "flowkit/context.py" not in page.output(1).inner_text()
     page.keep("failed")
+    for index, kind in ((1, "ZeroDivisionError"), (3, "ZeroDivisionError"), (4, "TooManyErrors")):
+        page.run(index) if index > 1 else None
+        parts = parts_of(page, index)
+        assert [("✘" in each, f"{kind}\x20" in f"{each} " or "Traceback" in each) for each in parts[:1]] == [(True, False)], parts
+        assert "Traceback" in parts[-1], parts
+    expect(page.output(4)).to_contain_text("1 errors of 2 elements are more than max_errors = 0.1")
+    page.run(2)
+    before, line, printed = (each.strip() for each in parts_of(page, 2)[:3])
+    assert (before, printed) == ("before", "28")
+    assert re.match(r"✔ sum at In\[\d+\] line 2 · done", line)
+    page.run(5)
+    expect(page.output(5)).to_contain_text(re.compile(r"✘ \d+: range → map at In\[\d+\] line 1"))
+    expect(page.output(5)).to_contain_text(re.compile(r"⊘ \d+: group_by_key"))
+    page.run(6)
+    page.run(7)
+    expect(page.output(7)).to_contain_text(re.compile(r"↷ \d+: range → map"))
+    page.keep("states")
 
 
 def test_names_of_users_are_text(notebook):
@@ -215,7 +251,13 @@ def test_a_narrow_page_shows_it_whole(notebook):
         wide = page.output(1).locator(".fk").evaluate("each => [each.scrollWidth, each.clientWidth]")
         assert wide[0] <= wide[1] + 1, (tab, wide)
     page.wait_until_done(1)
+    page.page.wait_for_timeout(300)
+    for each in page.output(1).locator("details").all():
+        each.evaluate("each => { each.open = true }")
     page.keep("narrow-done")
+    boxes = page.output(1).locator("svg").evaluate_all("all => all.map((each) => each.getBoundingClientRect().right)")
+    assert boxes
+    assert max(boxes) <= 600
 
 
 def test_a_lambda_that_breaks_is_replayed_in_a_debugger_and_the_saved_notebook_shows_it_without_a_kernel(notebook, server):

@@ -213,12 +213,12 @@ function stageColumns(now) {
     { name: "stage", class: "fk-name", always: true, cell: (stage) => h("span", {}, h("i", { class: "fk-mark", style: `background: ${colourOf(stage.stage)}` }), `${symbol(stage.state)} ${stage.stage}: ${stage.name}`) },
     { name: "", class: "fk-progress", always: true, cell: (stage) => h("div", { class: `fk-bar fk-${stage.state.replace(" ", "-")}`, role: "img", "aria-label": inWords(stage.state) }, h("i", { style: `width: ${100 * partDone(stage)}%` })) },
     { name: "tasks", class: "fk-n fk-tasks", always: true, cell: (stage) => tasksInWords(stage), hint: (stage) => inWords(stage.state) },
+    { name: "time", class: "fk-n fk-extra", always: true, cell: (stage) => (stage.started_at ? formatSeconds((stage.ended_at || now) - stage.started_at) : "") },
     { name: "task times", class: "fk-extra", cell: (stage) => (stage.done ? h("span", {}, drawSpread(stage.durations), ` ${formatSeconds(stage.durations[2])}`) : ""), hint: spreadInWords },
     { name: "rows", class: "fk-n fk-extra", cell: (stage) => (stage.rows ? formatCount(stage.rows) : "") },
     { name: "read", class: "fk-n fk-extra", cell: (stage) => bytes(stage.input_bytes + stage.shuffle_read_bytes) },
     { name: "shuffled", class: "fk-n fk-extra", cell: (stage) => bytes(stage.shuffle_write_bytes) },
     { name: "spilled", class: "fk-n fk-extra", cell: (stage) => bytes(stage.spilled_bytes) },
-    { name: "time", class: "fk-n fk-extra", always: true, cell: (stage) => (stage.started_at ? formatSeconds((stage.ended_at || now) - stage.started_at) : "") },
   ];
 }
 
