@@ -220,7 +220,7 @@ def _times_cell(stage: StageView, _now: float) -> str:
         return ""
     least, _, median, _, most = map(format_seconds, stage.durations)
     where = escape(f"most: partition {stage.slowest_partition} on {stage.slowest_executor}", quote=True)
-    times = " / ".join((least, median, most))
+    times = f"{least} / {median} / {most}"
     together = f'<span style="display: inline-block; white-space: nowrap">{times}</span>'
     return f'<span title="{where}">{_spread(stage.durations)} {together}</span>'
 

@@ -124,11 +124,12 @@ def test_a_failure_names_the_element_and_shows_the_users_line(notebook):
     expect(page.output(1)).to_contain_text("%flowkit replay")
     assert "flowkit/context.py" not in page.output(1).inner_text()
     page.keep("failed")
-    for index, kind in ((1, "ZeroDivisionError"), (3, "ZeroDivisionError"), (4, "TooManyErrors")):
-        page.run(index) if index > 1 else None
-        parts = parts_of(page, index)
-        assert [("✘" in each, f"{kind}\x20" in f"{each} " or "Traceback" in each) for each in parts[:1]] == [(True, False)], parts
-        assert "Traceback" in parts[-1], parts
+    for index in (1, 3, 4):
+        if index > 1:
+            page.run(index)
+        first, *_, last = parts_of(page, index)
+        assert first.strip().startswith("✘"), first
+        assert "Traceback" in last, last
     expect(page.output(4)).to_contain_text("1 errors of 2 elements are more than max_errors = 0.1")
     page.run(2)
     before, line, printed = (each.strip() for each in parts_of(page, 2)[:3])
