@@ -18,6 +18,9 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
     |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
+    |   +-- BadInput                   also a ValueError; a file whose content is not what its reader reads
+    |   +-- BadRow                     also a TypeError; a row that the format it is saved in cannot hold
+    |   +-- InputTooLarge              also a LimitExceeded; a line, record or file that no worker's memory holds
     |   +-- CheckpointDamaged          a file of a checkpoint that cannot be read
     |   +-- CheckpointLost             a partition of a local checkpoint that went with its executor
     |   +-- RowsNotKept                also a TypeError; rows of a local checkpoint that can be neither copied nor pickled
@@ -148,6 +151,17 @@ class OutputExists(UserError, FileExistsError):
     """The output directory is already there; carries ``path``."""
 
 
+class BadInput(UserError, ValueError):
+    """The content of an input file is not what its reader reads; carries ``path`` and, where they are known, ``line`` or ``offset``.
+
+    Not retried: the file would be the same.
+    """
+
+
+class BadRow(UserError, TypeError):
+    """A row cannot be saved in this format, or not with the rows before it. Not retried."""
+
+
 class CheckpointDamaged(UserError):
     """A file of a checkpoint is damaged or gone, and there is no lineage to compute it from; carries ``path``."""
 
@@ -174,6 +188,10 @@ class MissingPackage(FlowkitError):
 
 class LimitExceeded(FlowkitError):
     """A limit was reached; carries ``setting``, ``limit`` and ``actual``."""
+
+
+class InputTooLarge(UserError, LimitExceeded):
+    """A line, record or file needs more memory than its worker has; carries ``path`` and ``offset`` too. Not retried."""
 
 
 class ResultTooLarge(LimitExceeded):

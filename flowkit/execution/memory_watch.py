@@ -112,6 +112,12 @@ class MemoryWatch:
         self.idle = False
         self._thread: threading.Thread | None = None
 
+        memory.measure_room_with(self.room_bytes)
+
+    def room_bytes(self) -> int:
+        """By how much the process may grow before a task fails for it. Any thread."""
+        return int(FAIL * self.limit_bytes) - self._read()
+
     def start(self) -> None:
         """Look from now on."""
         self._thread = threading.Thread(target=self._run, name="flowkit memory", daemon=True)

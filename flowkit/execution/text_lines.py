@@ -1,6 +1,7 @@
 r"""Lines of text files, read in large blocks and split at C speed; a byte range owns the lines that begin in it.
 
-Runs on slot threads. ``\n`` and ``\r\n`` end a line, nothing else does (``str.splitlines`` knows ten more, which are data).
+Runs on slot threads. ``\n``, ``\r\n`` and a lone ``\r`` end a line, nothing else does (``str.splitlines`` knows eight more, which are data).
+A byte order mark at the beginning of a file is no part of its first line.
 """
 
 from __future__ import annotations
@@ -8,16 +9,30 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable, Iterator
-from typing import IO, Any, BinaryIO, cast
+from functools import cache
+from typing import IO, Any
 
 from flowkit.errors import InvalidArgument
+from flowkit.execution.long_input import LongInput
 from flowkit.lineage.kernels import FileSplit
+from flowkit.storage.memory.task_memory import TaskMemory
+from flowkit.storage.objects.compressed import decompressed
 from flowkit.storage.objects.local import open_regular
 
 #: First block of a split, so that ``take(1)`` reads little; each is twice the one before.
 _FIRST_BLOCK_BYTES = 64 * 1024
 #: Largest block. Its bytes, text and lines stay in the CPU's cache; blocks of 1 MB take twice as long a line (measured).
 _BLOCK_BYTES = 128 * 1024
+#: Lines before a piece of a file are counted for a message, if they are not more than this.
+_MOST_COUNTED_BYTES = 1 << 30
+#: U+FEFF at the beginning of a text
+MARK = "\ufeff"
+#: what ``str.splitlines`` takes for the end of a line too
+_ENDS_FOR_PYTHON_ONLY = ("\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029")
+#: what their decoders drop themselves
+_DROPS_MARK = {"utf-8-sig", "utf-16", "utf-32"}
+#: whose bytes mean one thing or another by what stands before them, on other lines too
+_STATEFUL = ("iso2022", "utf-7", "hz")
 
 
 def open_local(path: str) -> IO[bytes]:
@@ -26,7 +41,11 @@ def open_local(path: str) -> IO[bytes]:
 
 
 def read_lines(
-    split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]] = open_local
+    split: FileSplit,
+    encoding: str,
+    errors: str,
+    opener: Callable[[str], IO[bytes]] = open_local,
+    memory: TaskMemory | None = None,
 ) -> Iterator[tuple[list[str], int]]:
     r"""Lists of lines without their ends, each with the bytes read of the file since the one before.
 
@@ -34,17 +53,25 @@ def read_lines(
     ------
     InvalidArgument
         The file is split, but a newline of its encoding is not the one byte ``\n``.
+    errors.InputTooLarge
+        A line is longer than the worker has memory for.
     """
     try:
-        yield from _read(split, encoding, errors, opener)
+        yield from _read(split, encoding, errors, opener, memory)
     except Exception as error:
-        # What decompressors raise names no file.
-        if split.path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
-            error.add_note(f"in {split.path}")
+        name_file(error, split.path)
         raise
 
 
-def _read(split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]]) -> Iterator[tuple[list[str], int]]:
+def name_file(error: BaseException, path: str) -> None:
+    """Note a file on an error that does not speak of it: what decompressors and parsers raise names none."""
+    if path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
+        error.add_note(f"in {path}")
+
+
+def _read(
+    split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]], memory: TaskMemory | None
+) -> Iterator[tuple[list[str], int]]:
     with opener(split.path) as file:
         whole = split.start == 0 and (split.length is None or split.length >= file.seek(0, io.SEEK_END))
         file.seek(0)
@@ -55,51 +82,47 @@ def _read(split: FileSplit, encoding: str, errors: str, opener: Callable[[str], 
                 value=encoding,
                 allowed="an encoding in which a newline is the byte 10, or one partition a file",
             )
-        if split.codec is not None:
-            pieces = _pieces_of(_decompressed(file, split.codec))
-        elif whole:
-            pieces = _pieces_of(file)
+        first = 0
+        if whole:
+            pieces = _pieces_of(decompressed(file, split.codec))
         else:
-            pieces = _pieces_of_split(file, split)
+            begin = _first_line_of(file, split)
+            if begin is None:
+                return
+            first = begin
+            pieces = _pieces_of_split(file, split, first)
         read_before = 0
-        for lines in _split_lines(pieces, split, encoding, errors):
+        # Bytes and a text of them; text that is not ASCII is larger.
+        text = _Text(split, encoding, errors, first, LongInput(memory, split.path, copies=2), opener)
+        for lines in text.lines(pieces):
             position = file.tell()
             yield lines, max(0, position - max(read_before, split.start if not whole else 0))
             read_before = max(read_before, position)
 
 
+@cache
 def newline_is_one_byte(encoding: str) -> bool:
-    """Whether text in an encoding can be cut at its bytes 10.
+    """Whether text in an encoding can be cut at its bytes 10 and 13, and each line be decoded alone.
 
-    >>> newline_is_one_byte("latin-1"), newline_is_one_byte("utf-16")
-    (True, False)
+    >>> newline_is_one_byte("latin-1"), newline_is_one_byte("utf-16"), newline_is_one_byte("iso2022_jp")
+    (True, False, False)
     """
-    return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig"} or "\n".encode(encoding) == b"\n"
+    name = codecs.lookup(encoding).name
+    if name.startswith(_STATEFUL):
+        return False
+    return name in {"utf-8", "utf-8-sig"} or "\r\n".encode(encoding) == b"\r\n"
 
 
-def _decompressed(file: IO[bytes], codec: str) -> BinaryIO:
-    # Modules are imported where they are used: most executors never see a compressed file.
-    match codec:
-        case "gz" | "gzip":
-            import gzip
+def without_mark(text: str, encoding: str) -> str:
+    r"""The beginning of a file's text without its byte order mark, where the decoder has left it.
 
-            return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
-        case "bz2":
-            import bz2
+    >>> without_mark("\ufeffid", "utf-8"), without_mark("\ufeffid", "utf-16")
+    ('id', '\ufeffid')
+    """
+    return text if codecs.lookup(encoding).name in _DROPS_MARK else text.removeprefix(MARK)
 
-            return cast("BinaryIO", bz2.BZ2File(file))
-        case "xz":
-            import lzma
 
-            return cast("BinaryIO", lzma.LZMAFile(file))
-        case "zst" | "zstd":
-            import pyarrow as pa
-
-            return cast("BinaryIO", pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
-        case _:
-            raise InvalidArgument(
-                f"codec = {codec!r}: unknown", name="codec", value=codec, allowed="gz, bz2, xz, zst, or None for plain text"
-            )
+# -- bytes of a split ----------------------------------------------------------------------------------------------------
 
 
 def _pieces_of(file: Any) -> Iterator[bytes]:
@@ -109,26 +132,45 @@ def _pieces_of(file: Any) -> Iterator[bytes]:
         size = min(2 * size, _BLOCK_BYTES)
 
 
-def _pieces_of_split(file: IO[bytes], split: FileSplit) -> Iterator[bytes]:
-    """The bytes from the first line that begins in the split to the end of the last one that does."""
-    position = split.start
+def _line_end(piece: bytes) -> int:
+    r"""Where the first ``\n`` or ``\r`` is; -1: there is none."""
+    newline = piece.find(b"\n")
+    lone = piece.find(b"\r", 0, newline if newline >= 0 else len(piece))
+    return lone if lone >= 0 else newline
+
+
+def _first_line_of(file: IO[bytes], split: FileSplit) -> int | None:
+    """Where the first line begins that begins in the split; None: none does."""
+    if split.start == 0:
+        return 0
     end = None if split.length is None else split.start + split.length
-    if position > 0:
-        # The byte before tells whether a line begins exactly here.
-        file.seek(position - 1)
-        skipped = position - 1
-        for piece in _pieces_of(file):
-            found = piece.find(b"\n")
-            if found >= 0:
-                position = skipped + found + 1
-                break
-            skipped += len(piece)
-            if end is not None and skipped >= end:
-                return
+    # The byte before tells whether a line begins exactly here.
+    file.seek(split.start - 1)
+    passed = split.start - 1
+    after_return = False
+    for piece in _pieces_of(file):
+        found = -1 if after_return else _line_end(piece)
+        if after_return:
+            begin = passed + piece.startswith(b"\n")
+        elif piece[found : found + 1] == b"\r" and found + 1 == len(piece):
+            after_return = True  # whether a \n belongs to it says the next piece
+            passed += len(piece)
+            continue
+        elif found >= 0:
+            begin = passed + found + 1 + (piece[found : found + 2] == b"\r\n")
         else:
-            return
-    if end is not None and position >= end:
-        return
+            passed += len(piece)
+            if end is not None and passed >= end:
+                return None
+            continue
+        return begin if end is None or begin < end else None
+    return None
+
+
+def _pieces_of_split(file: IO[bytes], split: FileSplit, first: int) -> Iterator[bytes]:
+    """The bytes from the first line that begins in the split to the end of the last one that does."""
+    position = first
+    end = None if split.length is None else split.start + split.length
     file.seek(position)
     size = _FIRST_BLOCK_BYTES
     while end is None or position < end:
@@ -136,10 +178,10 @@ def _pieces_of_split(file: IO[bytes], split: FileSplit) -> Iterator[bytes]:
         if not piece:
             return
         position += len(piece)
-        if end is not None and position >= end and not piece.endswith(b"\n"):
+        if end is not None and position >= end and not piece.endswith((b"\n", b"\r")):
             yield piece
             for piece in _pieces_of(file):
-                found = piece.find(b"\n")
+                found = _line_end(piece)
                 if found >= 0:
                     yield piece[: found + 1]
                     return
@@ -149,58 +191,152 @@ def _pieces_of_split(file: IO[bytes], split: FileSplit) -> Iterator[bytes]:
         size = min(2 * size, _BLOCK_BYTES)
 
 
-def _split_lines(pieces: Iterator[bytes], split: FileSplit, encoding: str, errors: str) -> Iterator[list[str]]:
-    if not newline_is_one_byte(encoding):
-        yield from _split_decoded(pieces, split, encoding, errors)
-        return
-    # Only the very start of a file may hold a byte order mark; later blocks are plain UTF-8.
-    later = "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else encoding
-    current = encoding if split.start == 0 else later
-    begun: list[bytes] = []  # of a line whose end has not been seen
-    for piece in pieces:
-        cut = piece.rfind(b"\n")
-        if cut < 0:
-            begun.append(piece)
-            continue
-        begun.append(piece[:cut])
-        block = b"".join(begun) if len(begun) > 1 else begun[0]
-        begun = [piece[cut + 1 :]]
-        yield _lines_of(_decode(block, split, current, errors))
-        current = later
-    if rest := b"".join(begun):
-        yield [_decode(rest, split, current, errors)]
+# -- lines of bytes ------------------------------------------------------------------------------------------------------
 
 
-def _split_decoded(pieces: Iterator[bytes], split: FileSplit, encoding: str, errors: str) -> Iterator[list[str]]:
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
-    begun: list[str] = []
-    for piece in pieces:
-        text = decoder.decode(piece)
-        cut = text.rfind("\n")
-        if cut < 0:
-            begun.append(text)
-            continue
-        begun.append(text[:cut])
-        block = "".join(begun)
-        begun = [text[cut + 1 :]]
-        yield _lines_of(block)
-    begun.append(decoder.decode(b"", final=True))
-    if rest := "".join(begun):
-        yield [rest]
+class _Text:
+    """Lines of the pieces of one split, in lists."""
+
+    def __init__(
+        self,
+        split: FileSplit,
+        encoding: str,
+        errors: str,
+        first: int,
+        long: LongInput,
+        opener: Callable[[str], IO[bytes]] = open_local,
+    ) -> None:
+        self._split = split
+        self._opener = opener
+        self._encoding = encoding
+        self._errors = errors
+        #: where the line begins whose end was not seen yet
+        self._offset = first
+        #: that were read
+        self._count = 0
+        self._long = long
+        self._is_beginning = split.start == 0
+
+    def lines(self, pieces: Iterator[bytes]) -> Iterator[list[str]]:
+        """See the class."""
+        return self._of_bytes(pieces) if newline_is_one_byte(self._encoding) else self._of_characters(pieces)
+
+    def _of_bytes(self, pieces: Iterator[bytes]) -> Iterator[list[str]]:
+        # Cut as bytes, since decoding many lines at once is faster than one by one.
+        encoding = self._encoding if self._is_beginning else self._later_encoding()
+        begun: list[bytes] = []  # of a line whose end has not been seen
+        begun_bytes = 0
+        for piece in pieces:
+            # Of a \r that ends a piece nobody knows yet whether a \n follows.
+            cut = piece.rfind(b"\n") + 1 or piece.rfind(b"\r", 0, len(piece) - 1) + 1
+            if not cut:
+                begun.append(piece)
+                begun_bytes += len(piece)
+                self._long.grown(self._offset, begun_bytes)
+                continue
+            block = b"".join((*begun, piece[:cut])) if begun_bytes else piece[:cut]
+            begun, begun_bytes = [piece[cut:]], len(piece) - cut
+            self._offset += len(block)
+            # Nothing is named that is not needed any more: what is freed early is written anew while it is in the CPU's cache, and of a
+            # long line each copy counts.
+            yield self._lines(block, encoding)
+            self._long.over()
+            encoding = self._later_encoding()
+        rest = b"".join(begun)
+        begun.clear()
+        if rest:
+            yield self._lines(rest, encoding)
+            self._long.over()
+
+    def _of_characters(self, pieces: Iterator[bytes]) -> Iterator[list[str]]:
+        # No byte alone says that a line ends.
+        decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
+        begun: list[str] = []
+        begun_bytes = 0
+        for piece in pieces:
+            text = decoder.decode(piece)
+            cut = text.rfind("\n") + 1 or text.rfind("\r", 0, max(0, len(text) - 1)) + 1
+            begun_bytes += len(piece)
+            if not cut:
+                begun.append(text)
+                self._long.grown(self._offset, begun_bytes)
+                continue
+            yield lines_of(self._without_mark("".join((*begun, text[:cut]))))
+            self._long.over()
+            begun = [text[cut:]]
+            self._offset, begun_bytes = self._offset + begun_bytes, 0
+        begun.append(decoder.decode(b"", final=True))
+        if rest := "".join(begun):
+            yield lines_of(self._without_mark(rest))
+        self._long.over()
+
+    def _lines(self, block: bytes, encoding: str) -> list[str]:
+        lines = lines_of(self._without_mark(self._decoded(block, encoding)))
+        self._count += len(lines)
+        return lines
+
+    def _without_mark(self, text: str) -> str:
+        if not self._is_beginning:
+            return text
+        self._is_beginning = False
+        return without_mark(text, self._encoding)
+
+    def _later_encoding(self) -> str:
+        # Only the very start of a file may hold a byte order mark; later blocks are plain UTF-8.
+        return "utf-8" if codecs.lookup(self._encoding).name == "utf-8-sig" else self._encoding
+
+    def _decoded(self, block: bytes, encoding: str) -> str:
+        try:
+            return block.decode(encoding, self._errors)
+        except UnicodeDecodeError as error:
+            begin = max(block.rfind(b"\n", 0, error.start), block.rfind(b"\r", 0, error.start)) + 1
+            line = block[begin : begin + 200].replace(b"\r", b"\n").partition(b"\n")[0]
+            ends = block[:begin].count(b"\n") + block[:begin].count(b"\r") - block[:begin].count(b"\r\n")
+            number = line_of(self._split, self._count + ends, self._opener)
+            where = "" if number is None else f", line {number:,}"
+            error.add_note(
+                f"in {self._split.path}{where}, which begins with {line[:80]!r}; encoding= and errors= say how to read it"
+            )
+            raise
 
 
-def _decode(block: bytes, split: FileSplit, encoding: str, errors: str) -> str:
-    try:
-        return block.decode(encoding, errors)
-    except UnicodeDecodeError as error:
-        line = block[block.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
-        error.add_note(f"in {split.path}, in the line that begins with {line[:80]!r}; see text_file(..., encoding=, errors=)")
-        raise
+def lines_of(text: str) -> list[str]:
+    r"""The lines of a text that begins where a line does.
 
-
-def _lines_of(text: str) -> list[str]:
-    # The newline that ended the block was cut off; a \r before it was not.
-    lines = text.split("\n")
+    >>> lines_of("a\nb\r\nc\rd"), lines_of("a\n\n")
+    (['a', 'b', 'c', 'd'], ['a', ''])
+    """
     if "\r" in text:
-        return [line.removesuffix("\r") for line in lines]
+        if not any(each in text for each in _ENDS_FOR_PYTHON_ONLY):
+            return text.splitlines()  # three times as fast as to replace the ends
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
     return lines
+
+
+# -- for messages --------------------------------------------------------------------------------------------------------
+
+
+def line_of(split: FileSplit, index: int, opener: Callable[[str], IO[bytes]] = open_local) -> int | None:
+    """The number, from 1, of a split's line in its file; None where too much would have to be read for it."""
+    if split.start == 0:
+        return index + 1
+    if split.start > _MOST_COUNTED_BYTES:
+        return None
+    with opener(split.path) as file:
+        first = _first_line_of(file, split)
+        if first is None:
+            return None
+        file.seek(0)
+        return index + 1 + _line_ends(file, first)
+
+
+def _line_ends(file: IO[bytes], until: int) -> int:
+    count, before = 0, b""
+    while until > 0 and (piece := file.read(min(_BLOCK_BYTES, until))):
+        until -= len(piece)
+        count += piece.count(b"\n") + piece.count(b"\r") - piece.count(b"\r\n") - (before == b"\r" and piece[:1] == b"\n")
+        before = piece[-1:]
+    return count

@@ -80,6 +80,7 @@ class ExecutorMemory:
         self._pool: MemoryPool = UnifiedPool(total_bytes) if isinstance(total_bytes, int) else total_bytes
         self._mutex = threading.Lock()
         self._evict: Callable[[int], int] | None = None
+        self._room: Callable[[], int] | None = None
         #: how often the process was found to hold too much: whoever sees a number that is new to them spills what they can
         self.pressure = 0
         #: the pressure under which free memory was given back to the system last
@@ -97,6 +98,14 @@ class ExecutorMemory:
     def evict_with(self, evict: Callable[[int], int] | None) -> None:
         """Name who frees cached blocks: called with bytes wanted, without locks, frees them by ``release_storage``."""
         self._evict = evict
+
+    def measure_room_with(self, room: Callable[[], int]) -> None:
+        """Name who knows by how many bytes the process may grow now, whatever was granted to whom."""
+        self._room = room
+
+    def room_bytes(self) -> int | None:
+        """By how much the process may grow now; None: nobody knows."""
+        return None if self._room is None else self._room()
 
     def acquire(self, task: AttemptId, size_bytes: int) -> int:
         """Grant a task up to ``size_bytes``; blocks are evicted for it where the rules allow."""
@@ -221,6 +230,10 @@ class TaskMemory:
     def pressure(self) -> int:
         """See ``ExecutorMemory.pressure``."""
         return self._executor.pressure
+
+    def room_bytes(self) -> int | None:
+        """See ``ExecutorMemory.room_bytes``: for what cannot be spilled, and is held or not held at all."""
+        return self._executor.room_bytes()
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Let others have this one spill."""
