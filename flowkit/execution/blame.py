@@ -26,6 +26,7 @@ from flowkit.lineage.kernels import (
     Aggregator,
     CachedOnly,
     Collection,
+    FileRows,
     Filter,
     FlatMap,
     FlatMapValues,
@@ -52,8 +53,17 @@ _OWN_DIRECTORY = str(Path(__file__).parent.parent) + "/"
 MOST_CAUSES = 16
 
 #: Files of ours at work where a source could not be read,
-_READING = ("execution/sources.py", "execution/text_lines.py")
-_SOURCES = (CachedOnly, Collection, IntegerRange, StoredPartitions, TextLines, WholeFiles)
+_READING = (
+    "execution/sources.py",
+    "execution/text_lines.py",
+    "execution/long_input.py",
+    "execution/input_files.py",
+    "execution/file_readers.py",
+    "execution/csv_files.py",
+    "storage/objects/local.py",
+    "storage/objects/stores.py",
+)
+_SOURCES = (CachedOnly, Collection, FileRows, IntegerRange, StoredPartitions, TextLines, WholeFiles)
 #: where a row is no pair,
 _PASSING = "execution/narrow.py"
 #: where rows could not be pickled,

@@ -1,69 +1,40 @@
-"""Files of rows into rows: JSON lines, CSV, Parquet, Arrow, pickles, records of one length. Runs on slot threads.
+"""Files of rows into rows: JSON lines, pickles, records of one length, whole texts. Runs on slot threads.
 
-Small picklable callables over an iterator of what is to be read: lines, paths, fragments. Rows and bytes are counted by batches.
+Small picklable callables. Rows and bytes are counted by batches.
 """
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import csv
-import gzip
-import io
 import json
-import lzma
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from flowkit.execution.task_context import TaskContext
+from flowkit.execution.input_files import InputFile
+from flowkit.execution.sources import LinesAt
+from flowkit.execution.text_lines import without_mark
 from flowkit.model.shown import short
-from flowkit.storage.objects.stores import Stores
 
 _READ_BYTES = 1 << 20
 
 
-def _count(rows: int, size_bytes: int) -> None:
-    context = TaskContext.get()
-    if context is not None:
-        context.metrics.input_rows += rows
-        context.metrics.input_bytes += size_bytes
+class ParseJsonLines:
+    """A ``LineParser``: the JSON value of each line, blank ones left out."""
 
-
-def parse_json_line(line: str) -> Any:
-    """The value of a line.
-
-    >>> parse_json_line('{"a": 1}')
-    {'a': 1}
-    """
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {short(line)} ({error})") from None
-
-
-def is_not_blank(line: str) -> bool:
-    """Whether there is anything in it."""
-    return bool(line) and not line.isspace()
-
-
-_DECOMPRESSORS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-
-
-@contextlib.contextmanager
-def _opened(path: str, stores: Stores | None, *, decompressed: bool = False) -> Iterator[IO[bytes]]:
-    """A file of this machine or of a store; its size is counted as read."""
-    with open(path, "rb") if stores is None else stores.open(path) as file:  # noqa: PTH123 - a str for the user too
-        _count(0, file.seek(0, io.SEEK_END))
-        file.seek(0)
-        decompress = _DECOMPRESSORS.get(Path(path).suffix) if decompressed else None
-        if decompress is None:
-            yield file
-        else:
-            with decompress(file, "rb") as raw:
-                yield raw
+    def __call__(self, lines: list[str], at: LinesAt) -> Iterator[Any]:
+        loads = json.loads
+        for index, line in enumerate(lines):
+            if not line or line.isspace():
+                continue
+            try:
+                value = loads(line)
+            except ValueError as error:
+                raise at.bad(index, f"not JSON: {short(line)} ({error})") from None
+            except RecursionError:
+                raise at.bad(index, f"JSON that is nested too deep: {short(line)}") from None
+            yield value
 
 
 def as_stream(table: Any) -> bytes:
@@ -91,101 +62,61 @@ def rows_of_batch(batch: Any) -> list[dict[str, Any]]:
     return rows_of(batch)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadCsv:
-    """Rows of whole files: mappings by the names of ``columns``, or of each file's first line; tuples where there are no names."""
-
-    columns: tuple[str, ...] | None
-    header: bool
-    delimiter: str
-    encoding: str
-    types: dict[str, Callable[[str], Any]]
-    stores: Stores | None = None
-
-    def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
-        for path in paths:
-            with (
-                _opened(path, self.stores, decompressed=True) as raw,
-                io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file,
-            ):
-                yield from self._rows(path, csv.reader(file, delimiter=self.delimiter, strict=True))
-
-    def _rows(self, path: str, reader: Any) -> Iterator[Any]:
-        columns = self.columns
-        try:
-            if self.header:
-                first = next(reader, None)
-                columns = columns or tuple(first or ())
-            rows = 0
-            for fields in reader:
-                if not fields:
-                    continue
-                rows += 1
-                yield tuple(fields) if columns is None else self._mapping(columns, fields, path, reader.line_num)
-            _count(rows, 0)
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-
-    def _mapping(self, columns: tuple[str, ...], fields: list[str], path: str, line: int) -> dict[str, Any]:
-        if len(fields) != len(columns):
-            raise ValueError(f"{path}, line {line}: {len(fields)} fields for {len(columns)} columns: {short(fields)}")
-        row: dict[str, Any] = dict(zip(columns, fields, strict=True))
-        for name, convert in self.types.items():
-            try:
-                row[name] = convert(row[name]) if row[name] != "" else None
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {line}, column {name}: {error}") from None
-        return row
+#: what unpickling raises of content that is no pickle; an ImportError or AttributeError speaks of what is missing here
+_NO_PICKLE = (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, OverflowError, struct.error)
 
 
-@dataclass(frozen=True, slots=True)
 class ReadPickles:
-    """Rows of files that ``save_as_pickle`` wrote."""
+    """A ``FileReader`` of what ``save_as_pickle`` wrote."""
 
-    stores: Stores | None = None
-
-    def __call__(self, paths: Iterable[str]) -> Iterator[Any]:
-        for path in paths:
-            with _opened(path, self.stores) as file:
-                while True:
-                    try:
-                        batch = pickle.load(file)
-                    except EOFError:
-                        break
-                    _count(len(batch), 0)
-                    yield from batch
+    def __call__(self, file: InputFile) -> Iterator[Any]:
+        with file.open() as raw:
+            stream: Any = raw  # all of them can peek, which IO does not say
+            while stream.peek(1):
+                offset = stream.tell()
+                try:
+                    batch = pickle.load(stream)
+                except _NO_PICKLE as error:
+                    raise file.bad(f"not what save_as_pickle writes ({type(error).__name__}: {error})", byte=offset) from None
+                if not isinstance(batch, list):
+                    raise file.bad(
+                        f"not what save_as_pickle writes, which are lists of rows, but a {type(batch).__name__}; binary_files and pickle.loads "
+                        "read other pickles",
+                        byte=offset,
+                    )
+                file.count(len(batch))
+                yield from batch
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRecords:
-    """``bytes`` of one length each."""
+    """A ``FileReader`` of ``bytes`` of one length each."""
 
     record_bytes: int
-    stores: Stores | None = None
 
-    def __call__(self, paths: Iterable[str]) -> Iterator[bytes]:
+    def __call__(self, file: InputFile) -> Iterator[bytes]:
         length = self.record_bytes
         at_once = max(1, _READ_BYTES // length) * length
-        for path in paths:
-            with _opened(path, self.stores) as file:
-                while data := file.read(at_once):
-                    if len(data) % length:
-                        raise ValueError(f"{path} is no multiple of {length} bytes long")
-                    _count(len(data) // length, 0)
-                    yield from (data[start : start + length] for start in range(0, len(data), length))
+        offset = 0
+        with file.open() as stream:
+            while data := stream.read(at_once):
+                whole = len(data) - len(data) % length
+                file.count(whole // length)
+                yield from (data[start : start + length] for start in range(0, whole, length))
+                offset += whole
+                if rest := len(data) - whole:
+                    raise file.bad(f"is no multiple of {length} bytes long: the last record has {rest}", byte=offset)
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeFile:
-    """``(path, text)`` of ``(path, bytes)``."""
+class ReadWholeText:
+    """A ``FileReader``: ``(path, text)``, one a file."""
 
     encoding: str
     errors: str
 
-    def __call__(self, file: tuple[str, bytes]) -> tuple[str, str]:
-        path, data = file
-        try:
-            return path, data.decode(self.encoding, self.errors)
-        except UnicodeDecodeError as error:
-            error.add_note(f"in {path}")
-            raise
+    def __call__(self, file: InputFile) -> Iterator[tuple[str, str]]:
+        data = file.read(copies=2)
+        text = without_mark(data.decode(self.encoding, self.errors), self.encoding)
+        file.count(1)
+        yield file.path, text

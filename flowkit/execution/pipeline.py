@@ -19,6 +19,7 @@ from flowkit.execution.cogroup import cogroup
 from flowkit.execution.columnar import group_columns, sort_columns
 from flowkit.execution.end_markers import leaked_stop_iteration
 from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.input_files import read_files
 from flowkit.execution.join import join
 from flowkit.execution.narrow import Stream, apply_element_steps, apply_map_partitions, apply_to_iterators, where
 from flowkit.execution.pairing import each_with_each, zipped
@@ -40,6 +41,7 @@ from flowkit.lineage.kernels import (
     Cartesian,
     CoGroup,
     Collection,
+    FileRows,
     Filter,
     FlatMap,
     FlatMapValues,
@@ -276,6 +278,8 @@ def _apply(step: Step, partition: int, inputs: list[Stream], environment: TaskEn
             return Stream(read_range(source, partition, environment))
         case TextLines() as source:
             return Stream(read_text(source, partition, environment))
+        case FileRows() as source:
+            return Stream(read_files(source, partition, environment))
         case WholeFiles() as source:
             return Stream(read_whole_files(source, partition, environment))
         case StoredPartitions() as source:

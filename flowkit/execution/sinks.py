@@ -5,20 +5,20 @@ Runs on slot threads. Formats are plain data with one method, ``write(rows, path
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
-from flowkit.errors import InternalError
+from flowkit.errors import BadRow, InternalError
 from flowkit.execution.task_context import TaskContext
+from flowkit.execution.text_writing import LineWriter
 from flowkit.model.shown import short
 from flowkit.storage.blocks.block_files import write_batches
 from flowkit.storage.objects.stores import Stores
@@ -37,9 +37,17 @@ class FileFormat(Protocol):
         """Of the file's name, with its dot."""
         ...
 
-    def write(self, rows: Iterator[Any], path: Path) -> int:
-        """Write all rows to a new file; returns how many there were."""
+    def write(self, rows: Iterator[Any], path: Path) -> Written:
+        """Write all rows to a new file."""
         ...
+
+
+class Written(NamedTuple):
+    """What a file got."""
+
+    rows: int
+    #: names of columns in their order, where the format has such
+    columns: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +106,21 @@ class WriteFiles:
     #: a file that has grown to it is followed by another; 0: one file a partition
     file_bytes: int = 0
 
-    def __call__(self, partition: int, rows: Iterator[Any]) -> int:
-        """Bytes written."""
+    def __call__(self, partition: int, rows: Iterator[Any]) -> list[tuple[str, Written]]:
+        """What was written, by the name of the file."""
         context = TaskContext.get()
         if context is None:
             raise InternalError("files are written by tasks")
+        written: list[tuple[str, Written]] = []
         drafts: list[tuple[Path, str]] = []
         portions = Portions(rows, self.file_bytes)
-        count = 0
         try:
             while not drafts or portions.has_more():
                 more = f"-{len(drafts)}" if drafts else ""
                 name = f"{self.name}-{partition:05d}{more}{self.format.extension}"
                 draft = self.target.draft(f"{name}-{context.task_attempt_id}")
                 drafts.append((draft, name))
-                count += self.format.write(portions.until_full(draft), draft)
+                written.append((name, self.format.write(portions.until_full(draft), draft)))
             context.acquire_commit()
             size = sum(draft.stat().st_size for draft, _ in drafts)
             for draft, name in drafts:
@@ -121,8 +129,8 @@ class WriteFiles:
             for draft, _ in drafts:
                 discard(draft)
         context.metrics.output_bytes += size
-        context.metrics.output_rows += count
-        return size
+        context.metrics.output_rows += sum(each.rows for _, each in written)
+        return written
 
 
 class Portions:
@@ -161,13 +169,15 @@ class Portions:
                 return
 
 
-def _opened(path: Path, compression: str | None) -> IO[bytes]:
+def opened_for_writing(path: Path, compression: str | None) -> IO[bytes]:
+    """A new file, compressed on the way where asked for."""
     opened: Any = gzip.open(path, "wb", compresslevel=6) if compression == "gzip" else path.open("wb")  # noqa: SIM115 - closed by the caller
     file: IO[bytes] = opened
     return file
 
 
-def _suffix(compression: str | None) -> str:
+def suffix_of(compression: str | None) -> str:
+    """Of the name of a file that is compressed so."""
     return ".gz" if compression == "gzip" else ""
 
 
@@ -181,17 +191,12 @@ class TextFormat:
     @property
     def extension(self) -> str:
         """None but that of the compression."""
-        return _suffix(self.compression)
+        return suffix_of(self.compression)
 
-    def write(self, rows: Iterator[Any], path: Path) -> int:
+    def write(self, rows: Iterator[Any], path: Path) -> Written:
         """See ``FileFormat``."""
-        count = 0
-        with _opened(path, self.compression) as file:
-            for row in rows:
-                file.write(row if isinstance(row, bytes) else str(row).encode(self.encoding))
-                file.write(b"\n")
-                count += 1
-        return count
+        with opened_for_writing(path, self.compression) as file:
+            return Written(LineWriter(file, self.encoding).write(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,66 +208,26 @@ class JsonLinesFormat:
     @property
     def extension(self) -> str:
         """``.jsonl``, compressed or not."""
-        return ".jsonl" + _suffix(self.compression)
+        return ".jsonl" + suffix_of(self.compression)
 
-    def write(self, rows: Iterator[Any], path: Path) -> int:
+    def write(self, rows: Iterator[Any], path: Path) -> Written:
         """See ``FileFormat``."""
         encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+        encode_as_ascii = json.JSONEncoder(allow_nan=False).encode
         count = 0
-        with _opened(path, self.compression) as file:
+        with opened_for_writing(path, self.compression) as file:
             for row in rows:
                 try:
                     line = encode(row)
-                except (TypeError, ValueError) as error:
-                    raise TypeError(f"cannot write {short(row)} as JSON: {error}") from None
-                file.write(line.encode() + b"\n")
+                except (TypeError, ValueError, RecursionError) as error:
+                    raise BadRow(f"cannot write {short(row)} as JSON: {error}") from None
+                try:
+                    data = line.encode()
+                except UnicodeEncodeError:  # half of a surrogate pair: JSON has an escape for it, UTF-8 has not
+                    data = encode_as_ascii(row).encode()
+                file.write(data + b"\n")
                 count += 1
-        return count
-
-
-@dataclass(frozen=True, slots=True)
-class CsvFormat:
-    """Comma separated values: of mappings the columns asked for, of sequences all."""
-
-    columns: tuple[str, ...] | None
-    header: bool
-    delimiter: str
-    encoding: str
-    compression: str | None = None
-
-    @property
-    def extension(self) -> str:
-        """``.csv``, compressed or not."""
-        return ".csv" + _suffix(self.compression)
-
-    def write(self, rows: Iterator[Any], path: Path) -> int:
-        """See ``FileFormat``."""
-        import io
-
-        count = 0
-        columns = self.columns
-        with _opened(path, self.compression) as raw, io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file:
-            writer = csv.writer(file, delimiter=self.delimiter)
-            for row in rows:
-                if columns is None and isinstance(row, Mapping):
-                    columns = tuple(row)
-                if not count and self.header and columns is not None:
-                    writer.writerow(columns)
-                writer.writerow(self._fields(row, columns))
-                count += 1
-            if not count and self.header and columns is not None:
-                writer.writerow(columns)
-        return count
-
-    def _fields(self, row: Any, columns: tuple[str, ...] | None) -> Sequence[Any]:
-        if isinstance(row, Mapping):
-            if unknown := row.keys() - set(columns or ()):
-                raise TypeError(f"{short(row)} has fields that are no columns: {', '.join(sorted(map(str, unknown)))}")
-            return [row.get(column) for column in columns or ()]
-        if not isinstance(row, list | tuple) or (columns is not None and len(row) != len(columns)):
-            wanted = "a mapping or a sequence" + ("" if columns is None else f" of {len(columns)}")
-            raise TypeError(f"cannot write {short(row)} as CSV: needs {wanted}")
-        return row
+        return Written(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +239,14 @@ class PickleFormat:
         """``.pickle``."""
         return ".pickle"
 
-    def write(self, rows: Iterator[Any], path: Path) -> int:
+    def write(self, rows: Iterator[Any], path: Path) -> Written:
         """See ``FileFormat``."""
         count = 0
         with path.open("wb") as file:
             while batch := list(islice(rows, _ROWS_AT_ONCE)):
                 pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
                 count += len(batch)
-        return count
+        return Written(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +258,7 @@ class BlockFormat:
         """``.block``."""
         return ".block"
 
-    def write(self, rows: Iterator[Any], path: Path) -> int:
+    def write(self, rows: Iterator[Any], path: Path) -> Written:
         """See ``FileFormat``."""
         with path.open("wb") as file:
-            return write_batches(file, iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), []))
+            return Written(write_batches(file, iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])))

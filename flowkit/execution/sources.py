@@ -6,14 +6,23 @@ Runs on slot threads; a stream and its open file belong to the task's thread. Ro
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import IO, Any, NamedTuple, Protocol
 
-from flowkit.errors import CheckpointDamaged, CheckpointLost, InternalError
+from flowkit.errors import BadInput, CheckpointDamaged, CheckpointLost, InternalError
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.text_lines import open_local, read_lines
-from flowkit.lineage.kernels import CachedOnly, Collection, IntegerRange, StoredPartitions, TextLines, WholeFiles
+from flowkit.execution.input_files import InputFile
+from flowkit.execution.text_lines import line_of, open_local, read_lines
+from flowkit.lineage.kernels import (
+    CachedOnly,
+    Collection,
+    FileSplit,
+    IntegerRange,
+    StoredPartitions,
+    TextLines,
+    WholeFiles,
+)
 from flowkit.storage.blocks.block_files import check_batches, read_batches
 
 
@@ -63,16 +72,46 @@ def read_text(source: TextLines, partition: int, environment: TaskEnvironment) -
     metrics = environment.metrics
 
     opener = open_local if source.stores is None else source.stores.open
+    parse: LineParser | None = source.parse
 
-    def blocks() -> Iterator[list[str]]:
+    def blocks() -> Iterator[Iterable[Any]]:
         for split in source.splits[partition]:
-            for lines, byte_count in read_lines(split, source.encoding, source.errors, opener):
+            before = 0
+            for lines, byte_count in read_lines(split, source.encoding, source.errors, opener, environment.memory):
                 environment.check_killed()
                 metrics.input_bytes += byte_count
                 metrics.input_rows += len(lines)
-                yield lines
+                yield lines if parse is None else parse(lines, LinesAt(split, before, opener))
+                before += len(lines)
 
     return chain.from_iterable(blocks())
+
+
+class LineParser(Protocol):
+    """How rows are made of lines."""
+
+    def __call__(self, lines: list[str], at: LinesAt) -> Iterator[Any]:
+        """Rows, made as they are asked for."""
+        ...
+
+
+class LinesAt(NamedTuple):
+    """Where lines are in their file: looked for when an error is to say so, since that reads what comes before them."""
+
+    split: FileSplit
+    #: of the split's lines, how many come before these
+    before: int
+    opener: Callable[[str], IO[bytes]] = open_local
+
+    def bad(self, index: int, message: str) -> BadInput:
+        """The error for one of them."""
+        number = line_of(self.split, self.before + index, self.opener)
+        path, start = self.split.path, self.split.start
+        if number is None:
+            where = f"line {self.before + index + 1:,} of those that begin at byte {start:,} or later"
+        else:
+            where = f"line {number}"
+        return BadInput(f"{path}, {where}: {message}", path=path, line=number)
 
 
 def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnvironment) -> Iterator[tuple[str, bytes]]:
@@ -80,9 +119,8 @@ def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnviro
     metrics = environment.metrics
     for path in source.paths[partition]:
         environment.check_killed()
-        with open_local(path) if source.stores is None else source.stores.open(path) as file:
-            data = file.read()
-        metrics.input_bytes += len(data)
+        file = InputFile(path, source.stores, metrics=metrics, memory=environment.memory)
+        data = file.read(raw=True)
         metrics.input_rows += 1
         yield path, data
 

@@ -55,6 +55,18 @@ class TextLines:
     errors: str = "strict"
     #: ``storage.objects.stores.Stores`` of those that are addresses; None: all are paths
     stores: Any = None
+    #: a ``execution.sources.LineParser`` that makes rows of lines; None: the lines are the rows
+    parse: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """Rows of each file of ``paths[p]``, as ``reader`` (an ``execution.input_files.FileReader``) makes them."""
+
+    paths: tuple[tuple[str, ...], ...]
+    reader: Any
+    #: as of ``TextLines``
+    stores: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +245,7 @@ Kernel = (
     Collection
     | IntegerRange
     | TextLines
+    | FileRows
     | WholeFiles
     | StoredPartitions
     | CachedOnly

@@ -54,6 +54,62 @@ def check_codec(name: str, value: Any, look_up: Callable[[str], object]) -> None
         ) from None
 
 
+def check_encoding(encoding: Any) -> None:
+    """Refuse what names no encoding of text: Python's codecs are also of other kinds.
+
+    >>> check_encoding("rot13")
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: encoding = 'rot13': names no encoding of text that Python knows
+    """
+    try:
+        "".encode(encoding)
+    except (LookupError, TypeError, ValueError):
+        raise InvalidArgument(
+            f"encoding = {encoding!r}: names no encoding of text that Python knows",
+            name="encoding",
+            value=encoding,
+            allowed="one such as utf-8, utf-16, latin-1",
+        ) from None
+
+
+def check_delimiter(delimiter: Any) -> None:
+    """Refuse what cannot stand between the fields of a CSV line."""
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0':
+        raise InvalidArgument(
+            f"delimiter = {delimiter!r}: must be one character, and neither a quote nor the end of a line",
+            name="delimiter",
+            value=delimiter,
+            allowed="one character",
+        )
+
+
+def check_columns(columns: Any) -> tuple[Any, ...] | None:
+    """Names of columns as a tuple; refuses one name in place of a list, an empty list, and names that are not distinct.
+
+    >>> check_columns(["a", "b", "a"])
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: columns = ['a', 'b', 'a']: a stands there twice
+    """
+    if columns is None:
+        return None
+    allowed = "a list of distinct names"
+    if isinstance(columns, str | bytes):
+        raise InvalidArgument(f"columns = {columns!r}: must be a list of names", name="columns", value=columns, allowed=allowed)
+    names = tuple(columns)
+    texts = [str(name) for name in names]
+    if not names or "" in texts:
+        raise InvalidArgument(
+            f"columns = {columns!r}: must be names, one or more", name="columns", value=columns, allowed=allowed
+        )
+    if twice := [text for text in dict.fromkeys(texts) if texts.count(text) > 1]:
+        raise InvalidArgument(
+            f"columns = {columns!r}: {', '.join(twice)} stands there twice", name="columns", value=columns, allowed=allowed
+        )
+    return names
+
+
 def check_on_driver(what: str) -> None:
     """Refuse to run jobs from inside a task."""
     if inside_task():

@@ -8,20 +8,20 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flowkit.errors import InvalidArgument
+from flowkit.execution.csv_files import ReadCsv
 from flowkit.execution.dask_bags import compute_bag_partitions, partitions_of_bag
 from flowkit.execution.file_readers import (
-    DecodeFile,
-    ReadCsv,
+    ParseJsonLines,
     ReadPickles,
     ReadRecords,
+    ReadWholeText,
     as_stream,
     batches_of_stream,
-    is_not_blank,
-    parse_json_line,
     rows_of_batch,
 )
-from flowkit.lineage.kernels import MapPartitions
-from flowkit.rdd.checks import check_callable, check_codec, check_int
+from flowkit.execution.input_files import FileReader
+from flowkit.lineage.kernels import FileRows, Kernel, MapPartitions
+from flowkit.rdd.checks import check_callable, check_codec, check_columns, check_delimiter, check_encoding, check_int
 from flowkit.storage.objects.local import LocalFile, pack_files
 from flowkit.storage.objects.stores import Paths, Stores
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class FileSources:
-    """Sources that are made of ``parallelize``, ``text_file`` and ``binary_files``."""
+    """Sources of files in some format, and of tables in memory."""
 
     if TYPE_CHECKING:
         # What the Context has.
@@ -50,6 +50,12 @@ class FileSources:
         def _listed(self, path: Paths, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]: ...
         @property
         def _stores(self) -> Stores: ...
+        def _text_lines(
+            self, path: Paths, min_partitions: int | None, encoding: str, errors: str, parse: Any, operation: str
+        ) -> RDD[Any]: ...
+        def _source(
+            self, kernel: Kernel, parts: int, operation: str, *, source_identity: tuple[object, ...] = ()
+        ) -> RDD[Any]: ...
 
     def whole_text_files(
         self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
@@ -75,9 +81,9 @@ class FileSources:
         ...     fc.whole_text_files(place).values().collect()
         ['one two']
         """
-        check_codec("encoding", encoding, codecs.lookup)
+        check_encoding(encoding)
         check_codec("errors", errors, codecs.lookup_error)
-        return self.binary_files(path, min_partitions).map(DecodeFile(encoding, errors))
+        return self._file_rows(path, min_partitions, ReadWholeText(encoding, errors), "whole_text_files")
 
     def read_json_lines(
         self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
@@ -106,8 +112,7 @@ class FileSources:
         ...     fc.read_json_lines(place).collect()
         [{'n': 1}, [2]]
         """
-        lines = self.text_file(path, min_partitions, encoding=encoding, errors=errors)
-        return lines.filter(is_not_blank).map(parse_json_line)
+        return self._text_lines(path, min_partitions, encoding, errors, ParseJsonLines(), "read_json_lines")
 
     def read_csv(
         self,
@@ -156,14 +161,15 @@ class FileSources:
         ...     fc.read_csv(place, types={"age": int}).collect()
         [{'name': 'ann', 'age': 31}]
         """
-        check_codec("encoding", encoding, codecs.lookup)
-        if len(delimiter) != 1:
-            raise InvalidArgument(
-                f"delimiter = {delimiter!r}: must be one character", name="delimiter", value=delimiter, allowed="one character"
-            )
+        check_encoding(encoding)
+        check_delimiter(delimiter)
         for name, convert in (types or {}).items():
             check_callable(f"types[{name!r}]", convert)
-        names = None if columns is None else tuple(columns)
+        names = check_columns(columns)
+        if types and names is None and not header:
+            raise InvalidArgument(
+                "types = ...: columns have no names; give columns= too, or header=True", name="types", value=types, allowed="None"
+            )
         if names is not None and (unknown := set(types or {}) - set(names)):
             raise InvalidArgument(
                 f"types of {', '.join(sorted(unknown))}, which are no columns",
@@ -171,8 +177,7 @@ class FileSources:
                 value=types,
                 allowed=", ".join(names),
             )
-        paths, stores = self._paths(path, min_partitions)
-        return paths.map_partitions(ReadCsv(names, header, delimiter, encoding, dict(types or {}), stores))
+        return self._file_rows(path, min_partitions, ReadCsv(names, header, delimiter, encoding, dict(types or {})), "read_csv")
 
     def read_parquet(
         self,
@@ -295,8 +300,7 @@ class FileSources:
         ...     fc.pickle_file(f"{place}/out").collect()
         [0, 1, 2]
         """
-        paths, stores = self._paths(path, min_partitions)
-        return paths.map_partitions(ReadPickles(stores))
+        return self._file_rows(path, min_partitions, ReadPickles(), "pickle_file")
 
     def binary_records(self, path: Paths, record_bytes: int, min_partitions: int | None = None) -> RDD[bytes]:
         """``bytes`` of one length, one after another in files.
@@ -326,8 +330,7 @@ class FileSources:
         [b'ab', b'cd', b'ef']
         """
         check_int("record_bytes", record_bytes, least=1)
-        paths, stores = self._paths(path, min_partitions)
-        return paths.map_partitions(ReadRecords(record_bytes, stores))
+        return self._file_rows(path, min_partitions, ReadRecords(record_bytes), "binary_records")
 
     def from_arrow(self, table: Any, num_partitions: int | None = None, *, batches: bool = False) -> RDD[Any]:
         """Rows of a ``pyarrow.Table`` or ``RecordBatch``, as mappings or record batches.
@@ -398,6 +401,12 @@ class FileSources:
         parts = partitions_of_bag(bag)
         found = self.parallelize(parts, max(1, len(parts)))
         return found._narrow(MapPartitions(compute_bag_partitions), "from_dask_bag")  # type: ignore[no-any-return]
+
+    def _file_rows(self, path: Paths, min_partitions: int | None, reader: FileReader, operation: str) -> RDD[Any]:
+        """What a reader makes of whole files."""
+        files, stores = self._listed(path)
+        packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
+        return self._source(FileRows(packed, reader, stores), len(packed), operation, source_identity=tuple(files))
 
     def _paths(self, path: Paths, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
         files, stores = self._listed(path)

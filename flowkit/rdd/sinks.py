@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flowkit.errors import InvalidArgument, OutputExists
+from flowkit.errors import BadRow, InvalidArgument, OutputExists
+from flowkit.execution.csv_files import CsvFormat, differing_orders
 from flowkit.execution.sinks import (
-    CsvFormat,
     FileFormat,
     JsonLinesFormat,
     LocalTarget,
@@ -23,7 +22,7 @@ from flowkit.execution.sinks import (
 )
 from flowkit.lineage.kernels import IntegerRange
 from flowkit.rdd.base import Base, action
-from flowkit.rdd.checks import check_codec, check_int
+from flowkit.rdd.checks import check_columns, check_delimiter, check_encoding, check_int
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
@@ -88,7 +87,7 @@ class Sinks(Base[T]):
         ...     pathlib.Path(place, "out", "part-00000").read_text()
         '0\n1\n2\n'
         """
-        check_codec("encoding", encoding, codecs.lookup)
+        check_encoding(encoding)
         self._save(path, mode, target_file_bytes, "save_as_text", TextFormat(encoding, _checked_compression(compression)))
 
     @action
@@ -164,11 +163,12 @@ class Sinks(Base[T]):
         ...     fc.read_csv(f"{place}/out").collect()
         [{'a': '1', 'b': 'x'}]
         """
-        check_codec("encoding", encoding, codecs.lookup)
-        _check_delimiter(delimiter)
-        names = None if columns is None else tuple(columns)
+        check_encoding(encoding)
+        check_delimiter(delimiter)
+        names = check_columns(columns)
         kind = CsvFormat(names, header, delimiter, encoding, _checked_compression(compression))
-        self._save(path, mode, target_file_bytes, "save_as_csv", kind)
+        # What stands where is said by nothing but the order, in files without a header.
+        self._save(path, mode, target_file_bytes, "save_as_csv", kind, None if header or names else _refuse_differing_orders)
 
     @action
     def save_as_pickle(self, path: str | Path, *, mode: str = "error", target_file_bytes: int | None = None) -> None:
@@ -260,9 +260,17 @@ class Sinks(Base[T]):
         """Run a task for each of so many things."""
         self._make(IntegerRange(0, count, 1, count), [], count, operation)._run(fn, operation)
 
-    def _save(self, path: str | Path, mode: str, file_bytes: int | None, operation: str, kind: FileFormat) -> None:
+    def _save(
+        self,
+        path: str | Path,
+        mode: str,
+        file_bytes: int | None,
+        operation: str,
+        kind: FileFormat,
+        settle: Callable[[Target, list[Any]], None] | None = None,
+    ) -> None:
         size = _checked_file_bytes(file_bytes)
-        self._save_with(path, mode, operation, lambda place, name: WriteFiles(place, name, kind, size))
+        self._save_with(path, mode, operation, lambda place, name: WriteFiles(place, name, kind, size), settle)
 
     def _save_with(
         self,
@@ -380,8 +388,6 @@ def _checked_compression(compression: str | None) -> str | None:
     return compression
 
 
-def _check_delimiter(delimiter: Any) -> None:
-    if not isinstance(delimiter, str) or len(delimiter) != 1:
-        raise InvalidArgument(
-            f"delimiter = {delimiter!r}: must be one character", name="delimiter", value=delimiter, allowed="one character"
-        )
+def _refuse_differing_orders(_: Target, written: list[Any]) -> None:
+    if (story := differing_orders(written)) is not None:
+        raise BadRow(f"files without a header need one order of columns: {story}. Give columns=, or write a header")

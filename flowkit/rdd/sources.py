@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flowkit.abc import ClusterLink, JobRunner
 from flowkit.config import Config
 from flowkit.errors import InvalidArgument
+from flowkit.execution.sources import LineParser
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site
@@ -19,7 +20,7 @@ from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, StoredPart
 from flowkit.lineage.nodes import Node
 from flowkit.model.job_spec import Content
 from flowkit.rdd.checkpoints import opened, paths_of
-from flowkit.rdd.checks import check_codec, check_int
+from flowkit.rdd.checks import check_codec, check_encoding, check_int
 from flowkit.rdd.file_sources import FileSources
 from flowkit.rdd.narrow import union_all
 from flowkit.rdd.rdd import RDD
@@ -153,18 +154,7 @@ class Sources(FileSources):
         ...     fc.text_file(place).collect()
         ['roses', 'violets']
         """
-        check_codec("encoding", encoding, codecs.lookup)
-        check_codec("errors", errors, codecs.lookup_error)
-        files, stores = self._listed(path)
-        wanted = self._partitions(min_partitions, "min_partitions")
-        splits = plan_splits(
-            files,
-            wanted,
-            smallest_bytes=self.config.min_partition_bytes if min_partitions is None else 1,
-            largest_bytes=self.config.max_partition_bytes,
-            whole=not newline_is_one_byte(encoding),
-        )
-        return self._source(TextLines(splits, encoding, errors, stores), len(splits), "text_file", source_identity=tuple(files))
+        return self._text_lines(path, min_partitions, encoding, errors, None, "text_file")
 
     def binary_files(self, path: Paths, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
         """``(path, content)`` of whole files.
@@ -259,6 +249,23 @@ class Sources(FileSources):
     def _listed(self, path: Paths, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]:
         """Files that a reader's ``path`` names, whatever the format; and the stores that executors need for them."""
         return listed(_checked_paths("path", path), self._stores, recursive=recursive)
+
+    def _text_lines(
+        self, path: Paths, min_partitions: int | None, encoding: str, errors: str, parse: LineParser | None, operation: str
+    ) -> RDD[Any]:
+        check_encoding(encoding)
+        check_codec("errors", errors, codecs.lookup_error)
+        files, stores = self._listed(path)
+        wanted = self._partitions(min_partitions, "min_partitions")
+        splits = plan_splits(
+            files,
+            wanted,
+            smallest_bytes=self.config.min_partition_bytes if min_partitions is None else 1,
+            largest_bytes=self.config.max_partition_bytes,
+            whole=not newline_is_one_byte(encoding),
+        )
+        kernel = TextLines(splits, encoding, errors, stores, parse)
+        return self._source(kernel, len(splits), operation, source_identity=tuple(files))
 
     @property
     def _stores(self) -> Stores:
