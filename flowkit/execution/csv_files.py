@@ -21,9 +21,10 @@ from flowkit.errors import BadRow
 from flowkit.execution.end_markers import function_name, leaked_stop_iteration
 from flowkit.execution.input_files import InputFile
 from flowkit.execution.long_input import FREE_BYTES
-from flowkit.execution.sinks import Written, opened_for_writing, suffix_of
+from flowkit.execution.sinks import Written, suffix_of
 from flowkit.execution.text_lines import MARK, without_mark
 from flowkit.model.shown import short
+from flowkit.storage.objects.compressed import open_compressed
 
 _READ_BYTES = 128 << 10
 #: rows counted, and looked at for being stopped, at once
@@ -257,7 +258,7 @@ class CsvFormat:
         count = 0
         row: Any = None
         with (
-            opened_for_writing(path, self.compression) as raw,
+            open_compressed(path, self.compression) as raw,
             io.TextIOWrapper(raw, encoding=self.encoding, newline="") as file,
         ):
             writer = csv.writer(file, delimiter=self.delimiter)

@@ -5,7 +5,6 @@ Runs on slot threads. Formats are plain data with one method, ``write(rows, path
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 import shutil
@@ -14,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flowkit.errors import BadRow, InternalError
 from flowkit.execution.task_context import TaskContext
 from flowkit.execution.text_writing import LineWriter
 from flowkit.model.shown import short
 from flowkit.storage.blocks.block_files import write_batches
+from flowkit.storage.objects.compressed import SUFFIXES, open_compressed
 from flowkit.storage.objects.stores import Stores
 
 #: rows made into one batch, one pickle, one row group's piece
@@ -169,16 +169,9 @@ class Portions:
                 return
 
 
-def opened_for_writing(path: Path, compression: str | None) -> IO[bytes]:
-    """A new file, compressed on the way where asked for."""
-    opened: Any = gzip.open(path, "wb", compresslevel=6) if compression == "gzip" else path.open("wb")  # noqa: SIM115 - closed by the caller
-    file: IO[bytes] = opened
-    return file
-
-
 def suffix_of(compression: str | None) -> str:
     """Of the name of a file that is compressed so."""
-    return ".gz" if compression == "gzip" else ""
+    return "" if compression is None else SUFFIXES[compression]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +188,7 @@ class TextFormat:
 
     def write(self, rows: Iterator[Any], path: Path) -> Written:
         """See ``FileFormat``."""
-        with opened_for_writing(path, self.compression) as file:
+        with open_compressed(path, self.compression) as file:
             return Written(LineWriter(file, self.encoding).write(rows))
 
 
@@ -215,7 +208,7 @@ class JsonLinesFormat:
         encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
         encode_as_ascii = json.JSONEncoder(allow_nan=False).encode
         count = 0
-        with opened_for_writing(path, self.compression) as file:
+        with open_compressed(path, self.compression) as file:
             for row in rows:
                 try:
                     line = encode(row)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +26,14 @@ from flowkit.execution.sinks import (
 from flowkit.lineage.kernels import IntegerRange
 from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_columns, check_delimiter, check_encoding, check_int
+from flowkit.storage.objects.compressed import SUFFIXES
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
 
 T = TypeVar("T")
 
+#: what a rename onto something that is there ends with
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
 _MODES = ("error", "overwrite", "append", "ignore")
 
 
@@ -63,7 +69,7 @@ class Sinks(Base[T]):
         encoding
             Of the files.
         compression
-            None or ``gzip``.
+            None, ``gzip``, ``bz2``, ``xz`` or ``zstd``; the suffix of a file's name says it to readers.
         mode
             What to do when something is there: ``error``, ``overwrite``, ``append``, ``ignore``; see ``Sinks``.
         target_file_bytes
@@ -286,14 +292,13 @@ class Sinks(Base[T]):
             self._save_to_store(str(path).rstrip("/"), mode, operation, writer, settle)
             return
         target = local_place(local_path(path))
-        if target.exists() or target.is_symlink():
+        if os.path.lexists(target):
             if mode == "ignore":
                 return
             if mode == "error":
-                raise OutputExists(
-                    f'{target} exists already; remove it, choose another place, or say mode="overwrite" or "append"',
-                    path=str(target),
-                )
+                raise _exists_already(str(target))
+            if mode == "append" and not target.is_dir():
+                raise OutputExists(f"{target} is no directory: append adds files to one", path=str(target))
         token = secrets.token_hex(4)
         work = target.parent / f".{target.name}-{token}"
         name = f"part-{token}" if mode == "append" else "part"
@@ -318,13 +323,8 @@ class Sinks(Base[T]):
         settle: Callable[[Target, list[Any]], None] | None = None,
     ) -> None:
         stores = Stores(self._runner.config.object_stores).only([path])
-        if stores.exists(path):
-            if mode == "ignore":
-                return
-            if mode == "error":
-                raise OutputExists(
-                    f'{path} exists already; remove it, choose another place, or say mode="overwrite" or "append"', path=path
-                )
+        if _is_taken(stores, path, mode):
+            return
         token = secrets.token_hex(4)
         # Names that begin with _ are hidden from whoever reads the directory.
         work = f"{path}/_temporary-{token}"
@@ -334,6 +334,9 @@ class Sinks(Base[T]):
             written = self._run(writer(place, f"part-{token}" if mode == "append" else "part"), operation)
             if settle is not None:
                 settle(place, written)
+            # A store has no renames that could be refused: two jobs that look at the same moment mix their files.
+            if _is_taken(stores, path, mode):
+                return
             files = stores.walk(work)
             for file in files:
                 stores.move(f"{work}/{file}", f"{path}/{file}")
@@ -345,32 +348,72 @@ class Sinks(Base[T]):
 
 
 def _is_there(path: str | Path, stores: Stores) -> bool:
-    return stores.exists(str(path)) if address_of(path) is not None else Path(local_path(path)).exists()
+    return stores.exists(str(path)) if address_of(path) is not None else local_place(local_path(path)).exists()
+
+
+def _exists_already(place: str) -> OutputExists:
+    return OutputExists(
+        f'{place} exists already; remove it, choose another place, or say mode="overwrite" or "append"', path=place
+    )
+
+
+def _is_taken(stores: Stores, path: str, mode: str) -> bool:
+    """Whether something is there, so that nothing is to be written. Raises ``OutputExists`` where the mode has it so."""
+    if mode not in {"error", "ignore"} or not stores.has_output(path):
+        return False
+    if mode == "error":
+        raise _exists_already(path)
+    return True
 
 
 def _take_place(work: Path, target: Path, mode: str) -> None:
-    if mode == "append" and target.exists():
-        for file in sorted(each for each in work.rglob("*") if each.is_file()):
-            place = target / file.relative_to(work)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
-        return
-    if mode == "overwrite" and target.exists():
-        old = work.with_name(f"{work.name}-old")
-        target.rename(old)
-        try:
-            work.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink()
-        return
-    if target.exists():  # since the job began; a rename would replace it if it is empty
-        raise OutputExists(f"{target} was made by somebody else meanwhile; nothing was written", path=str(target))
-    work.rename(target)
+    """Give what was written its place. Somebody else may have taken it since the job began, or take it at this moment."""
+    match mode:
+        case "overwrite":
+            _replace(work, target)
+        case "append":
+            if not _rename_if_free(work, target):
+                for file in sorted(each for each in work.rglob("*") if each.is_file()):
+                    place = target / file.relative_to(work)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file.replace(place)
+        case _:
+            if not _rename_if_free(work, target) and mode != "ignore":
+                raise OutputExists(f"{target} was made by somebody else meanwhile; nothing was written", path=str(target))
+
+
+def _rename_if_free(work: Path, target: Path) -> bool:
+    """Whether the place was free and is now taken."""
+    if os.path.lexists(target):  # a rename would replace an empty directory
+        return False
+    try:
+        work.rename(target)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _replace(work: Path, target: Path) -> None:
+    """Put a directory in the place of whatever is there; of several that do so at once each succeeds, and the last one stays."""
+    replaced: list[Path] = []
+    try:
+        while not _rename_if_free(work, target):
+            old = work.with_name(f"{work.name}-old{len(replaced)}")
+            with contextlib.suppress(FileNotFoundError):  # somebody else has moved it away
+                target.rename(old)
+                replaced.append(old)
+    except BaseException:
+        if replaced and not os.path.lexists(target):
+            replaced.pop().rename(target)
+        raise
+    finally:
+        for old in replaced:
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink()
 
 
 def _checked_file_bytes(size: int | None) -> int:
@@ -378,12 +421,10 @@ def _checked_file_bytes(size: int | None) -> int:
 
 
 def _checked_compression(compression: str | None) -> str | None:
-    if compression not in (None, "gzip"):
+    if compression is not None and compression not in SUFFIXES:
+        allowed = ", ".join(("None", *map(repr, SUFFIXES)))
         raise InvalidArgument(
-            f"compression = {compression!r}: must be None or 'gzip'",
-            name="compression",
-            value=compression,
-            allowed="None, 'gzip'",
+            f"compression = {compression!r}: must be one of {allowed}", name="compression", value=compression, allowed=allowed
         )
     return compression
 

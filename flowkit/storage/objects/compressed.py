@@ -1,4 +1,4 @@
-"""Compressed files as streams of what is in them. Runs on executors.
+"""Compressed files as streams of what is in them, read and written. Runs on executors.
 
 Modules are imported where they are used: most executors never see a compressed file.
 """
@@ -6,6 +6,7 @@ Modules are imported where they are used: most executors never see a compressed 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from flowkit.errors import InvalidArgument
@@ -52,6 +53,52 @@ def decompressed(file: IO[bytes], codec: str | None) -> BinaryIO:
             return cast("BinaryIO", io.BufferedReader(_Forward(stream), _BUFFER_BYTES))
         case _:
             raise InvalidArgument(f"codec = {codec!r}: unknown", name="codec", value=codec, allowed=_ALLOWED)
+
+
+#: what writers take for ``compression``, and the suffix of such a file's name
+SUFFIXES = {"gzip": ".gz", "bz2": ".bz2", "xz": ".xz", "zstd": ".zst"}
+
+
+def open_compressed(path: Path, compression: str | None) -> IO[bytes]:
+    """A new file whose content is compressed on its way, as one of ``SUFFIXES``; None: it is not."""
+    match compression:
+        case None:
+            return path.open("wb")
+        case "gzip":
+            import gzip
+
+            return cast("IO[bytes]", gzip.open(path, "wb", compresslevel=6))
+        case "bz2":
+            import bz2
+
+            return cast("IO[bytes]", bz2.open(path, "wb"))
+        case "xz":
+            import lzma
+
+            return cast("IO[bytes]", lzma.open(path, "wb"))
+        case _:
+            import pyarrow as pa
+
+            return cast("IO[bytes]", io.BufferedWriter(_Compressing(pa.CompressedOutputStream(str(path), "zstd")), _BUFFER_BYTES))
+
+
+class _Compressing(io.RawIOBase):
+    """A stream of Arrow's, as files of Python are."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data))
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 class _Forward(io.RawIOBase):

@@ -218,6 +218,17 @@ class Stores:
             return True
         return info.type == FileType.Directory and bool(store.get_file_info(FileSelector(inner, allow_not_found=True)))
 
+    def has_output(self, path: str) -> bool:
+        """Whether a file is there, or a directory with something in it that is not a job's unfinished work."""
+        from pyarrow.fs import FileSelector, FileType
+
+        store, inner = self.at(path)
+        (info,) = store.get_file_info([inner])
+        if info.type != FileType.Directory:
+            return bool(info.type == FileType.File)
+        entries = store.get_file_info(FileSelector(inner, allow_not_found=True))
+        return any(not each.base_name.startswith("_temporary-") for each in entries)
+
     # -- writing
 
     def upload(self, source: Path, path: str) -> None:
