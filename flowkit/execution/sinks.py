@@ -98,7 +98,7 @@ def discard(draft: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WriteFiles:
-    """Writes each partition into ``name-00000.extension`` of a target, and into ``name-00000-1.extension`` and on what is too much for one."""
+    """Writes each partition into ``name-00000.extension`` of a target; of files of a size into ``name-00000-00000.extension`` and on."""
 
     target: Target
     name: str
@@ -116,7 +116,8 @@ class WriteFiles:
         portions = Portions(rows, self.file_bytes)
         try:
             while not drafts or portions.has_more():
-                more = f"-{len(drafts)}" if drafts else ""
+                # Numbered from the first, so that files have the order of their rows by name.
+                more = f"-{len(drafts):05d}" if self.file_bytes else ""
                 name = f"{self.name}-{partition:05d}{more}{self.format.extension}"
                 draft = self.target.draft(f"{name}-{context.task_attempt_id}")
                 drafts.append((draft, name))

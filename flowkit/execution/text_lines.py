@@ -83,8 +83,9 @@ def _read(
                 allowed="an encoding in which a newline is the byte 10, or one partition a file",
             )
         first = 0
+        content = decompressed(file, split.codec)  # held to the end: Arrow's closes the file with itself
         if whole:
-            pieces = _pieces_of(decompressed(file, split.codec))
+            pieces = _pieces_of(content)
         else:
             begin = _first_line_of(file, split)
             if begin is None:

@@ -73,8 +73,8 @@ class Sinks(Base[T]):
         mode
             What to do when something is there: ``error``, ``overwrite``, ``append``, ``ignore``; see ``Sinks``.
         target_file_bytes
-            A file that has grown to about so many bytes is followed by another of the same partition, ``part-00000-1``; None: one file a
-            partition.
+            A file that has grown to about so many bytes is followed by another of the same partition: ``part-00000-00000``,
+            ``part-00000-00001`` and on, which have the order of their rows by name. None: one file a partition.
 
         Raises
         ------
@@ -288,6 +288,8 @@ class Sinks(Base[T]):
     ) -> None:
         if mode not in _MODES:
             raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise InvalidArgument(f"path = {path!r}: must be a path", name="path", value=path, allowed="a str or Path")
         if address_of(path) is not None:
             self._save_to_store(str(path).rstrip("/"), mode, operation, writer, settle)
             return

@@ -1,0 +1,296 @@
+"""One contract for all readers: what a path may be, what happens to what is no file, and what an error says. One row a reader."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+import flowkit as fk
+from flowkit.errors import BadInput, InvalidArgument
+from flowkit.testing.inline import inline_context
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a reader is tried: files that hold one value each, and content that is none of its own."""
+
+    name: str
+    #: a file that holds a number
+    file_of: Callable[[int], bytes]
+    #: numbers of what the reader makes of a path
+    read: Callable[[fk.Context, Any], fk.RDD[int]]
+    wrong: bytes
+    #: what the error for it is, and where it says that it is wrong
+    error: type[Exception]
+    place: str
+    decompresses: bool = True
+    #: how many rows a file without a byte makes
+    empty_rows: int = 0
+
+
+READERS = [
+    Reader(
+        "text_file",
+        lambda n: b"%d\n" % n,
+        lambda fc, path: fc.text_file(path).map(int),
+        b"1\n\xff\n",
+        UnicodeDecodeError,
+        ", line 2, which begins with b'\\xff'",
+    ),
+    Reader(
+        "read_json_lines",
+        lambda n: json.dumps({"n": n}).encode(),
+        lambda fc, path: fc.read_json_lines(path).map(lambda row: row["n"]),
+        b'{"n": 1}\n\n{"n": }\n',
+        BadInput,
+        ", line 3: not JSON: '{\"n\": }'",
+    ),
+    Reader(
+        "read_csv",
+        lambda n: b"n,s\n%d,x\n" % n,
+        lambda fc, path: fc.read_csv(path, types={"n": int}).map(lambda row: row["n"]),
+        b"n,s\n1,x\n2\n",
+        BadInput,
+        ", line 3: 1 fields for 2 columns: ['2']",
+    ),
+    Reader(
+        "pickle_file",
+        lambda n: pickle.dumps([n]),
+        lambda fc, path: fc.pickle_file(path),
+        pickle.dumps([1]) + b"spoiled",
+        BadInput,
+        f", byte {len(pickle.dumps([1]))}: not what save_as_pickle writes",
+    ),
+    Reader(
+        "binary_records",
+        lambda n: b"%04d" % n,
+        lambda fc, path: fc.binary_records(path, 4).map(int),
+        b"0001000",
+        BadInput,
+        ", byte 4: is no multiple of 4 bytes long: the last record has 3",
+    ),
+    Reader(
+        "whole_text_files",
+        lambda n: b"%d" % n,
+        lambda fc, path: fc.whole_text_files(path).values().map(lambda text: int(text or 0)),
+        b"\xff",
+        UnicodeDecodeError,
+        "",
+        empty_rows=1,
+    ),
+    Reader(
+        "binary_files",
+        lambda n: b"%d" % n,
+        lambda fc, path: fc.binary_files(path).values().map(lambda data: int(data or 0)),
+        b"",
+        ValueError,
+        "",
+        decompresses=False,
+        empty_rows=1,
+    ),
+]
+every_reader = pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+
+
+@pytest.fixture(scope="module")
+def fc() -> Iterator[fk.Context]:
+    with inline_context() as context:
+        yield context
+
+
+@pytest.fixture
+def lake(reader: Reader, tmp_path: Path) -> Path:
+    """Files ``0.x`` to ``2.x`` that hold 0 to 2, more in directories, and what is hidden."""
+    for name, number in {"0.x": 0, "1.x": 1, "2.x": 2, "more/3.x": 3, "days/day=4/4.x": 4, "days/day=5/5.x": 5}.items():
+        path = tmp_path / "lake" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(reader.file_of(number))
+    (tmp_path / "lake" / "_SUCCESS").touch()
+    (tmp_path / "lake" / ".0.x.crc").write_bytes(b"\xff")
+    return tmp_path / "lake"
+
+
+def said_by(error: BaseException) -> str:
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
+
+
+@every_reader
+@pytest.mark.parametrize(
+    ("path", "numbers"),
+    [
+        ("{lake}/1.x", [1]),
+        ("file://{lake}/1.x", [1]),
+        ("file:{lake}/1.x", [1]),
+        ("{lake}", [0, 1, 2]),
+        ("{lake}/", [0, 1, 2]),
+        ("{lake}/[12].x", [1, 2]),
+        ("{lake}/{{0,2}}.x", [0, 2]),
+        ("{lake}/2.x,{lake}/0.x", [2, 0]),
+        ("{lake}/days/*", [4, 5]),
+        ("{lake}/days/day=*/*.x", [4, 5]),
+        ("{lake}/**/*.x", [0, 1, 2, 4, 5, 3]),
+        ("1.x", [1]),
+        ("./more", [3]),
+        ("*.x", [0, 1, 2]),
+        ("../lake/0.x", [0]),
+    ],
+)
+def test_a_path_names_the_same_files_to_every_reader(fc, reader, lake, monkeypatch, path, numbers):
+    monkeypatch.chdir(lake)
+    rows = reader.read(fc, path.format(lake=lake))
+    monkeypatch.chdir("/")  # the driver's directory at the call is meant
+    assert rows.collect() == numbers
+
+
+@every_reader
+def test_a_list_of_paths_is_read_in_its_order(fc, reader, lake, monkeypatch):
+    monkeypatch.chdir(lake)
+    assert reader.read(fc, [lake / "2.x", f"{lake}/[01].x", Path("more"), "0.x"]).collect() == [2, 0, 1, 3, 0]
+    assert reader.read(fc, lake.glob("1.x")).collect() == [1]
+
+
+@every_reader
+@pytest.mark.parametrize("path", [[], {"a.x"}, {"a.x": 1}, b"a.x", 5, None, ["0.x", 5]], ids=repr)
+def test_what_is_no_path_is_refused_at_the_call(fc, reader, path):
+    with pytest.raises(InvalidArgument, match="path"):
+        reader.read(fc, path)
+
+
+@every_reader
+def test_what_is_missing_fails_at_the_call_and_is_named(fc, reader, lake, monkeypatch):
+    monkeypatch.chdir(lake)
+    for path in (f"{lake}/none.x", f"{lake}/*.none", "none.x", ["0.x", "none.x"], "0.x,none.x", Path("none.x")):
+        with pytest.raises(FileNotFoundError, match=r"none"):
+            reader.read(fc, path)
+    for path in (f"{lake}/days", f"{lake}/days/"):
+        with pytest.raises(FileNotFoundError, match=r"days holds directories \(day=4, day=5\) and no files"):
+            reader.read(fc, path)
+    (lake / "void").mkdir()
+    assert reader.read(fc, lake / "void").collect() == []
+
+
+def make_fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+@every_reader
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (make_fifo, InvalidArgument, "odd.x is a FIFO, not a regular file"),
+        (lambda place: place.symlink_to("/dev/zero"), InvalidArgument, "odd.x is a character device, not a regular file"),
+        (lambda place: place.symlink_to("gone"), FileNotFoundError, "odd.x is a symbolic link to gone, where nothing is"),
+        (lambda place: place.symlink_to("odd.x"), FileNotFoundError, "odd.x is a symbolic link to odd.x"),
+    ],
+    ids=["FIFO", "device", "dangling link", "link loop"],
+)
+def test_what_is_no_file_is_refused_at_the_call_and_never_waited_for(fc, reader, lake, make, error, message):
+    make(lake / "odd.x")
+    for path in (lake / "odd.x", lake, f"{lake}/*.x", [lake / "0.x", lake / "odd.x"]):
+        with pytest.raises(error, match=message):
+            reader.read(fc, path)
+
+
+@every_reader
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (make_fifo, InvalidArgument, "is a FIFO"),
+        (lambda place: place.mkdir(), InvalidArgument, "is a directory"),
+        (lambda place: None, FileNotFoundError, "No such file"),
+    ],
+    ids=["FIFO", "directory", "gone"],
+)
+def test_what_became_of_a_file_since_the_call_is_named_by_the_task(fc, reader, lake, make, error, message):
+    rows = reader.read(fc, lake)
+    (lake / "1.x").unlink()
+    make(lake / "1.x")
+    with pytest.raises(error, match=message) as raised:
+        rows.collect()
+    assert str(lake / "1.x") in said_by(raised.value)
+
+
+@every_reader
+def test_a_file_without_a_byte_has_no_rows(fc, reader, lake):
+    (lake / "1.x").write_bytes(b"")
+    assert reader.read(fc, lake).count() == 2 + reader.empty_rows
+
+
+COMPRESSED = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+}
+
+
+@every_reader
+@pytest.mark.parametrize("suffix", COMPRESSED)
+def test_a_file_is_decompressed_by_its_suffix(fc, reader, tmp_path, suffix):
+    file = tmp_path / f"7.x{suffix}"
+    if not reader.decompresses:  # whoever asks for bytes gets those that are there, as in PySpark
+        file.write_bytes(reader.file_of(7))
+        assert reader.read(fc, file).collect() == [7]
+        return
+    file.write_bytes(COMPRESSED[suffix](reader.file_of(7)))
+    assert reader.read(fc, file).collect() == [7]
+    file.write_bytes(COMPRESSED[suffix](reader.file_of(7))[:-6])
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each library has one of its own
+        reader.read(fc, file).collect()
+    assert str(file) in said_by(raised.value)
+
+
+@pytest.mark.parametrize("reader", [each for each in READERS if each.wrong], ids=lambda reader: reader.name)
+def test_wrong_content_is_named_with_its_file_and_place_and_not_tried_again(fc, reader, lake):
+    (lake / "1.x").write_bytes(reader.wrong)
+    with pytest.raises(reader.error) as raised:
+        reader.read(fc, lake).collect()
+    assert f"{lake / '1.x'}{reader.place}" in said_by(raised.value)
+    if reader.error is BadInput:
+        assert raised.value.path == str(lake / "1.x")
+        assert "4 times" not in said_by(raised.value)
+
+
+@every_reader
+def test_addresses_are_read_as_paths_are(fc, reader):
+    store = fsspec.filesystem("memory")
+    place = f"memory://contract/{reader.name}"
+    for name, number in {"0.x": 0, "1.x": 1, "_SUCCESS": 9, "days/day=4/4.x": 4}.items():
+        store.pipe(f"{place}/{name}", reader.file_of(number))
+    try:
+        for path, numbers in {
+            place: [0, 1],
+            f"{place}/*.x": [0, 1],
+            f"{place}/days/*": [4],
+            f"{place}/1.x,{place}/0.x": [1, 0],
+        }.items():
+            assert reader.read(fc, path).collect() == numbers
+        assert reader.read(fc, [f"{place}/1.x", f"{place}/{{0,7}}.x"]).collect() == [1, 0]
+        with pytest.raises(FileNotFoundError, match="holds directories"):
+            reader.read(fc, f"{place}/days")
+        with pytest.raises(FileNotFoundError, match="nothing is at"):
+            reader.read(fc, f"{place}/none")
+        if reader.error is BadInput:
+            store.pipe(f"{place}/1.x", reader.wrong)
+            with pytest.raises(BadInput) as raised:
+                reader.read(fc, place).collect()
+            assert f"{place}/1.x{reader.place}" in said_by(raised.value)
+    finally:
+        store.rm("/contract", recursive=True)
+
+
+@every_reader
+def test_the_plan_and_errors_call_a_reader_by_its_name(fc, reader, lake):
+    assert reader.name in reader.read(fc, lake).debug_string()
