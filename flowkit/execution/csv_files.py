@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, BinaryIO, cast
 
 from flowkit.errors import BadRow
@@ -23,12 +24,11 @@ from flowkit.execution.input_files import InputFile
 from flowkit.execution.long_input import FREE_BYTES
 from flowkit.execution.sinks import Written, suffix_of
 from flowkit.execution.text_lines import MARK, without_mark
+from flowkit.execution.text_writing import writes_mark
 from flowkit.model.shown import short
 from flowkit.storage.objects.compressed import open_compressed
 
 _READ_BYTES = 128 << 10
-#: rows counted, and looked at for being stopped, at once
-_ROWS_AT_ONCE = 4_096
 #: of a record that is long, while it is taken apart: its bytes, its line, four bytes a character of a field, the field
 _COPIES = 6
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
@@ -53,18 +53,33 @@ class ReadCsv:
 
     def __call__(self, file: InputFile) -> Iterator[Any]:
         """See ``FileReader``."""
-        with file.open() as raw:
-            records = _Records(file, raw, self.delimiter, self.encoding)
-            first = next((fields for fields in records if fields), None) if self.header else None
+        with file.open() as raw, _Records(file, raw, self.delimiter, self.encoding) as records:
+            first = records.first() if self.header else None
             if self.header and first is None:
                 return
             names = self.columns if first is None else distinct_names(first)
             if names is None:
                 yield from map(tuple, records)
                 return
-            to_row = _Mapping(file, names, self._wanted(file, names), self.types)
-            for fields in records:
-                yield to_row(fields, records.line)
+            width = len(names)
+            finish = self._finish(file, names, records)
+            # Each row passes here, so nothing is called for one that need not be.
+            for fields in records.reader:
+                records.taken += 1
+                if len(fields) == width:
+                    row = dict(zip(names, fields, strict=True))
+                    yield row if finish is None else finish(row)
+                elif fields:
+                    raise file.bad(f"{len(fields)} fields for {width} columns: {short(fields)}", line=records.line)
+
+    def _finish(self, file: InputFile, names: tuple[str, ...], records: _Records) -> _Finish | None:
+        """What is left to be done with each row; None: nothing."""
+        wanted = self._wanted(file, names)
+        return (
+            None
+            if wanted == names and not self.types
+            else _Finish(file, records, None if wanted == names else wanted, self.types)
+        )
 
     def _wanted(self, file: InputFile, names: tuple[str, ...]) -> tuple[str, ...]:
         wanted = names if self.columns is None else self.columns
@@ -79,57 +94,62 @@ class ReadCsv:
 
 
 class _Records:
-    """Lists of fields, blank lines left out; counted, and named in errors, by file and line."""
+    """Lists of fields; counted, and named in errors, by file and line. A context manager around those who take them.
+
+    Attributes
+    ----------
+    reader
+        Gives lists of fields, empty ones for blank lines. Whoever takes one adds it to ``taken``.
+    taken
+        So many.
+    """
 
     def __init__(self, file: InputFile, raw: IO[bytes], delimiter: str, encoding: str) -> None:
         self._file = file
-        self._taken = 0
-        self._watch = _Watched(raw, file, self)
-        text = io.TextIOWrapper(cast("BinaryIO", self._watch), encoding=encoding, newline="")
-        # Fields are asked for in pieces of this size; the default is 8 kB.
-        text._CHUNK_SIZE = _READ_BYTES  # type: ignore[attr-defined]
-        self._text = text
         self._encoding = encoding
+        self._counted = 0
+        self.taken = 0
+        text = io.TextIOWrapper(cast("BinaryIO", _Watched(raw, file, self)), encoding=encoding, newline="")
+        # Bytes are asked for in pieces of this size; the default is 8 kB.
+        text._CHUNK_SIZE = _READ_BYTES  # type: ignore[attr-defined]
         allow_fields_of_any_size()
-        try:
-            first = next(self._text, "")
-        except UnicodeDecodeError as error:
-            self._locate(error, 0)
-            raise
-        lines = chain((without_mark(first, encoding),), self._text) if first else iter(())
-        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        self.reader: Any = csv.reader(iter(()))
+        with self:
+            first = next(text, "")
+            lines = chain((without_mark(first, encoding),), text) if first else iter(())
+            self.reader = csv.reader(lines, delimiter=delimiter, strict=True)
 
     @property
     def line(self) -> int:
         """Where the last record ended."""
-        return self._reader.line_num
+        return int(self.reader.line_num)
 
-    @property
-    def taken(self) -> int:
-        """Records that were begun."""
-        return self._taken
+    def first(self) -> list[str] | None:
+        """The first that is not blank."""
+        return next(iter(self), None)
 
-    def _locate(self, error: UnicodeDecodeError, after: int) -> None:
-        line = after + 1 + bytes(error.object[: error.start]).decode(self._encoding, "replace").count("\n")
-        error.add_note(f"in {self._file.path}, line {line:,}; see read_csv(..., encoding=)")
+    def count(self) -> None:
+        """Count those that were taken since; a task that is to stop stops here."""
+        counted, self._counted = self._counted, self.taken
+        self._file.count(self.taken - counted)
 
     def __iter__(self) -> Iterator[list[str]]:
-        counted = self._taken
-        try:
-            for fields in self._reader:
-                self._taken += 1
-                if fields:
-                    yield fields
-                if self._taken - counted >= _ROWS_AT_ONCE:
-                    self._file.count(self._taken - counted)
-                    counted = self._taken
-        except csv.Error as error:
+        for fields in self.reader:
+            self.taken += 1
+            if fields:
+                yield fields
+
+    def __enter__(self) -> _Records:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, csv.Error):
             raise self._file.bad(str(error), line=self.line) from None
-        except UnicodeDecodeError as error:
-            self._locate(error, self.line)
-            raise
-        finally:
-            self._file.count(self._taken - counted)
+        if isinstance(error, UnicodeDecodeError):
+            line = self.line + 1 + bytes(error.object[: error.start]).decode(self._encoding, "replace").count("\n")
+            error.add_note(f"in {self._file.path}, line {line:,}; see read_csv(..., encoding=)")
+        if error is None:
+            self.count()
 
 
 class _Watched(io.BufferedIOBase):
@@ -151,6 +171,7 @@ class _Watched(io.BufferedIOBase):
         piece = self._raw.read(-1 if size is None else size)
         if self._records.taken != self._before:
             self._before, self._begin = self._records.taken, self._position
+            self._records.count()
             self._long.over()
         self._position += len(piece)
         if self._position - self._begin >= FREE_BYTES:
@@ -158,33 +179,30 @@ class _Watched(io.BufferedIOBase):
         return piece
 
 
-class _Mapping:
-    """Makes a mapping of the fields of one record."""
+class _Finish:
+    """Chooses and converts the fields of one row."""
 
     def __init__(
-        self, file: InputFile, names: tuple[str, ...], wanted: tuple[str, ...], types: Mapping[str, Callable[[str], Any]]
+        self, file: InputFile, records: _Records, wanted: tuple[str, ...] | None, types: Mapping[str, Callable[[str], Any]]
     ) -> None:
         self._file = file
-        self._names = names
+        self._records = records
         self._wanted = wanted
-        self._choose = None if wanted == names else [names.index(name) for name in wanted]
         self._types = [(name, as_truth if _means_truth(convert) else convert) for name, convert in types.items()]
 
-    def __call__(self, fields: list[str], line: int) -> dict[str, Any]:
-        if len(fields) != len(self._names):
-            raise self._file.bad(f"{len(fields)} fields for {len(self._names)} columns: {short(fields)}", line=line)
-        chosen = fields if self._choose is None else [fields[place] for place in self._choose]
-        row: dict[str, Any] = dict(zip(self._wanted, chosen, strict=True))
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._wanted is not None:
+            row = {name: row[name] for name in self._wanted}
         for name, convert in self._types:
             text = row[name]
             try:
                 row[name] = convert(text) if text != "" else None
             except (ValueError, TypeError) as error:
-                raise self._file.bad(str(error), line=line, column=name) from None
+                raise self._file.bad(str(error), line=self._records.line, column=name) from None
             except StopIteration:
                 raise leaked_stop_iteration(function_name(convert), "read_csv") from None
             except Exception as error:
-                error.add_note(f"in {self._file.path}, line {line:,}, column {name}: {short(text)}")
+                error.add_note(f"in {self._file.path}, line {self._records.line:,}, column {name}: {short(text)}")
                 raise
         return row
 
@@ -214,14 +232,14 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
     >>> distinct_names(["a", "b", "a", ""]), distinct_names(["a", "a.1", "a"])
     (('a', 'b', 'a.1', 'Unnamed: 3'), ('a', 'a.1', 'a.2'))
     """
-    named = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
-    taken = set(named)
+    taken = set(names)
     found: dict[str, None] = {}
-    for name in named:
-        chosen, number = name, 0
-        while chosen in found or (number and chosen in taken):
+    for place, name in enumerate(names):
+        wanted = chosen = name or f"Unnamed: {place}"
+        number = 0
+        while chosen in found or (chosen != name and chosen in taken):
             number += 1
-            chosen = f"{name}.{number}"
+            chosen = f"{wanted}.{number}"
         found[chosen] = None
     return tuple(found)
 
@@ -285,14 +303,17 @@ class CsvFormat:
     def _begin(self, file: IO[str], writer: Any, columns: _Columns, row: Any) -> None:
         if self.header and columns.names is not None:
             self._write_names(file, writer, columns.names)
-        elif str(next(iter(columns.fields_of(row)))).startswith(MARK):
-            file.write(MARK)  # or who reads the file would take the first character for the mark
+        else:
+            self._mark(file, columns.fields_of(row))
 
-    @staticmethod
-    def _write_names(file: IO[str], writer: Any, names: Sequence[Any]) -> None:
-        if str(names[0]).startswith(MARK):
-            file.write(MARK)
+    def _write_names(self, file: IO[str], writer: Any, names: Sequence[Any]) -> None:
+        self._mark(file, names)
         writer.writerow(names)
+
+    def _mark(self, file: IO[str], first: Sequence[Any]) -> None:
+        """Write a byte order mark where who reads the file would take its first character for one."""
+        if str(first[0]).startswith(MARK) and not writes_mark(self.encoding):
+            file.write(MARK)
 
 
 class _Columns:

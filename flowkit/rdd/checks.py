@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,18 @@ def check_codec(name: str, value: Any, look_up: Callable[[str], object]) -> None
         raise InvalidArgument(
             f"{name} = {value!r}: Python knows none of this name", name=name, value=value, allowed="one that Python's codecs know"
         ) from None
+
+
+def check_path(path: Any) -> None:
+    """Refuse what is no path to write to.
+
+    >>> check_path("")
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: path = '': must be a path
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise InvalidArgument(f"path = {path!r}: must be a path", name="path", value=path, allowed="a str or Path")
 
 
 def check_encoding(encoding: Any) -> None:

@@ -25,7 +25,7 @@ from flowkit.execution.sinks import (
 )
 from flowkit.lineage.kernels import IntegerRange
 from flowkit.rdd.base import Base, action
-from flowkit.rdd.checks import check_columns, check_delimiter, check_encoding, check_int
+from flowkit.rdd.checks import check_columns, check_delimiter, check_encoding, check_int, check_path
 from flowkit.storage.objects.compressed import SUFFIXES
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
@@ -288,8 +288,7 @@ class Sinks(Base[T]):
     ) -> None:
         if mode not in _MODES:
             raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            raise InvalidArgument(f"path = {path!r}: must be a path", name="path", value=path, allowed="a str or Path")
+        check_path(path)
         if address_of(path) is not None:
             self._save_to_store(str(path).rstrip("/"), mode, operation, writer, settle)
             return

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from flowkit.errors import FlowkitError, TaskOutOfMemory
+from flowkit.errors import FlowkitError, InputTooLarge, TaskOutOfMemory
 
 pytestmark = pytest.mark.chaos
 
@@ -43,6 +43,22 @@ def test_a_task_that_takes_too_much_fails_alone_and_its_process_lives(start):
     ) as caught:
         fc.range(4, num_partitions=1).map_partitions(greedy).collect()
     assert isinstance(caught.value, MemoryError)
+    assert fc.range(1, num_partitions=1).map(lambda _: os.getpid()).first() == pid
+
+
+@pytest.mark.parametrize("reader", ["text_file", "read_json_lines", "read_csv", "whole_text_files"])
+def test_a_line_longer_than_memory_is_named_and_its_process_lives(start, tmp_path, reader):
+    fc = start(workers=1, memory_limit="400MB")
+    pid = fc.range(1, num_partitions=1).map(lambda _: os.getpid()).first()
+    path = tmp_path / "long.txt"
+    with path.open("wb") as file:
+        file.write(b"a,b\n" if reader == "read_csv" else b"{}\n")
+        for _ in range(220):
+            file.write(b"x" * (1 << 20))
+    with pytest.raises(InputTooLarge, match=r"long\.txt: the .* is too long for this worker: .* Raise memory_limit") as caught:
+        getattr(fc, reader)(path, 1).count()
+    assert caught.value.path == str(path)
+    assert "times, last on" not in "\n".join(caught.value.__notes__)
     assert fc.range(1, num_partitions=1).map(lambda _: os.getpid()).first() == pid
 
 
