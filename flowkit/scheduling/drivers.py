@@ -138,8 +138,6 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
         if not stage.jobs:
             stage.accumulated.clear()  # a later job that computes them again counts them again
         stage.join(job, each)
-        if stage.task_set is not None and stage.has_stale_layout(application):
-            jobs.stop_running(books, stage, "what it was split by is not read any more")
         for cached in each.cached:
             application.blocks.keep(application.kept_as(cached.rdd), cached.level)
             books.copies_stale = True
