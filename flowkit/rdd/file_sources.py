@@ -60,14 +60,19 @@ class FileSources:
     def whole_text_files(
         self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
     ) -> RDD[tuple[str, str]]:
-        """``(path, text)`` of whole files.
+        """``(path, text)`` of whole files; compressed ones (gz, bz2, xz, zst) are decompressed.
 
         Parameters
         ----------
         path, min_partitions
             As for ``binary_files``.
         encoding, errors
-            As of the builtin ``open``.
+            As of the builtin ``open``. A byte order mark at a file's beginning is left out; line ends stay.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            From the task, with the file.
 
         Notes
         -----
@@ -97,8 +102,8 @@ class FileSources:
 
         Raises
         ------
-        ValueError
-            From the task, for a line that is not JSON, shown.
+        errors.BadInput
+            From the task, for a line that is not JSON: with file, number and line. Also a ValueError.
 
         Notes
         -----
@@ -130,24 +135,27 @@ class FileSources:
         Parameters
         ----------
         path, min_partitions
-            As for ``binary_files``; compressed files (gz, bz2, xz) too. A file is read by one task: a quoted field may hold line ends,
-            so nobody knows where rows begin before all before them were read.
+            As for ``binary_files``; compressed files (gz, bz2, xz, zst) too. A file is read by one task: a quoted field may hold line
+            ends, so nobody knows where rows begin before all before them were read.
         columns
-            Names; None: each file's first line, if it has a ``header``.
+            With a ``header`` those to read, in this order; without one the names of all. None: all that the header names; without a
+            header rows are tuples.
         header
-            Whether each file begins with a line of names.
+            Whether each file begins with a line of names. Names that are there twice, or empty, are made distinct as pandas does:
+            ``a``, ``a.1``, ``Unnamed: 2``.
         delimiter
             One character.
         encoding
-            Of the files.
+            Of the files; a byte order mark at the beginning is left out.
         types
             By column, what makes a value of a text (``int``, ``float``, ``datetime.fromisoformat``); an empty text becomes None. Columns
-            not named stay ``str``.
+            not named stay ``str``. ``bool`` reads words: true, t, yes, y, on, 1, or false, f, no, n, off, 0.
 
         Raises
         ------
-        ValueError
-            From the task, with file and line: too many or too few fields, broken quoting, a text that is no such value.
+        errors.BadInput
+            From the task, with file and line: too many or too few fields, broken quoting, a text that is no such value, a column of
+            ``columns`` or ``types`` that the header does not name. Also a ValueError.
 
         Notes
         -----
@@ -286,7 +294,12 @@ class FileSources:
         Parameters
         ----------
         path, min_partitions
-            As for ``binary_files``.
+            As for ``binary_files``; compressed files too.
+
+        Raises
+        ------
+        errors.BadInput
+            From the task, for content that is none of that, with file and byte. Also a ValueError.
 
         Notes
         -----
@@ -308,14 +321,14 @@ class FileSources:
         Parameters
         ----------
         path, min_partitions
-            As for ``binary_files``.
+            As for ``binary_files``; compressed files too.
         record_bytes
             Of each; 1 or more.
 
         Raises
         ------
-        ValueError
-            From the task, for a file that ends inside a record.
+        errors.BadInput
+            From the task, for a file that ends inside a record, with file and byte. Also a ValueError.
 
         Notes
         -----

@@ -67,7 +67,7 @@ class Sinks(Base[T]):
         path
             A directory, on a file system that driver and executors share, or an address of an object store.
         encoding
-            Of the files.
+            Of the files. Lines end with the newline of the encoding, and a file begins with one byte order mark where it has marks.
         compression
             None, ``gzip``, ``bz2``, ``xz`` or ``zstd``; the suffix of a file's name says it to readers.
         mode
@@ -109,8 +109,8 @@ class Sinks(Base[T]):
 
         Raises
         ------
-        TypeError
-            From the task, for an element that JSON cannot say (NaN among others), named.
+        errors.BadRow
+            From the task, for an element that JSON cannot say (NaN among others), named. Also a TypeError.
 
         Notes
         -----
@@ -144,9 +144,10 @@ class Sinks(Base[T]):
         Parameters
         ----------
         columns
-            Names in order. None: of mappings the fields of each file's first one; of sequences there are none then, and no header.
+            Names in order. None: of mappings, named tuples and dataclass instances the fields of each file's first one; of other
+            sequences there are none then, and no header.
         header
-            Whether each file begins with the names.
+            Whether each file begins with the names. Without them all files must have the columns in one order, or the save fails.
         delimiter
             One character.
         path, encoding, compression, mode, target_file_bytes
@@ -154,12 +155,12 @@ class Sinks(Base[T]):
 
         Raises
         ------
-        TypeError
-            From the task, for a row that does not fit the columns, named.
+        errors.BadRow
+            From the task, for a row that does not fit the columns, or names that are empty or there twice. Also a TypeError.
 
         Notes
         -----
-        Cost: one job.
+        Cost: one job. None becomes an empty field, and values their ``str``.
 
         Examples
         --------

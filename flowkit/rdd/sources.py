@@ -119,7 +119,7 @@ class Sources(FileSources):
     def text_file(
         self, path: Paths, min_partitions: int | None = None, *, encoding: str = "utf-8", errors: str = "strict"
     ) -> RDD[str]:
-        r"""Lines of text files, without their ends.
+        r"""Lines of text files, without their ends: ``\n``, ``\r\n`` or a lone ``\r``.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Sources(FileSources):
             line ends into about equal pieces of at most ``max_partition_bytes``, small ones packed together. Compressed ones (``.gz``, ``.bz2``, ``.xz``, ``.zst``)
             can't be split, nor can text in encodings like UTF-16, whose newline is more than one byte.
         encoding, errors
-            As of the builtin ``open``.
+            As of the builtin ``open``. A byte order mark at a file's beginning is left out.
 
         Raises
         ------
@@ -141,6 +141,10 @@ class Sources(FileSources):
             At the call: nothing is there, a symbolic link leads nowhere, or a directory holds directories only.
         errors.InvalidArgument
             At the call: what is there is no regular file (a FIFO, a device).
+        UnicodeDecodeError
+            From the task, with file and line.
+        errors.InputTooLarge
+            From the task: a line that the worker's memory does not hold.
 
         Notes
         -----
@@ -157,12 +161,19 @@ class Sources(FileSources):
         return self._text_lines(path, min_partitions, encoding, errors, None, "text_file")
 
     def binary_files(self, path: Paths, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]:
-        """``(path, content)`` of whole files.
+        """``(path, content)`` of whole files, as their bytes are: nothing is decompressed.
 
         Parameters
         ----------
         path, min_partitions
             As for ``text_file``; a file is never split.
+
+        Raises
+        ------
+        FileNotFoundError, errors.InvalidArgument
+            At the call, as of ``text_file``.
+        errors.InputTooLarge
+            From the task: a file that the worker's memory does not hold.
 
         Notes
         -----
