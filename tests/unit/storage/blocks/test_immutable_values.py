@@ -11,7 +11,7 @@ from flowkit.storage.blocks.immutable_values import are_immutable
 from tests.unit.storage.blocks.mutations import COLUMNS, IMMUTABLE, MUTABLE, Frozen, Point, change, look
 
 
-@pytest.mark.parametrize("value", IMMUTABLE, ids=repr)
+@pytest.mark.parametrize("value", IMMUTABLE, ids=[type(value).__name__ for value in IMMUTABLE])
 @pytest.mark.parametrize("wrap", [lambda it: it, lambda it: (1, it), lambda it: Point(it, 2), Frozen, lambda it: ((it,),)])
 def test_what_nobody_can_change_is_immutable_alone_and_in_what_is_immutable(value, wrap):
     assert are_immutable([wrap(value)] * 3)
