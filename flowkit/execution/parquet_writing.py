@@ -239,7 +239,7 @@ class _File:
 
     def become_one(self, schema: Any, compression: str, where: str) -> None:
         """Make one file of the pieces, with the schema that is given."""
-        if len(self.pieces) == 1 and self.pieces[0][1].equals(schema):
+        if len(self.pieces) == 1 and self.pieces[0][1].equals(schema, check_metadata=True):
             return
         made = self.path.with_name(f"{self.path.name}.whole")
         copy_tables(made, schema, compression, [piece for piece, _ in self.pieces], where)
@@ -262,7 +262,7 @@ class _Directory:
 
     def write(self, table: Any, schema: Any) -> None:
         """Write a table whose schema is given, metadata included."""
-        if self._writer is not None and not self._writer.schema.equals(schema):
+        if self._writer is not None and not self._writer.schema.equals(schema, check_metadata=True):
             self.close()
             file = self.files[-1]
             piece = file.path.with_name(f"{file.path.name}.piece-{len(file.pieces)}")

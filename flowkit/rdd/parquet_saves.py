@@ -16,7 +16,8 @@ from flowkit.execution.parquet_writing import RewriteParquet, WriteParquet, Writ
 from flowkit.execution.sinks import StoreTarget, Target
 from flowkit.model.shown import short
 from flowkit.rdd.parquet_reads import ParquetTable, open_table
-from flowkit.storage.objects.stores import Stores, listed
+from flowkit.storage.objects.local import list_files
+from flowkit.storage.objects.stores import Stores, address_of, local_path
 from flowkit.storage.tables.directories import file_schema, texts_of, value_of
 from flowkit.storage.tables.rows import path_text, rows_of
 from flowkit.storage.tables.widening import SchemaUnion, path_of_empty, storable_schema
@@ -61,7 +62,8 @@ class ParquetSave:
 
         Raises ``errors.InvalidArgument`` when the schema that is given does not unite with it.
         """
-        files, _ = listed(path, stores, recursive=True)
+        is_local = address_of(path) is None
+        files = list_files(local_path(path), recursive=True) if is_local else stores.list_files(str(path), recursive=True)
         table = open_table(path, files, stores, may_have_none=True)
         if self.schema is not None:
             union = self._union([(f"the schema given for {path}", self.schema)], table)

@@ -131,6 +131,7 @@ def drifting_files(draw: st.DrawFn) -> tuple[list[dict[str, pa.Array]], dict[str
     return files, {name: FAMILIES[family][2] for name, family in families.items()}
 
 
+@pytest.mark.slow  # writes and reads files for every example
 @given(drifting=drifting_files(), chosen=st.sampled_from([None, ["a"], ["b", "n"]]), filtered=st.booleans())
 def test_any_files_give_the_rows_that_python_would_unite(fc, tmp_path_factory, drifting, chosen, filtered):
     files, bounds = drifting

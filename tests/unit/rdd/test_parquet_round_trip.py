@@ -113,6 +113,7 @@ def fc() -> Iterator[Any]:
         yield context
 
 
+@pytest.mark.slow  # writes and reads files for every example
 @given(parts=partitions(), at_once=st.sampled_from([1, 2, 8_192]))
 def test_rows_are_read_as_they_were_given_or_the_save_fails_and_leaves_nothing(fc, parts, at_once):
     rows = [row for part in parts for row in part]
@@ -147,6 +148,7 @@ def schema_of(file: Path) -> Any:
 DIRECTORY_FAMILIES = ["bool", "int", "float", "str", "date", "naive", "aware", "time", "Decimal"]
 
 
+@pytest.mark.slow  # as above
 @given(
     parts=st.lists(st.sampled_from(DIRECTORY_FAMILIES), min_size=1, max_size=2).flatmap(
         lambda families: st.lists(

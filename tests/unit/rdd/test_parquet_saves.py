@@ -162,6 +162,7 @@ def test_a_value_that_cannot_be_kept_is_named_and_nothing_appears(fc, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # tens of thousands of rows
 def test_the_row_of_an_error_is_counted_over_all_batches_of_its_partition(fc, tmp_path):
     with pytest.raises(
         TypeError, match=r"column 'v', row 20001 of partition 1: 'x' \(str\) stands in one column with int values"
@@ -390,6 +391,15 @@ def test_columns_that_make_no_directories_are_refused(fc, tmp_path, parts, messa
     with pytest.raises(TypeError, match=message):
         saved(fc, tmp_path / "out", *parts, partition_by=["k"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_says_the_one_type_of_its_directories(fc, tmp_path, monkeypatch):
+    monkeypatch.setattr("flowkit.execution.parquet_writing._ROWS_AT_ONCE", 1)
+    back = saved(
+        fc, tmp_path / "out", [{"n": 1, "k": None}, {"n": 2, "k": 1}, {"n": 3, "k": 2.5}], [{"n": 4, "k": 4}], partition_by=["k"]
+    )
+    assert sorted((row["n"], row["k"]) for row in back) == [(1, None), (2, 1.0), (3, 2.5), (4, 4.0)]
+    assert len({pq.read_schema(file).metadata[b"flowkit.directories"] for file in tmp_path.rglob("*.parquet")}) == 1
 
 
 def test_a_row_without_the_column_of_the_directories_has_none_there(fc, tmp_path):
