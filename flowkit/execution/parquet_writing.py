@@ -60,7 +60,8 @@ class WriteParquet:
         name = f"{self.name}-{partition:05d}"
         drafts = self.target.draft(f"{name}-{context.task_attempt_id}")
         files = _Files(drafts, name, self.compression, self.file_bytes)
-        schema, count = self.schema, 0
+        schema: Any = self.schema
+        count = 0
         try:
             try:
                 for number, table in self._tables(partition, rows):
@@ -82,8 +83,9 @@ class WriteParquet:
             discard(drafts)
         context.metrics.output_bytes += size
         context.metrics.output_rows += count
-        is_known = schema is None or self.schema is not None
-        return WrittenParquet(files.names, None if is_known else zlib.compress(schema.serialize().to_pybytes(), 1))
+        if schema is None or self.schema is not None:
+            return WrittenParquet(files.names)
+        return WrittenParquet(files.names, zlib.compress(schema.serialize().to_pybytes(), 1))
 
     def _tables(self, partition: int, rows: Iterator[Any]) -> Iterator[tuple[int, Any]]:
         """Tables, each after the number of its first row."""
@@ -262,24 +264,27 @@ class _Directory:
 
     def write(self, table: Any, schema: Any) -> None:
         """Write a table whose schema is given, metadata included."""
-        if self._writer is not None and not self._writer.schema.equals(schema, check_metadata=True):
+        self._writer_for(schema).write_table(table)
+        if self._file_bytes and self._size() >= self._file_bytes:
+            self.close()
+
+    def _writer_for(self, schema: Any) -> Any:
+        """Of the open file, in a piece of the schema."""
+        if self._writer is not None and self._writer.schema.equals(schema, check_metadata=True):
+            return self._writer
+        if self._writer is not None:
             self.close()
             file = self.files[-1]
             piece = file.path.with_name(f"{file.path.name}.piece-{len(file.pieces)}")
             file.path.rename(piece)
             file.pieces[-1] = piece, file.pieces[-1][1]
-            self._open(file, schema)
-        elif self._writer is None:
+        else:
             more = f"-{len(self.files)}" if self.files else ""
-            self.files.append(_File(self._place / f"{self._name}{more}.parquet"))
-            self._open(self.files[-1], schema)
-        self._writer.write_table(table.replace_schema_metadata(schema.metadata))
-        if self._file_bytes and self._size() >= self._file_bytes:
-            self.close()
-
-    def _open(self, file: _File, schema: Any) -> None:
-        self._writer = pq.ParquetWriter(file.path, schema, compression=self._compression)
+            file = _File(self._place / f"{self._name}{more}.parquet")
+            self.files.append(file)
+        self._writer = writer = pq.ParquetWriter(file.path, schema, compression=self._compression)
         file.pieces.append((file.path, schema))
+        return writer
 
     def _size(self) -> int:
         return sum(piece.stat().st_size for piece, _ in self.files[-1].pieces)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from flowkit.errors import InvalidArgument
@@ -21,6 +22,9 @@ from flowkit.storage.objects.stores import Stores, address_of, local_path
 from flowkit.storage.tables.directories import file_schema, texts_of, value_of
 from flowkit.storage.tables.rows import path_text, rows_of
 from flowkit.storage.tables.widening import SchemaUnion, path_of_empty, storable_schema
+
+#: its functions are made when it is imported, so type checkers see none of them
+pc: Any = pyarrow.compute
 
 #: runs a task for each of so many files: the task's function, how many, and the result
 RunForEach = Callable[[Callable[[int, Iterator[Any]], Any], int], Any]
@@ -236,7 +240,7 @@ def _first_row(target: Target, files: Sequence[str], column: str) -> dict[str, A
                 return None
             for batch in file.iter_batches():
                 valid = batch.column(batch.schema.get_field_index(column)).is_valid()
-                place = pa.compute.index(valid, value=True).as_py()
+                place = pc.index(valid, value=True).as_py()
                 if place >= 0:
                     return rows_of(batch.slice(place, 1))[0]
     return None

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.types as kinds
 
 from flowkit.model.shown import short
 from flowkit.storage.tables.widening import EMPTY, is_bytes, is_list, is_text, plain_type
+
+#: its functions are made when it is imported, so type checkers see none of them
+pc: Any = pyarrow.compute
 
 
 class Unfit(Exception):

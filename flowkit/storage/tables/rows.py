@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.types as kinds
 
 from flowkit.model.shown import short
 from flowkit.storage.tables.casts import Unfit, cast_table, lists_of
 from flowkit.storage.tables.values import are_scattered, array_of, column_of
 from flowkit.storage.tables.widening import EMPTY, is_list, plain_type
+
+#: its functions are made when it is imported, so type checkers see none of them
+pc: Any = pyarrow.compute
 
 
 def as_mapping(row: Any) -> Mapping[Any, Any]:
@@ -28,8 +32,9 @@ def as_mapping(row: Any) -> Mapping[Any, Any]:
     """
     if isinstance(row, Mapping):
         return row
-    if isinstance(row, tuple) and hasattr(row, "_fields"):
-        return dict(zip(row._fields, row, strict=True))
+    names = getattr(row, "_fields", None)
+    if isinstance(row, tuple) and names is not None:
+        return dict(zip(names, row, strict=True))
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
     raise TypeError(
@@ -213,7 +218,7 @@ def _cut(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         children = [_cut(child, field.type) for child, field in zip(array.flatten(), wanted, strict=True)]
         return pa.StructArray.from_arrays(children, fields=list(wanted), mask=array.is_null())
     if is_list(have):
-        lengths = pa.compute.fill_null(pa.compute.list_value_length(array), 0)
+        lengths = pc.fill_null(pc.list_value_length(array), 0)
         offsets = np.concatenate(([0], np.cumsum(np.asarray(lengths), dtype=np.int64)))
         values = _cut(array.flatten(), wanted.value_type)
         return lists_of(values, offsets, array.is_null(), wanted.value_field, large=kinds.is_large_list(wanted))

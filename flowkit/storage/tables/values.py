@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.types as kinds
 
 from flowkit.storage.tables.casts import Unfit, cast_exactly, first_bad, lists_of
 from flowkit.storage.tables.widening import EMPTY, is_list
+
+#: its functions are made when it is imported, so type checkers see none of them
+pc: Any = pyarrow.compute
 
 _ARROW_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError)
 #: microseconds since 1970 of the first and the last moment that ``datetime`` has
@@ -230,7 +233,7 @@ def _zone_name(zones: Any) -> str:
     names = set()
     for zone in zones:
         try:
-            names.add(pa.lib.tzinfo_to_string(zone))
+            names.add(pa.scalar(dt.datetime(2000, 1, 1, tzinfo=zone)).type.tz)
         except _ARROW_ERRORS:
             return "UTC"  # an offset with seconds, a zone of the user's own making
     return str(names.pop()) if len(names) == 1 else "UTC"
