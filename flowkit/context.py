@@ -43,6 +43,7 @@ from flowkit.rdd.checks import check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
 from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
+from flowkit.tracebacks import public, show_all_for, show_no_more_for
 
 if TYPE_CHECKING:
     from typing import Self
@@ -65,6 +66,7 @@ _observers: list[Callable[[Context], None]] = []
 _prepared: dict[str, Any] = {}
 
 
+@public
 class Context(Submission, FileShipping, Sources):
     """A driver's session on a cluster.
 
@@ -120,6 +122,8 @@ class Context(Submission, FileShipping, Sources):
     ) -> None:
         check_on_driver("Context()")
         self._config = (config or _surroundings(cluster)).with_settings(**settings)
+        if self._config.full_tracebacks:
+            show_all_for(self)
         check_policies(self._config)
         self.name = name or _script_name()
         self._start_submitting()
@@ -346,6 +350,7 @@ class Context(Submission, FileShipping, Sources):
         >>> fc.close()  # doctest: +SKIP
         """
         self._lifetime.close()
+        show_no_more_for(self)
 
     @property
     def _closed(self) -> bool:

@@ -237,7 +237,10 @@ class JobError(FlowkitError):
 
 
 class JobFailed(JobError):
-    """A task failed too often for a reason that has no exception of its own at hand."""
+    """A task failed too often for a reason that has no exception of its own at hand, or whose own could not travel.
+
+    ``type_name`` names what was raised. Where that is no ``Exception`` (``SystemExit``, ``KeyboardInterrupt``), ``raised`` is what it was.
+    """
 
 
 class JobCancelled(JobError):

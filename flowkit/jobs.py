@@ -23,6 +23,7 @@ from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
 from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
+from flowkit.tracebacks import public
 
 if TYPE_CHECKING:
     from flowkit.config import Config
@@ -446,6 +447,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, properties.get(TAGS, "").split(",")))
 
 
+@public
 class Jobs:
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 

@@ -29,7 +29,7 @@ from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content, JobSpec
 from flowkit.model.shown import text_of
-from flowkit.model.task import PieceResults
+from flowkit.model.task import FULL_TRACEBACKS, PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
 from flowkit.rdd.replay import replay_of
@@ -185,6 +185,8 @@ class Submission(JobScopes, JobRunner):
         tolerances = [(each, each.counts()) for each in self._prepare(node)]
         pending = [each for each in ancestors(node) if each.pending is not None]
         properties = {**surrounding_properties(), **scope.properties}
+        if self._config.full_tracebacks:
+            properties[FULL_TRACEBACKS] = "1"
         joined = joiner_of(fn)
         plan = self._planner.plan(
             node,

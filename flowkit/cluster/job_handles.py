@@ -123,8 +123,5 @@ class SubmittedJob:
 
 def _unreadable(error: BaseException) -> JobFailed:
     """A result whose unpickling raises ``SystemExit`` and the like must not end the driver."""
-    failed = JobFailed(
-        f"a result could not be read: {type(error).__qualname__}: {text_of(error)}", type_name=type(error).__qualname__
-    )
-    failed.__cause__ = error
-    return failed
+    kind = type(error).__qualname__
+    return JobFailed(f"a result could not be read: {kind}: {text_of(error)}", type_name=kind, raised=error)

@@ -16,6 +16,7 @@ OF_DRIVERS: Final = frozenset(
         "checkpoint_directory",
         "default_parallelism",
         "event_log",
+        "full_tracebacks",
         "lease_s",
         "listener_queue_capacity",
         "max_closure_bytes",

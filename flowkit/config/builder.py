@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from flowkit.config.config import Config, check_known
+from flowkit.tracebacks import public
 
 
+@public
 class ConfigBuilder:
     """Makes a ``Config``; each step returns the builder, and ``build`` checks what they say together.
 

@@ -35,11 +35,13 @@ from flowkit.config.setting import (
     shown,
 )
 from flowkit.errors import ConfigError
+from flowkit.tracebacks import public
 
 if TYPE_CHECKING:
     from flowkit.config.builder import ConfigBuilder
 
 
+@public
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
     """All settings of one application. Its repr tells those that are not the default.
@@ -267,6 +269,9 @@ class Config:
     )
     event_log: str = declared("", "Directory for a log of every event, which can be replayed later; empty: none is written.")
     listener_queue_capacity: int = declared(10_000, "Events a slow listener may lag behind before it loses some.", positive)
+    full_tracebacks: bool = declared(
+        False, "Show flowkit's own frames in tracebacks too, and those of its tasks: for whoever looks for a bug in it."
+    )
     validate: bool = declared(False, "Check every invariant of the scheduler core after each step (slow; for tests).")
 
     #: by setting, where its value is from; what is not there has its default

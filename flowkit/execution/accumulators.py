@@ -19,6 +19,7 @@ from flowkit.execution.task_context import REPLAY, TaskContext, inside_task
 from flowkit.lineage import pickling
 from flowkit.model.shown import short
 from flowkit.model.task import Accumulated
+from flowkit.tracebacks import public
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ MOST_BYTES = 1 << 20
 _SHOWN = 100
 
 
+@public
 class Accumulator(Generic[T]):
     """A value that tasks add to and the driver reads. Made by ``Context.accumulator``; thread-safe.
 

@@ -6,14 +6,12 @@ result, leaves no frame behind; then flowkit's own last frame says at least whic
 
 from __future__ import annotations
 
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from inspect import CO_GENERATOR, CO_VARARGS
 from opcode import opmap
-from pathlib import Path
 from types import CodeType, FrameType, MethodType
 from typing import Any, NamedTuple
 
@@ -46,9 +44,8 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
 from flowkit.model.shown import short
+from flowkit.tracebacks import OWN_DIRECTORY, is_own
 
-_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_OWN_DIRECTORY = str(Path(__file__).parent.parent) + "/"
 #: Exceptions in a chain of causes that are looked at; a chain may be a ring. Also wrappers around one function.
 MOST_CAUSES = 16
 
@@ -178,16 +175,6 @@ def where_it_ends(program: StageProgram) -> str:
     return at(output.operation, output.call_site)
 
 
-def is_own(filename: str) -> bool:
-    """Whether a file is flowkit's."""
-    return filename.startswith(_OWN_DIRECTORY)
-
-
-def is_users(filename: str) -> bool:
-    """Whether a file is neither flowkit's nor Python's nor an installed package's."""
-    return not (is_own(filename) or filename.startswith(("<frozen", "<string>", *_INSTALLED)))
-
-
 # -- from frames to functions ------------------------------------------------------------------------------------------
 
 
@@ -306,7 +293,7 @@ def _frames(error: BaseException) -> list[_Frame]:
 
 
 def _own_file(each: _Frame) -> str:
-    return each.code.co_filename.removeprefix(_OWN_DIRECTORY) if each.is_own else ""
+    return each.code.co_filename.removeprefix(OWN_DIRECTORY) if each.is_own else ""
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

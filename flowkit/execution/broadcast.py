@@ -19,10 +19,12 @@ from flowkit.lineage import pickling
 from flowkit.lineage.closures import find_unpicklable, note_carried
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
+from flowkit.tracebacks import public
 
 T = TypeVar("T")
 
 
+@public
 class Broadcast(Generic[T]):
     """A value that tasks read by ``value``. Made by ``Context.broadcast``; immutable, thread-safe.
 

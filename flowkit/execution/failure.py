@@ -13,11 +13,12 @@ from itertools import pairwise
 from typing import Final
 
 from flowkit.errors import JobFailed, UserError
-from flowkit.execution.blame import Blame, all_places, blame, in_words, is_own
+from flowkit.execution.blame import Blame, all_places, blame, in_words
 from flowkit.execution.exception_pickling import dumps, loads
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.shown import cut, text_of
 from flowkit.model.task import ExceptionFailure
+from flowkit.tracebacks import is_own
 
 #: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
 MOST_CHARACTERS: Final = 8 << 10
@@ -163,8 +164,7 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
     told: BaseException | None = known
     if not isinstance(told, Exception):
         # Also for what is no Exception: a task's sys.exit() must not end the driver, nor its KeyboardInterrupt look like Ctrl-C.
-        told = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name)
-        told.__cause__ = known
+        told = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name, raised=known)
     if story and story not in notes_of(told):
         add_note(told, story)
     if failure.traceback:

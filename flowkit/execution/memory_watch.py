@@ -26,11 +26,11 @@ from types import FrameType
 from typing import Any, Final
 
 from flowkit.execution.attempt import Attempt
-from flowkit.execution.blame import is_own, is_users
 from flowkit.lineage.call_site import short_call_site
 from flowkit.model.shown import short
 from flowkit.storage.memory.process import private_bytes, trim
 from flowkit.storage.memory.task_memory import ExecutorMemory
+from flowkit.tracebacks import is_own, is_users
 
 logger = logging.getLogger(__name__)
 

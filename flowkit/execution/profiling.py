@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
-from flowkit.execution.blame import is_own_function, is_users, where_it_ends
+from flowkit.execution.blame import is_own_function, where_it_ends
 from flowkit.execution.end_markers import function_name
 from flowkit.execution.narrow import Stream, at
 from flowkit.lineage.kernels import Result, StageProgram
 from flowkit.model.profile import LinePlace, OperationCost, ProfileData
+from flowkit.tracebacks import is_users
 
 #: between two looks at stacks, and how soon Python is to hand its lock over for one: else looks wait for moments at which the task lets
 #: go of the lock by itself, and see those only

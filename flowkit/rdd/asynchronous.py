@@ -13,6 +13,7 @@ from flowkit.jobs import Cancellation
 from flowkit.lineage.call_site import called_from, find_call_site
 from flowkit.rdd.actions import Actions
 from flowkit.rdd.checks import check_on_driver
+from flowkit.tracebacks import public, trim
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,6 +39,21 @@ class JobFuture(Future[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         return asyncio.wrap_future(self).__await__()
+
+
+@public
+class LocalIterator(Iterator[T]):
+    """All elements of an RDD, a partition at a time."""
+
+    def __init__(self, rows: Generator[T, None, None]) -> None:
+        self._rows = rows
+
+    def __next__(self) -> T:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """Cancel what was asked for and not used."""
+        self._rows.close()
 
 
 class Asynchronous(Actions[T]):
@@ -143,6 +159,7 @@ class Asynchronous(Actions[T]):
                 with called_from(call_site), self._runner.cancellable(cancellation):
                     result = action()
             except BaseException as error:
+                trim(error)
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -171,9 +188,9 @@ class Asynchronous(Actions[T]):
         >>> rows.close()
         """
         check_on_driver("to_local_iterator")
-        return self._partition_by_partition(prefetch)
+        return LocalIterator(self._partition_by_partition(prefetch))
 
-    def _partition_by_partition(self, prefetch: bool) -> Iterator[T]:
+    def _partition_by_partition(self, prefetch: bool) -> Generator[T, None, None]:
         def start(partition: int) -> JobFuture[list[T]]:
             return self._started(lambda: self._collect_partition(partition), "to_local_iterator")
 

@@ -15,10 +15,12 @@ from flowkit.rdd.sampling import Sampling
 from flowkit.rdd.shapes import Shapes
 from flowkit.rdd.sinks import Sinks
 from flowkit.rdd.wide import Wide
+from flowkit.tracebacks import public
 
 T = TypeVar("T")
 
 
+@public
 class RDD(
     Narrow[T],
     Wide[T],

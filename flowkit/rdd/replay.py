@@ -38,6 +38,7 @@ from flowkit.model.ids import ShuffleId
 from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
 from flowkit.rdd.replayed import Replayed, debugged
+from flowkit.tracebacks import public
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ Rows = Mapping[int, Mapping[int, list[Any]]]
 _first = itemgetter(0)
 
 
+@public
 class Replay:
     """Computes the partition that failed once more, in this process.
 

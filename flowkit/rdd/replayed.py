@@ -7,13 +7,14 @@ from traceback import extract_tb
 from types import TracebackType
 from typing import Any
 
-from flowkit.execution.blame import is_own
 from flowkit.execution.replaying import NO_ELEMENT, LocalRun
 from flowkit.lineage.call_site import short_call_site
 from flowkit.model.shown import short
 from flowkit.observe.tables import Table
+from flowkit.tracebacks import public, users_part
 
 
+@public
 class Replayed:
     """How it went this time.
 
@@ -43,7 +44,7 @@ class Replayed:
     @property
     def traceback(self) -> TracebackType | None:
         """From the user's frames on."""
-        return None if self.error is None else users_part(self.error.__traceback__)
+        return None if self.error is None else users_part(self.error.__traceback__) or self.error.__traceback__
 
     def _repr_html_(self) -> str:
         rows = [("place", self._place)]
@@ -68,20 +69,6 @@ def debugged(found: Replayed, *, debug: bool) -> Replayed:
     if debug and found.traceback is not None:
         post_mortem(found.traceback)
     return found
-
-
-def users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback without flowkit's frames; the same where there are no others."""
-    frames = []
-    found = traceback
-    while found is not None:
-        if not is_own(found.tb_frame.f_code.co_filename):
-            frames.append(found)
-        found = found.tb_next
-    trimmed: TracebackType | None = None
-    for each in reversed(frames):
-        trimmed = TracebackType(trimmed, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return trimmed or traceback
 
 
 def post_mortem(traceback: TracebackType) -> None:

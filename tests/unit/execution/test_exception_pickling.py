@@ -202,7 +202,7 @@ def test_on_the_way_of_a_failed_task_each_keeps_its_text_and_its_type_is_named(s
         else:
             assert type(arrived) is JobFailed
             assert text in str(arrived)
-            assert type(arrived.__cause__) is kind
+            assert type(arrived.raised) is kind
 
 
 def test_errors_of_our_own_arrive_with_their_data() -> None:

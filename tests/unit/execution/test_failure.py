@@ -328,13 +328,13 @@ def arrived(error: BaseException) -> BaseException:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit("g"), BaseException("b")], ids=repr)
-def test_what_is_no_exception_is_a_jobs_error_with_it_as_its_cause(error: BaseException) -> None:
+def test_what_is_no_exception_is_a_jobs_error_that_carries_it(error: BaseException) -> None:
     found = arrived(error)
     assert type(found) is JobFailed
     assert found.type_name == type(error).__name__
-    assert type(found.__cause__) is type(error)
-    assert found.__cause__.args == error.args
-    assert getattr(found.__cause__, "code", None) == getattr(error, "code", None)
+    assert type(found.raised) is type(error)
+    assert found.raised.args == error.args
+    assert getattr(found.raised, "code", None) == getattr(error, "code", None)
 
 
 def test_causes_and_contexts_are_exceptions_at_the_driver_too() -> None:
