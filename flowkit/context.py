@@ -176,7 +176,7 @@ class Context(Submission, FileShipping, Sources):
         except BaseException:
             self.close()
             raise
-        self._lifetime.ends_with(self)
+        self._lifetime.ends_with(self, self.jobs.hold_threads)
         _live[next(_contexts)] = self
 
     def _start_listening(self) -> None:
@@ -351,10 +351,6 @@ class Context(Submission, FileShipping, Sources):
         """
         self._lifetime.close()
         show_no_more_for(self)
-
-    @property
-    def _closed(self) -> bool:
-        return self._lifetime.is_over
 
     def __enter__(self) -> Self:
         return self

@@ -455,6 +455,7 @@ class Jobs:
         self._status = status
         self._handles: dict[JobId, tuple[JobHandle, Mapping[str, str]]] = {}
         self._lock = threading.Lock()
+        self._holds_threads = False
 
     @property
     def active(self) -> tuple[JobId, ...]:
@@ -538,9 +539,17 @@ class Jobs:
                 handle.cancel("interrupted")
                 _wait_for_the_end(handle)
                 raise
+            except Exception:
+                if self._holds_threads and threading.current_thread().daemon:
+                    threading.Event().wait()
+                raise
         finally:
             with self._lock:
                 self._handles.pop(handle.job, None)
+
+    def hold_threads(self) -> None:
+        """The interpreter ends, and daemon threads with it: those that wait here do so until then, instead of printing an error each."""
+        self._holds_threads = True
 
     def __repr__(self) -> str:
         return f"<Jobs: {len(self.active)} active>"

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -43,15 +44,17 @@ class Lifetime:
         self._parts: list[Closable] = []
         self._closing = threading.Lock()
         self._process = os.getpid()
+        self._at_exit: Callable[[], None] = lambda: None
         self.is_over = False
 
     def holds(self, part: Closable) -> None:
         """One more thing to close."""
         self._parts.append(part)
 
-    def ends_with(self, owner: object) -> None:
-        """Close when nobody refers to ``owner`` any more, and at the interpreter's end at the latest."""
-        atexit.register(self.close)
+    def ends_with(self, owner: object, at_exit: Callable[[], None] = lambda: None) -> None:
+        """Close when nobody refers to ``owner`` any more, and at the interpreter's end, after ``at_exit()``, at the latest."""
+        self._at_exit = at_exit
+        atexit.register(self._end)
         weakref.finalize(owner, self._abandon).atexit = False
 
     def close(self) -> bool:
@@ -62,11 +65,17 @@ class Lifetime:
             if self.is_over:
                 return False
             self.is_over = True
-        atexit.unregister(self.close)
+        atexit.unregister(self._end)
         with contextlib.ExitStack() as stack:
             for part in reversed(self._parts):
                 stack.callback(part.close)
         return True
+
+    def _end(self) -> None:
+        """The interpreter ends."""
+        if os.getpid() == self._process:
+            self._at_exit()
+        self.close()
 
     def _abandon(self) -> None:
         """The owner is gone. Called by the garbage collector, on any thread and in the middle of anything: it takes no lock and waits for nothing."""

@@ -35,7 +35,7 @@ process would start a cluster of its own. Put what the script does under a guard
 
 _SETTINGS = {
     # Only what differs from what Dask would do and concerns this cluster alone.
-    "distributed.worker.daemon": True,
+    "distributed.worker.daemon": False,  # else tasks could start no processes; whoever ends a worker ends these (``LastingNanny``)
     "distributed.scheduler.worker-ttl": None,  # flowkit hears silence much earlier by itself
     "distributed.admin.low-level-log-length": 0,
     "distributed.worker.profile.enabled": False,

@@ -7,7 +7,10 @@ died again, a quarter of a minute after an earlier death; and one whose process 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
 from typing import Any, Literal
 
 from distributed import LocalCluster, Nanny
@@ -23,12 +26,26 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
 
 class LastingNanny(Nanny):
-    """Tells its cluster when it closes. Its worker process does not run the driver's script: what is the script's comes by value."""
+    """Tells its cluster when it closes, and leaves no process behind that a task started: a worker is the leader of a session of its own.
+
+    Its worker process does not run the driver's script: what is the script's comes by value.
+    """
+
+    _leader: int | None = None
 
     async def instantiate(self) -> Status:
         """Start a worker process; see ``Nanny``."""
         with workers_without_script():
-            return await super().instantiate()
+            status = await super().instantiate()
+        self._leader = self.pid
+        return status
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signal.SIGKILL)
+        super()._on_worker_exit_sync(exitcode)
 
     async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Literal["OK"]:  # noqa: ASYNC109
         """See ``Nanny``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import secrets
 import signal
@@ -57,6 +58,7 @@ from flowkit.cluster.wire import (
 )
 from flowkit.config import Config
 from flowkit.errors import FlowkitError
+from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -149,6 +151,11 @@ async def _tell_problem(worker: Worker, problem: str) -> None:
         logger.warning("%s cannot tell the scheduler so: %s", worker.address, error)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of a cluster of the driver's own: when its scheduler is gone, so is the driver, and the worker ends in a moment."""
+    return not str(record.msg).startswith("Failed to communicate with scheduler during heartbeat")
+
+
 class ExecutorRuntime:
     """All of flowkit in one worker."""
 
@@ -192,9 +199,15 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
         if self._worker.nanny:
             garbage.collect_less_often()
+            ship_functions_on()
         if EMBEDDED_VARIABLE in os.environ and threading.current_thread() is threading.main_thread():
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if EMBEDDED_VARIABLE in os.environ and self._worker.nanny and os.getpgid(0) != os.getpid():
+            # Processes that tasks start are of its session, and are ended with it. Of a session, not of a group alone: a program
+            # that looks at the terminal from another group of the terminal's session (ffmpeg does) is stopped.
+            os.setsid()
+            logging.getLogger("distributed.worker").addFilter(_is_news)
         self._sweep()
         self._resources = await self._loop.run_in_executor(
             None, discovered, self._config.resources, dask_internals.worker_resources(self._worker), os.environ
@@ -224,6 +237,10 @@ class ExecutorRuntime:
         if self._life is not None:
             self._life.cancel()
         self._end_incarnation()
+        if self._worker.nanny and dask_internals.is_closing(self._worker):
+            # Python would wait for processes that tasks started and left.
+            for child in multiprocessing.active_children():
+                child.kill()
         self._server.close()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()

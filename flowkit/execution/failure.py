@@ -23,6 +23,12 @@ from flowkit.tracebacks import is_own
 #: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
 MOST_CHARACTERS: Final = 8 << 10
 _MOST_IN_TEXT: Final = 64
+#: what ``multiprocessing`` says in a daemonic process
+_NO_CHILDREN: Final = "daemonic processes are not allowed to have children"
+_HOW_TO_HAVE_CHILDREN: Final = (
+    "This executor is a daemonic process, as Dask starts its workers. Start them with Dask's setting distributed.worker.daemon=False "
+    "(the variable DASK_DISTRIBUTED__WORKER__DAEMON=False where they are started), or use threads in the task"
+)
 
 
 class RemoteTraceback(Exception):
@@ -65,15 +71,18 @@ def describe(
     -----
     Raises nothing, whatever the exception does when it is looked at.
     """
-    note = _note(_blamed(error, program), program, stage, partition)
-    if note not in notes_of(error):
-        add_note(error, note)
+    text = text_of(error)
+    added = [_note(_blamed(error, program), program, stage, partition)]
+    if text == _NO_CHILDREN:
+        added.append(_HOW_TO_HAVE_CHILDREN)
+    for note in added:
+        if note not in notes_of(error):
+            add_note(error, note)
     notes = notes_of(error)
-    if note not in notes:
-        notes = (*notes, note)
+    notes = (*notes, *(note for note in added if note not in notes))
     return ExceptionFailure(
         type_name=_type_name(error),
-        message=cut("\n".join((cut(text_of(error), MOST_CHARACTERS), *notes)), 2 * MOST_CHARACTERS),
+        message=cut("\n".join((cut(text, MOST_CHARACTERS), *notes)), 2 * MOST_CHARACTERS),
         traceback=cut(_frames_as_text(error, own=own_frames), MOST_CHARACTERS),
         pickled=dumps(error),
         fatal=isinstance(error, UserError),
