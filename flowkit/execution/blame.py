@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from inspect import CO_GENERATOR, CO_VARARGS
 from opcode import opmap
-from types import CodeType, FrameType, MethodType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from flowkit.execution import actions, elements
 from flowkit.execution.elements import CopiedZero, Keyed
 from flowkit.execution.end_markers import function_name
+from flowkit.execution.layers import layers_of
 from flowkit.execution.narrow import apply_to_iterators, at, where
+from flowkit.execution.recording import NOTHING, Recorded, argument_name, sets
 from flowkit.lineage.kernels import (
     Aggregate,
     Aggregator,
@@ -46,7 +47,7 @@ from flowkit.lineage.partitioners import FunctionPartitioner, RangePartitioner
 from flowkit.model.shown import short
 from flowkit.tracebacks import OWN_DIRECTORY, is_own
 
-#: Exceptions in a chain of causes that are looked at; a chain may be a ring. Also wrappers around one function.
+#: Exceptions in a chain of causes that are looked at; a chain may be a ring.
 MOST_CAUSES = 16
 
 #: Files of ours at work where a source could not be read,
@@ -96,6 +97,7 @@ _INNOCENT = {
     elements.same,
     elements.with_none,
 }
+_RECORDS = Recorded.__call__.__code__
 _INNOCENT_TYPES = (actions.NumberRows, actions.TakeRows)
 
 
@@ -121,6 +123,8 @@ class _UserFunction(NamedTuple):
     #: operation and call site
     place: str
     role: _Role
+    #: what remembers its element
+    recorded: Recorded | None = None
     #: may fail, or what it returned may, when no frame of it is there: it is written in C, or was asked for a lazy result
     silent: bool = False
 
@@ -145,7 +149,7 @@ def blame(error: BaseException, program: StageProgram) -> Blame:
     for each in _with_causes(error):
         found = _call_in(each, functions)
         if found is not None:
-            return found
+            return found.as_blame()
     return _without_call(error, program, functions)
 
 
@@ -178,28 +182,63 @@ def where_it_ends(program: StageProgram) -> str:
 # -- from frames to functions ------------------------------------------------------------------------------------------
 
 
-def _call_in(error: BaseException, functions: list[_UserFunction]) -> Blame | None:
-    """The innermost call of a function that takes elements, or of one that pulls them when it is surely at fault."""
-    by_code: dict[CodeType, list[_UserFunction]] = {}
+class _Call(NamedTuple):
+    """A function of the user's at work."""
+
+    #: one function may be given to several operations, and its frame does not say to which
+    known: list[_UserFunction]
+    #: what it was called with; empty where that cannot be known
+    values: list[Any]
+    #: its arguments as they are now, where it has given some of them other values
+    set_anew: dict[str, Any]
+
+    def as_blame(self) -> Blame:
+        fn, role = self.known[-1].fn, self.known[-1].role
+        if self.set_anew:
+            made = ", ".join(f"{name} = {short(value)}" for name, value in self.set_anew.items())
+            what = "an element" if role is _Role.TAKES_ELEMENT else "two values"
+            detail: str | None = f"for {what} of which the function has made {made}"
+        else:
+            detail = _detail("for the element" if role is _Role.TAKES_ELEMENT else "merging", self.values)
+        return Blame(_places(self.known), function_name(fn), detail)
+
+
+def _call_in(error: BaseException, functions: list[_UserFunction]) -> _Call | None:
+    """The call that an operation made: the outermost one of a function that takes elements.
+
+    What is inside of it the function called itself, be it itself again or another function of the stage; unless its element is an
+    iterator over what earlier operations make.
+    """
+    by_code: dict[CodeType, list[tuple[_UserFunction, int]]] = {}
     for known in functions:
-        code = _code_of(known.fn)
-        if code is not None:
-            by_code.setdefault(code, []).append(known)
-    found: Blame | None = None
-    for each in _frames(error):
-        called = by_code.get(each.code)
-        if called is None:
-            continue
-        # One function may be given to several operations, and its frame does not say to which.
-        places = tuple(dict.fromkeys(known.place for known in called))
-        match called[-1]:
-            case _UserFunction(fn, _, _Role.TAKES_ELEMENT):
-                found = Blame(places, function_name(fn), _detail("for the element", _arguments(each.frame, fn, 1)))
-            case _UserFunction(fn, _, _Role.MERGES):
-                found = Blame(places, function_name(fn), _detail("merging", _arguments(each.frame, fn, 2)))
-            case _:
-                found = None
+        for code, place in layers_of(known.fn):
+            by_code.setdefault(code, []).append((known, place))
+    found: _Call | None = None
+    frames = _frames(error)
+    for at_frame, each in enumerate(frames):
+        if found is not None and not (found.values and isinstance(found.values[0], Iterator)):
+            break
+        if each.code is _RECORDS:
+            recorded = each.frame.f_locals["self"]
+            found = next((_Call([known], [recorded.last], {}) for known in functions if known.recorded is recorded), found)
+        elif (called := by_code.get(each.code)) is not None:
+            inside = {frame.code for frame in frames[at_frame + 1 :]}
+            known, place = called[-1]
+            # Functions of one decorator have its frame in common, and differ by what it calls.
+            alike = [other for other, _ in called if _code_of(other.fn) in inside] or [other for other, _ in called]
+            known = alike[-1]
+            found = None if known.role is _Role.ENCLOSES else _called(each.frame, alike, place)
     return found
+
+
+def _called(frame: FrameType, known: list[_UserFunction], place: int) -> _Call:
+    if len(known) == 1 and known[0].recorded is not None and known[0].recorded.last is not NOTHING:
+        return _Call(known, [known[0].recorded.last], {})
+    count = 2 if known[-1].role is _Role.MERGES else 1
+    values = _arguments(frame, place, count)
+    names = [argument_name(frame.f_code, place + each) for each in range(count)]
+    set_anew = {name: frame.f_locals[name] for name in names if name in frame.f_locals and sets(frame.f_code, name)}
+    return _Call(known, [] if set_anew else values, set_anew)
 
 
 def _without_call(error: BaseException, program: StageProgram, functions: list[_UserFunction]) -> Blame:
@@ -230,14 +269,9 @@ def _without_call(error: BaseException, program: StageProgram, functions: list[_
 
 
 def element_at_fault(error: BaseException, program: StageProgram) -> tuple[Any] | None:
-    """The element that the innermost function of the user's was called with when this was raised; None where there is none."""
-    by_code = {_code_of(each.fn): each for each in _functions(program) if each.role is _Role.TAKES_ELEMENT}
-    found: tuple[Any] | None = None
-    for frame in _frames(error):
-        called = by_code.get(frame.code)
-        if called is not None and (arguments := _arguments(frame.frame, called.fn, 1)):
-            found = (arguments[0],)
-    return found
+    """The element for which an operation called the function that raised; None where there is none, or it cannot be known."""
+    call = _call_in(error, [each for each in _functions(program) if each.role is not _Role.MERGES])
+    return (call.values[0],) if call is not None and call.values else None
 
 
 def _owners(functions: list[_UserFunction]) -> dict[CodeType, list[_UserFunction]]:
@@ -314,7 +348,8 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
         if each is None:
             return
         yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        context = None if each.__suppress_context__ else each.__context__
+        each = each.__cause__ if each.__cause__ is not None else context
 
 
 # -- the functions of a stage ------------------------------------------------------------------------------------------
@@ -344,13 +379,12 @@ def _functions(program: StageProgram) -> Iterator[_UserFunction]:
 def _functions_of(step: Step) -> Iterator[_UserFunction]:
     place = where(step)
     match step.kernel:
-        case Map(fn) | Filter(fn):
-            inner = _unwrapped(fn)
-            yield _UserFunction(inner, place, _Role.TAKES_ELEMENT, silent=_code_of(inner) is None)
-        case MapValues(fn):
-            yield _UserFunction(fn, place, _Role.TAKES_ELEMENT, silent=_code_of(fn) is None)
-        case FlatMap(fn) | FlatMapValues(fn):
-            yield _UserFunction(fn, place, _Role.TAKES_ELEMENT, silent=not _is_generator(fn))
+        case Map(fn) | Filter(fn) | MapValues(fn) | FlatMap(fn) | FlatMapValues(fn):
+            recorded = fn if isinstance(fn, Recorded) else None
+            inner = _unwrapped(fn if recorded is None else recorded.fn)
+            lazy = isinstance(step.kernel, FlatMap | FlatMapValues)
+            silent = not _is_generator(inner) if lazy else _code_of(inner) is None
+            yield _UserFunction(inner, place, _Role.TAKES_ELEMENT, recorded, silent=silent)
         case MapPartitions(fn) | ZipPartitions(fn):
             yield _UserFunction(fn, place, _Role.ENCLOSES, silent=not _is_generator(fn))
         case Aggregate(aggregator):
@@ -407,20 +441,11 @@ def _is_generator(fn: Any) -> bool:
 
 
 def _code_of(fn: Any) -> CodeType | None:
-    for _ in range(MOST_CAUSES):
-        if isinstance(fn, partial):
-            fn = fn.func
-        elif isinstance(fn, MethodType):
-            fn = fn.__func__
-        elif hasattr(fn, "__wrapped__"):
-            # A decorator's own frame comes first, but what it wraps says more.
-            fn = fn.__wrapped__
-        else:
-            break
-    code = getattr(fn, "__code__", None)
-    if code is None and not isinstance(fn, type):
-        code = getattr(type(fn).__dict__.get("__call__"), "__code__", None)
-    return code if isinstance(code, CodeType) else None
+    """Of the innermost function of a callable: a decorator's own frame comes first, but what it wraps says more."""
+    code = None
+    for code, _ in layers_of(fn):  # noqa: B007 - the last one
+        pass
+    return code
 
 
 # -- what they were called with ----------------------------------------------------------------------------------------
@@ -430,11 +455,9 @@ def _detail(intro: str, values: list[Any]) -> str | None:
     return f"{intro} {' and '.join(map(short, values))}" if values else None
 
 
-def _arguments(frame: FrameType, fn: Any, count: int) -> list[Any]:
-    """The first arguments of a call, as they are now; none at all when one of them can't be told."""
+def _arguments(frame: FrameType, first: int, count: int) -> list[Any]:
+    """Some arguments of a call, as they are now; none at all when one of them can't be told."""
     code = frame.f_code
-    bound = isinstance(fn, MethodType) or not (hasattr(fn, "__code__") or isinstance(fn, partial))
-    first = (len(fn.args) if isinstance(fn, partial) else 0) + (1 if bound else 0)
     rest: Sequence[Any] = ()
     if code.co_flags & CO_VARARGS:
         rest = frame.f_locals.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())

@@ -16,6 +16,7 @@ from flowkit.errors import InternalError
 from flowkit.execution.blame import element_at_fault
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.pipeline import TaskValue, run_program
+from flowkit.execution.recording import recording
 from flowkit.execution.task_context import REPLAY, TaskContext, set_current
 from flowkit.lineage.kernels import Collection, StageProgram
 from flowkit.model.ids import AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
@@ -47,7 +48,7 @@ def run_here(program: StageProgram, partition: int, rows: Mapping[int, Mapping[i
     for place, by_partition in rows.items():
         steps[place] = replace(steps[place], kernel=_given(by_partition, steps[place].num_partitions), inputs=(), level=None)
     steps = [replace(step, level=None) if step.level else step for step in steps]
-    prepared = replace(program, steps=tuple(steps))
+    prepared = recording(replace(program, steps=tuple(steps)))
     with tempfile.TemporaryDirectory(prefix="flowkit-replay-") as directory:
         environment = _environment(Path(directory), partition)
         context = TaskContext(

@@ -38,6 +38,7 @@ from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.failure import MOST_CHARACTERS, add_note, describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
+from flowkit.execution.recording import recording
 from flowkit.execution.remote_blocks import RemoteBlocks
 from flowkit.execution.results import ResultStore, pickle_result
 from flowkit.execution.stage_programs import ProgramUnreadable, Stage
@@ -220,6 +221,9 @@ class _Task:
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
         self.program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
+        if launch.attempt_number:
+            # It may have failed before, and then for an element that is to be named.
+            self.program = recording(self.program)
         self.memory = TaskMemory(
             services.memory, attempt.id, definition.properties, operator_limit_bytes=services.config.operator_memory_bytes
         )

@@ -7,7 +7,7 @@ import pickle
 import sys
 import threading
 import traceback
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from operator import add
 from typing import Any
 
@@ -18,6 +18,7 @@ from flowkit.errors import InvalidArgument, JobFailed, StopIterationInTask
 from flowkit.execution.actions import ExtremeRow, ReduceRows, TopRows, collect_rows
 from flowkit.execution.elements import CopiedZero, Keyed, same
 from flowkit.execution.failure import RemoteTraceback, describe, raise_at_driver
+from flowkit.execution.recording import recording
 from flowkit.lineage.kernels import (
     Aggregate,
     AggregationKind,
@@ -474,3 +475,117 @@ def test_lines_of_a_notebooks_cell_are_shown_though_executors_do_not_have_them()
     del linecache.cache[cell]
     told = str(deepest_cause(error))
     assert f'File "{cell}", line 2, in parse\n    return 1 / x\n  File "/gone.py", line 3, in other\nZeroDivisionError' in told
+
+
+def down(n: int) -> int:
+    return 1 // 0 if n == 7 else down(n - 1)
+
+
+def rebinds(line: Any) -> int:
+    line = int(line) * 100
+    return 1 // (line - 700)
+
+
+def merges_into(a: int, b: int) -> int:
+    a += b
+    raise KeyError(a)
+
+
+def calls_fails_at_seven(number: int) -> int:
+    return fails_at_seven(number + 4)
+
+
+def adds(number: int) -> int:
+    return number + 4
+
+
+def coerced(fn):
+    @wraps(fn)
+    def inner(element):
+        return fn(element + 4)
+
+    return inner
+
+
+def generates(number: int):
+    yield number
+    number = number + 1
+    yield fails_at_seven(number)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        (Map(lambda x: down(x + 50)), "for the element 0"),
+        (
+            Map(calls_fails_at_seven),
+            "(function calls_fails_at_seven), partition 3 of stage 5 (map at here.py:1), for the element 3",
+        ),
+        (Map(coerced(fails_at_seven)), "for the element 3"),
+        (Map(partial(Adder(0).method)), "for the element 7"),
+        (Map(partial(lambda self, x: fails_at_seven(x), None)), "for the element 7"),
+        (Map(cache(fails_at_seven)), "for the element 7"),
+    ],
+)
+def test_the_element_is_what_the_operation_gave(surroundings: Surroundings, kernel, expected: str) -> None:
+    assert element_in(surroundings, kernel, Map(str)).endswith(expected)
+
+
+def test_the_element_of_a_recursive_function_is_the_outermost_calls(surroundings: Surroundings) -> None:
+    assert element_in(surroundings, Map(lambda x: x + 50), Map(down)).endswith("for the element 50")
+
+
+def test_functions_that_call_one_another_are_told_apart_by_who_was_called_by_the_operation(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(calls_fails_at_seven), Map(fails_at_seven))
+    assert "In map at here.py:1 (function calls_fails_at_seven)" in told
+    assert told.endswith("for the element 3")
+
+
+def test_two_functions_of_one_decorator_are_told_apart(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(decorated(adds)), Map(decorated(fails_at_seven)))
+    assert told.startswith("In map at here.py:2 (function fails_at_seven)")
+    assert told.endswith("for the element 7")
+
+
+def test_a_row_that_is_an_iterator_over_earlier_steps_is_not_blamed_for_them(surroundings: Surroundings) -> None:
+    told = element_in(surroundings, Map(fails_at_seven), MapPartitions(lambda rows: [rows]), Map(lambda rows: sum(rows)))
+    assert told.startswith("In map at here.py:1 (function fails_at_seven)")
+    assert told.endswith("for the element 7")
+
+
+def test_an_argument_that_was_set_anew_is_not_shown_as_the_element(surroundings: Surroundings) -> None:
+    assert element_in(surroundings, Map(rebinds)).endswith("for an element of which the function has made line = 700")
+    assert element_in(surroundings, FlatMap(generates)).endswith("for an element of which the function has made number = 7")
+    merged = element_in(surroundings, fn=ReduceRows(merges_into))
+    assert merged.endswith("for two values of which the function has made a = 1")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        (Map(rebinds), "for the element 7"),
+        (Map(decorated(rebinds)), "for the element 7"),
+        (Filter(rebinds), "for the element 7"),
+        (FlatMap(generates), "for the element 6"),
+        (Map((0, 1, 2, 3).__getitem__), "for the element 4"),
+    ],
+)
+def test_where_it_is_tried_again_functions_remember_what_their_frames_do_not_tell(
+    surroundings: Surroundings, kernel, expected: str
+) -> None:
+    program = recording(chain_of(SOURCE, kernel))
+    told = failure_of(surroundings, program).message.split("\n")[-1]
+    assert told.startswith(f"In {type(kernel).__name__.lower()} at here.py:1 (function ")
+    assert told.endswith(expected)
+
+
+def test_functions_whose_frames_tell_their_element_are_called_as_they_are() -> None:
+    program = chain_of(SOURCE, Map(down), Map(Keyed(fails_at_seven)), FlatMap(lambda x: [x]), MapPartitions(list))
+    assert recording(program) is program
+
+
+def test_pairs_values_are_remembered_too(surroundings: Surroundings) -> None:
+    program = recording(chain_of(SOURCE, Map(lambda x: (x, str(x) if x < 5 else "five")), MapValues(int)))
+    told = failure_of(surroundings, program).message.split("\n")[-1]
+    assert "In mapvalues at here.py:2 (function int)" in told
+    assert told.endswith("for the element 'five'")
