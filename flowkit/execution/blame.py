@@ -431,7 +431,7 @@ def _is_innocent(fn: Any) -> bool:
 
 def is_own_function(fn: Any) -> bool:
     """Whether a function is written in flowkit; one of C is not."""
-    code = _code_of(fn)
+    code = _code_of(fn.fn if isinstance(fn, Recorded) else fn)
     return code is not None and is_own(code.co_filename)
 
 

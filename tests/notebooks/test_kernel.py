@@ -91,6 +91,27 @@ def test_an_error_shows_the_users_cell_and_no_frame_of_ours(kernel):
     assert "flowkit/jobs.py" not in told
 
 
+def test_good_errors_of_ours_show_the_message_and_the_users_line_alone(kernel):
+    told = re.sub(r"\x1b\[[0-9;]*m", "", kernel.text("fc.range(3).reduce_by_key(max).collect()"))
+    assert "needs (key, value) pairs, but got 0 (int)" in told
+    assert "fc.range(3).reduce_by_key(max).collect()" in told
+    assert "flowkit/" not in told
+    assert "RemoteTraceback" not in told
+
+
+def test_an_interrupted_action_shows_the_users_cell_and_no_frame_of_ours(kernel):
+    request = kernel.begin("fc.range(4, num_partitions=4).map(lambda x: [time.sleep(.01) for _ in range(3000)]).count()")
+    while kernel.client.get_iopub_msg(timeout=30)["msg_type"] != "display_data":
+        pass
+    kernel.manager.interrupt_kernel()
+    (error,) = [each["content"] for each in kernel.hear_until_idle(request, timeout_s=20) if each["msg_type"] == "error"]
+    told = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
+    assert error["ename"] == "KeyboardInterrupt"
+    assert "fc.range(4, num_partitions=4)" in told
+    assert "flowkit/" not in told
+    assert "threading.py" not in told
+
+
 def test_errors_that_have_nothing_to_do_with_us_are_shown_as_ever(kernel):
     told = re.sub(r"\x1b\[[0-9;]*m", "", kernel.text("def f():\n    raise KeyError('mine')\nf()"))
     assert "KeyError" in told
