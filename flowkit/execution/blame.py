@@ -219,15 +219,14 @@ def _call_in(error: BaseException, functions: list[_UserFunction]) -> _Call | No
         if found is not None and not (found.values and isinstance(found.values[0], Iterator)):
             break
         if each.code is _RECORDS:
-            recorded = each.frame.f_locals["self"]
+            recorded: Recorded = each.frame.f_locals["self"]
             found = next((_Call([known], [recorded.last], {}) for known in functions if known.recorded is recorded), found)
         elif (called := by_code.get(each.code)) is not None:
             inside = {frame.code for frame in frames[at_frame + 1 :]}
-            known, place = called[-1]
+            place = called[-1][1]
             # Functions of one decorator have its frame in common, and differ by what it calls.
             alike = [other for other, _ in called if _code_of(other.fn) in inside] or [other for other, _ in called]
-            known = alike[-1]
-            found = None if known.role is _Role.ENCLOSES else _called(each.frame, alike, place)
+            found = None if alike[-1].role is _Role.ENCLOSES else _called(each.frame, alike, place)
     return found
 
 

@@ -17,7 +17,7 @@ from flowkit.lineage import pickling
 
 def ship_functions_on() -> None:
     """From now on let this process send functions and classes that came by value to its children. Any number of calls are as one."""
-    ForkingPickler.reducer_override = _by_value_if_need_be  # type: ignore[attr-defined]
+    setattr(ForkingPickler, "reducer_override", _by_value_if_need_be)  # noqa: B010 - to type checkers a method is not to be set
 
 
 def _by_value_if_need_be(_: ForkingPickler, value: Any) -> Any:

@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from flowkit.lineage import pickling
@@ -23,7 +24,6 @@ MOST_BYTES: Final = 256 << 10
 _MOST_CHARACTERS: Final = 8 << 10
 _MOST_BYTES_OF_ONE: Final = 64 << 10
 _HEAP_TYPE: Final = 1 << 9
-_FIELD_TYPES: Final = (type(SystemExit.code), type(BaseException.args))
 _HANDLED: Final = frozenset(
     {"args", "__dict__", "__weakref__", "__traceback__", "__context__", "__cause__", "__suppress_context__"}
 )
@@ -99,7 +99,7 @@ def dumps(error: BaseException) -> bytes | None:
     if _quietly(lambda: _may_be_shown(error)) is None:
         return None
     for manner in _MANNERS:
-        data = _quietly(lambda: _survivor(error, manner))  # noqa: B023 - called at once
+        data: bytes | None = _quietly(lambda: _survivor(error, manner))  # noqa: B023 - called at once
         if data is not None:
             return data
     return None
@@ -204,7 +204,7 @@ def _fields(error: BaseException) -> Iterator[tuple[tuple[type, str], Any]]:
     """All that has a place of its own in the object, if it is set."""
     for kind in type(error).__mro__:
         for name, descriptor in vars(kind).items() if kind is not object else ():
-            if isinstance(descriptor, _FIELD_TYPES) and name not in _HANDLED:
+            if isinstance(descriptor, MemberDescriptorType | GetSetDescriptorType) and name not in _HANDLED:
                 try:
                     yield (kind, name), descriptor.__get__(error, type(error))
                 except AttributeError:
@@ -213,11 +213,8 @@ def _fields(error: BaseException) -> Iterator[tuple[tuple[type, str], Any]]:
 
 def _has_own_way(error: BaseException) -> bool:
     kind = type(error)
-    return kind.__reduce_ex__ is not object.__reduce_ex__ or _definer(kind, "__reduce__").__flags__ & _HEAP_TYPE != 0
-
-
-def _definer(kind: type, name: str) -> type:
-    return next(each for each in kind.__mro__ if name in vars(each))
+    definer = next(each for each in kind.__mro__ if "__reduce__" in vars(each))
+    return kind.__reduce_ex__ is not object.__reduce_ex__ or definer.__module__ != "builtins"
 
 
 def _reduced(error: BaseException, manner: _Manner) -> Any:
@@ -281,6 +278,5 @@ def _complete(error: BaseException, state: tuple[Any, Any, tuple[Any, ...]]) -> 
 
 def _hang(error: BaseException, chain: tuple[BaseException | None, BaseException | None, bool]) -> None:
     cause, context, suppressed = chain
-    BaseException.__cause__.__set__(error, cause)  # type: ignore[attr-defined]
-    BaseException.__context__.__set__(error, context)  # type: ignore[attr-defined]
-    BaseException.__suppress_context__.__set__(error, suppressed)  # type: ignore[attr-defined]
+    for name, value in (("__cause__", cause), ("__context__", context), ("__suppress_context__", suppressed)):
+        BaseException.__setattr__(error, name, value)
