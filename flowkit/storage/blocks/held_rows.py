@@ -37,27 +37,35 @@ class Held(Protocol):
 
     def add(self, rows: list[Any]) -> None:
         """Take in the next rows. Raises ``RowsNotPicklable``, and has taken in none of them then."""
+        ...
 
     def next_count(self, rows: list[Any]) -> int:
         """Return how many rows to add next, after these."""
+        ...
 
     def size_bytes(self) -> int:
         """Return the bytes that all of it takes: estimated for objects, counted for what is encoded."""
+        ...
 
     def rows(self, *, as_held: bool = False) -> Iterator[Any]:
         """Return all rows; ``as_held``: without copies, for readers that change nothing and hand no row to a user's function."""
+        ...
 
     def batches(self) -> Iterator[list[Any]]:
         """Return all rows as they are held, in batches."""
+        ...
 
     def drained(self) -> Iterator[list[Any]]:
         """Return all rows as they are held, in batches that are let go of as they are taken. Nobody else may read from then on."""
+        ...
 
     def __len__(self) -> int:
         """Return the position after the last batch, for ``encoded_at``."""
+        ...
 
     def encoded_at(self, position: int) -> tuple[bytes, int]:
         """Return the encoded batch at a position, and the position of the next one. 0 is the first."""
+        ...
 
 
 def held_as(level: StorageLevel) -> Held:
