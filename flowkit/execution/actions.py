@@ -19,6 +19,7 @@ from typing import Any
 from flowkit.errors import InternalError
 from flowkit.execution.records import explain_bad_pairs
 from flowkit.lineage.partitioners import PartitionSample, sample_partition
+from flowkit.storage.blocks.held_rows import Access
 
 
 def collect_rows(_partition: int, rows: Iterator[Any]) -> list[Any]:
@@ -52,13 +53,16 @@ def keep_rows(_partition: int, rows: Iterator[Any]) -> None:
     deque(rows, maxlen=0)
 
 
-def shows_no_rows(fn: Callable[[int, Iterator[Any]], Any]) -> bool:
-    """Return whether a function changes no row and hands none to a user's function: it counts or drops them, or returns them to be pickled.
+def access_of(fn: Callable[[int, Iterator[Any]], Any]) -> Access:
+    """Return what an action's function does with rows; what is not known here may change them.
 
-    >>> shows_no_rows(count_rows), shows_no_rows(ReduceRows(max))
-    (True, False)
+    >>> access_of(count_rows), access_of(collect_rows), access_of(ReduceRows(max))
+    (<Access.COUNT: 'count'>, <Access.AS_HELD: 'as held'>, <Access.OWN: 'own'>)
     """
-    return isinstance(fn, TakeRows) or any(fn is each for each in (collect_rows, count_rows, drain_rows, keep_rows))
+    if any(fn is each for each in (count_rows, drain_rows, keep_rows)):
+        return Access.COUNT
+    # What these return is pickled at once.
+    return Access.AS_HELD if fn is collect_rows or isinstance(fn, TakeRows) else Access.OWN
 
 
 def joiner_of(fn: Callable[[int, Iterator[Any]], Any]) -> Callable[[list[Any]], Any] | None:

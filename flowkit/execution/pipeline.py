@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from flowkit.errors import InternalError, StopIterationInTask
-from flowkit.execution.actions import keep_rows, shows_no_rows
+from flowkit.execution.actions import access_of, keep_rows
 from flowkit.execution.aggregate import combine_map_side, merge_reduce_side
 from flowkit.execution.blame import where_it_ends, who_leaked
 from flowkit.execution.cogroup import cogroup
@@ -64,6 +64,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.model.ids import PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus
+from flowkit.storage.blocks.held_rows import Access
 from flowkit.storage.shuffle.reader import ReadOptions, read_shuffle, read_shuffle_columns
 from flowkit.storage.shuffle.writer import write_shuffle
 
@@ -257,7 +258,7 @@ def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environ
         fetch=None if remote is None or block not in remote else lambda: remote.fetch(*block),
         metrics=environment.metrics,
         check_killed=environment.check_killed,
-        as_held=action is not None and shows_no_rows(action),
+        access=Access.OWN if action is None else access_of(action),
         required=action is keep_rows,
     )
     return Stream(rows)

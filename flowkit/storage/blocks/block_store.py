@@ -31,7 +31,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, BlockVolumes, Unwritten
 from flowkit.storage.blocks.block_pieces import FIRST_ROWS, PIECE_BYTES, BlockPiece, block_piece
-from flowkit.storage.blocks.held_rows import Held, RowsNotPicklable, batched, held_as
+from flowkit.storage.blocks.held_rows import Access, Held, RowsNotPicklable, batched, held_as
 from flowkit.storage.memory.task_memory import ExecutorMemory
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class _Visit:
     check_killed: Callable[[], None] | None
     #: whether other RDDs' blocks may be driven out for it
     evict: bool = True
-    as_held: bool = False
+    access: Access = Access.OWN
     required: bool = False
 
 
@@ -168,7 +168,7 @@ class BlockStore:
         fetch: Callable[[], Iterator[Any] | None] | None = None,
         metrics: TaskMetrics | None = None,
         check_killed: Callable[[], None] | None = None,
-        as_held: bool = False,
+        access: Access = Access.OWN,
         required: bool = False,
     ) -> Iterator[Any]:
         """Iterate a partition: from the cache, from another executor's, or computed and, if there is room, kept.
@@ -188,8 +188,8 @@ class BlockStore:
             Its ``cache_hits`` and ``cache_misses`` are counted.
         check_killed
             Raises once the task is to stop; called while waiting and between batches.
-        as_held
-            Whether rows may be handed out as they are held: for whoever changes none and hands none to a user's function.
+        access
+            What the caller does with the rows. Those that were not in memory before may come as its own although it asks for less.
         required
             Whether rows that cannot be held are an error; else they are passed on, and computed again by whoever needs them next.
 
@@ -214,8 +214,8 @@ class BlockStore:
         if block is not None:
             if metrics is not None:
                 metrics.cache_hits += 1
-            return block.held.rows(as_held=as_held)
-        visit = _Visit(key, level, compute, recorder, check_killed, as_held=as_held, required=required)
+            return block.held.rows(access)
+        visit = _Visit(key, level, compute, recorder, check_killed, access=access, required=required)
         try:
             found = self._from_file(visit)
             if found is None and fetch is not None:
@@ -313,7 +313,7 @@ class BlockStore:
                 return self._to_file(visit, batched(rows, visit.check_killed))
             unrolled = self._unroll(visit, rows, evict=visit.evict)
             if unrolled.kept:
-                return unrolled.block.held.rows(as_held=visit.as_held)
+                return unrolled.block.held.rows(visit.access)
             if unrolled.refused is not None:
                 self._refuse(visit, unrolled.refused)
             elif level.use_disk and self._volumes is not None:
@@ -413,7 +413,7 @@ class BlockStore:
             return rows
         unrolled = self._unroll(visit, rows, evict=False)
         if unrolled.kept:
-            return unrolled.block.held.rows(as_held=visit.as_held)
+            return unrolled.block.held.rows(visit.access)
         return chain(chain.from_iterable(unrolled.drained()), rows)
 
     def _to_file(self, visit: _Visit, batches: Iterator[list[Any]]) -> Iterator[Any]:

@@ -18,7 +18,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from enum import Enum
+from itertools import chain, islice, repeat
 from typing import Any, Protocol
 
 from flowkit.model.storage_level import StorageLevel
@@ -26,6 +27,17 @@ from flowkit.storage.blocks.block_pieces import BATCH_BYTES, FIRST_ROWS, MOST_RO
 from flowkit.storage.blocks.row_shapes import IMMUTABLE, Shape, take_apart
 from flowkit.storage.memory.size_estimate import BATCH_SAMPLE, estimate_batch
 from flowkit.storage.serializers import decode_batch, encode_batch, encode_pickled
+
+
+class Access(Enum):
+    """What a reader does with rows."""
+
+    #: it may change them, or hand them to a user's function: what can be changed is the reader's own
+    OWN = "own"
+    #: it changes none, and no user's function sees them: rows come as they are held
+    AS_HELD = "as held"
+    #: it looks at none: as many values as there are rows, whatever they are
+    COUNT = "count"
 
 
 class RowsNotPicklable(Exception):
@@ -47,8 +59,8 @@ class Held(Protocol):
         """Return the bytes that all of it takes: estimated for objects, counted for what is encoded."""
         ...
 
-    def rows(self, *, as_held: bool = False) -> Iterator[Any]:
-        """Return all rows; ``as_held``: without copies, for readers that change nothing and hand no row to a user's function."""
+    def rows(self, access: Access = Access.OWN) -> Iterator[Any]:
+        """Return all rows."""
         ...
 
     def batches(self) -> Iterator[list[Any]]:
@@ -95,7 +107,7 @@ class HeldBatches:
         """See ``Held``."""
         return self._size_bytes
 
-    def rows(self, *, as_held: bool = False) -> Iterator[Any]:
+    def rows(self, access: Access = Access.OWN) -> Iterator[Any]:
         """See ``Held``; decoded anew for each reader."""
         return chain.from_iterable(self.batches())
 
@@ -147,12 +159,12 @@ class HeldRows:
         """See ``Held``."""
         return self._earlier_bytes + self._runs[-1].size_bytes() if self._runs else 0
 
-    def rows(self, *, as_held: bool = False) -> Iterator[Any]:
+    def rows(self, access: Access = Access.OWN) -> Iterator[Any]:
         """See ``Held``."""
         runs = self._runs
         if len(runs) == 1:
-            return runs[0].rows(copied=not as_held)
-        return chain.from_iterable(run.rows(copied=not as_held) for run in runs)
+            return runs[0].rows(access)
+        return chain.from_iterable(run.rows(access) for run in runs)
 
     def batches(self) -> Iterator[list[Any]]:
         """See ``Held``."""
@@ -219,7 +231,7 @@ class _Objects:
     def size_bytes(self) -> int:
         return estimate_batch(self.held)
 
-    def rows(self, *, copied: bool) -> Iterator[Any]:
+    def rows(self, access: Access) -> Iterator[Any]:
         return iter(self.held)
 
     def part(self, start: int, stop: int) -> list[Any]:
@@ -252,8 +264,8 @@ class _Columns:
     def size_bytes(self) -> int:
         return sum(map(estimate_batch, self.columns))
 
-    def rows(self, *, copied: bool) -> Iterator[Any]:
-        return self.shape.values(self.columns, copied=copied)
+    def rows(self, access: Access) -> Iterator[Any]:
+        return self.shape.values(self.columns, copied=access is Access.OWN)
 
     def part(self, start: int, stop: int) -> list[Any]:
         return list(self.shape.values((column[start:stop] for column in self.columns), copied=False))
@@ -292,8 +304,8 @@ class _Pickled:
     def size_bytes(self) -> int:
         return self.encoded_bytes
 
-    def rows(self, *, copied: bool) -> Iterator[Any]:
-        return chain.from_iterable(self.batches())
+    def rows(self, access: Access) -> Iterator[Any]:
+        return repeat(None, len(self)) if access is Access.COUNT else chain.from_iterable(self.batches())
 
     def batches(self) -> Iterator[list[Any]]:
         return map(decode_batch, self.encoded)

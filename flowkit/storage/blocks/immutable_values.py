@@ -18,7 +18,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
-from re import Pattern
+from re import Match, Pattern
 from types import MemberDescriptorType
 from typing import Any, Final
 from uuid import UUID
@@ -112,6 +112,10 @@ def _time_zones(values: Sequence[datetime | time]) -> Iterable[Any]:
     return {id(value.tzinfo): value.tzinfo for value in values}.values()
 
 
+def _searched(values: Sequence[Match[Any]]) -> Iterable[Any]:
+    return [value.string for value in values]
+
+
 def _read_only_arrays(values: Sequence[Any]) -> Iterable[Any] | None:
     return () if all(map(_is_read_only, values)) else None
 
@@ -133,6 +137,7 @@ _BUILT_IN: Final[dict[type, Parts]] = {
     frozenset: chain.from_iterable,
     datetime: _time_zones,
     time: _time_zones,
+    Match: _searched,
     np.ndarray: _read_only_arrays,
 }
 #: what was found out about types so far

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from array import array
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ IMMUTABLE = [
     time(1, 2),
     timedelta(1),
     Colour.RED,
+    re.compile("a+"),
     np.float64(1.5),
     np.int8(3),
     np.datetime64("2026-01-02"),

@@ -15,6 +15,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
 from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
 from flowkit.storage.blocks.block_store import BlockStore
+from flowkit.storage.blocks.held_rows import Access
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from tests.unit.storage.blocks.mutations import change
 
@@ -273,11 +274,11 @@ def test_readers_that_show_no_row_to_anybody_get_what_is_held(host):
     rows = [(number, [number]) for number in range(100)]
     host.get(0, rows, StorageLevel.MEMORY_ONLY)
 
-    def read(as_held):
-        return list(host.store.get_or_compute(APP, 0, 0, lambda: (), as_held=as_held))
+    def read(access):
+        return list(host.store.get_or_compute(APP, 0, 0, lambda: (), access=access))
 
-    assert all(one[1] is other[1] for one, other in zip(read(True), read(True), strict=True))
-    assert not any(one[1] is other[1] for one, other in zip(read(False), read(True), strict=True))
+    assert all(one[1] is other[1] for one, other in zip(read(Access.AS_HELD), read(Access.AS_HELD), strict=True))
+    assert not any(one[1] is other[1] for one, other in zip(read(Access.OWN), read(Access.AS_HELD), strict=True))
 
 
 class Machine(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flowkit.storage.blocks.block_pieces import block_piece
-from flowkit.storage.blocks.held_rows import HeldRows, RowsNotPicklable
+from flowkit.storage.blocks.held_rows import Access, HeldRows, RowsNotPicklable
 from flowkit.storage.blocks.row_shapes import IMMUTABLE as IMMUTABLE_SHAPE
 from flowkit.storage.blocks.row_shapes import take_apart
 from flowkit.storage.serializers import decode_batch
@@ -37,7 +37,8 @@ def test_whatever_readers_and_makers_do_to_rows_what_is_held_stays_as_it_was(bat
         for row in found:
             change(row)
     assert [look(row) for row in chain.from_iterable(rows.batches())] == expected
-    assert [look(row) for row in rows.rows(as_held=True)] == expected
+    assert [look(row) for row in rows.rows(Access.AS_HELD)] == expected
+    assert len(list(rows.rows(Access.COUNT))) == len(expected)
     assert [look(row) for row in chain.from_iterable(rows.drained())] == expected
     assert list(rows.rows()) == []
 

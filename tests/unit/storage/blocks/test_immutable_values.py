@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -30,6 +32,11 @@ def test_arrow_data_is_immutable_and_arrows_buffers_are_not():
     assert are_immutable([batch, table, table["a"], batch["a"], batch["a"][0], batch.schema, batch.schema.field(0), pa.int64()])
     assert not are_immutable([pa.py_buffer(bytearray(b"a"))])
     assert not are_immutable([pa.BufferOutputStream()])
+
+
+def test_a_match_is_immutable_if_what_was_searched_is():
+    assert are_immutable([("a", re.search("a+", "baa"))])
+    assert not are_immutable([re.search(b"a", bytearray(b"a"))])
 
 
 def test_values_on_disk_are_immutable(tmp_path):
