@@ -102,7 +102,7 @@ def _headline(snapshot: Snapshot) -> str:
 def _numbers(snapshot: Snapshot, now: float) -> str:
     if not snapshot.job_count:
         return ""
-    state = _WORDS.get(snapshot.state, snapshot.state)
+    state = _WORDS.get(snapshot.state, snapshot.state) + _why(snapshot)
     parts = [state, f"{format_count(snapshot.tasks_done)}/{format_count(snapshot.task_count)} tasks"]
     stages = snapshot.stages
     for word, count in (
@@ -123,6 +123,12 @@ def _numbers(snapshot: Snapshot, now: float) -> str:
         if size:
             parts.append(f"{format_bytes(size)} {word}")
     return " · " + " · ".join(parts)
+
+
+def _why(snapshot: Snapshot) -> str:
+    """Why it was cancelled, where that is so: of the last job that was."""
+    reasons = [job.reason for job in snapshot.jobs if job.state == "cancelled" and job.reason]
+    return f" ({reasons[-1]})" if snapshot.state == "cancelled" and reasons else ""
 
 
 def _bar(snapshot: Snapshot) -> str:

@@ -168,7 +168,7 @@ function headline(snapshot) {
  * @param {number} now 0 when it is over
  */
 function numbers(snapshot, sum, elapsed, now) {
-  const parts = [inWords(snapshot.state), `${formatCount(snapshot.tasks_done)}/${formatCount(snapshot.task_count)} tasks`];
+  const parts = [inWords(snapshot.state) + why(snapshot), `${formatCount(snapshot.tasks_done)}/${formatCount(snapshot.task_count)} tasks`];
   if (sum.running) parts.push(`${formatCount(sum.running)} running`);
   if (sum.failed) parts.push(`${formatCount(sum.failed)} failed`);
   if (sum.recomputed) parts.push(`${formatCount(sum.recomputed)} computed again`);
@@ -191,6 +191,12 @@ function numbers(snapshot, sum, elapsed, now) {
   if (sum.shuffled) parts.push(`${formatBytes(sum.shuffled)} shuffled`);
   if (sum.spilled) parts.push(`${formatBytes(sum.spilled)} spilled`);
   return parts.join(" · ");
+}
+
+/** Why it was cancelled, where that is so: of the last job that was. @param {Snapshot} snapshot */
+function why(snapshot) {
+  const reason = snapshot.state === "cancelled" ? snapshot.jobs.filter((job) => job.state === "cancelled" && job.reason).at(-1)?.reason : "";
+  return reason ? ` (${reason})` : "";
 }
 
 /** @param {Snapshot} snapshot @param {ReturnType<typeof totals>} sum @param {number} now @param {boolean} running */

@@ -129,6 +129,13 @@ test("skipped, not run, cancelled and failed have four marks, and only what is t
   assert.deepEqual(bars.filter((each) => each.firstChild.attributes.style === "width: 100%").map((each) => each.attributes["aria-label"]), ["skipped: its output exists"]);
 });
 
+test("what was cancelled says why", () => {
+  const host = document.createElement("div");
+  const jobs = [{ ...story.last.jobs[0], state: "cancelled", reason: "cancelled in the notebook" }];
+  new Panel(host).show({ ...story.last, state: "cancelled", jobs }, story.last.last_event_at);
+  assert.match(host.textContent, /cancelled \(cancelled in the notebook\) · /);
+});
+
 test("what no stage has is no column", () => {
   const heads = (stages) => {
     const host = document.createElement("div");

@@ -53,6 +53,13 @@ def test_it_tells_jobs_stages_losses_and_times(model):
     assert "most: partition" in html
 
 
+def test_what_was_cancelled_says_why(model):
+    (first, *_) = model.snapshot().jobs
+    jobs = (msgspec.structs.replace(first, state="cancelled", reason="its time is over"),)
+    snapshot = msgspec.structs.replace(model.snapshot(), state="cancelled", jobs=jobs)
+    assert " · cancelled (its time is over) · " in render_line(snapshot)
+
+
 def test_what_no_stage_has_is_no_column(model):
     html = rendered(model)
     assert "spilled" not in html
