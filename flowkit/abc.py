@@ -485,7 +485,7 @@ class JobRunner(Protocol):
         ...
 
     def action(self) -> AbstractContextManager[None]:
-        """Make what a block does with the results of its jobs a part of them: when it raises, its last job has failed."""
+        """Make a block one action: when it raises, the last job that it ran has failed."""
         ...
 
     def cancellable(self, cancellation: Any) -> AbstractContextManager[None]:

@@ -1,8 +1,8 @@
-"""The end of a job, as its driver decides it: a job has ended well only when its action has.
+"""The end of a job, as its driver decides it: a job has succeeded only when its action has.
 
 Runs on the driver; thread-safe. The scheduler says ``succeeded`` once every result was delivered. After that the driver merges results,
-counts skipped errors, renames files; when that raises, the action has failed, and so has its last job. So a ``JobEnd`` is held back
-while the job's action is under way. Listeners hear of each end once, with the outcome that the user saw.
+counts skipped errors and renames files. When one of these raises, the action has failed, and so has its last job. Therefore ``JobEnd`` is
+held back while the job's action is under way. Listeners get one ``JobEnd`` a job, with the outcome that the user saw.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CANCELLATIONS: Final = (JobCancelled, JobTimeout, KeyboardInterrupt, SystemExit
 
 
 class JobEnds:
-    """Hands on events, and holds ``JobEnd`` back until the job's action has ended too.
+    """Passes events on, and holds ``JobEnd`` back until the job's action has ended too.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class JobEnds:
         self._post = post
         #: held while posting, so that events keep their order
         self._lock = threading.Lock()
-        #: jobs whose actions are under way, with what the scheduler said of their ends so far
+        #: jobs whose actions are under way, each with its ``JobEnd`` if the scheduler has sent it
         self._expected: dict[JobId, JobEnd | None] = {}
-        #: jobs whose actions raised before the scheduler said anything
+        #: errors of actions whose ``JobEnd`` has not come yet
         self._errors: dict[JobId, BaseException] = {}
-        #: of the last event that was handed on: time never goes back
+        #: time of the last event that was passed on; it never goes back
         self._time = 0.0
 
     def expect(self, job: JobId) -> None:
@@ -60,12 +60,12 @@ class JobEnds:
             self._expected[job] = None
 
     def forget(self, job: JobId) -> None:
-        """Expect nothing of a job that could not be submitted."""
+        """Stop expecting a job that could not be submitted."""
         with self._lock:
             self._expected.pop(job, None)
 
     def hear(self, events: Sequence[Event]) -> None:
-        """Take events of the scheduler, and hand them on."""
+        """Take events from the scheduler, and pass on those that need not wait."""
         with self._lock:
             # Nearly all batches are about tasks only.
             if any(type(event) in {JobEnd, ApplicationEnd} for event in events):
@@ -75,7 +75,7 @@ class JobEnds:
                 self._post(events)
 
     def settle(self, job: JobId, error: BaseException | None) -> None:
-        """End a job as its action ended: with an error, or None."""
+        """Publish the end of a job as its action ended: with ``error``, or well."""
         with self._lock:
             if job not in self._expected:
                 return
@@ -86,7 +86,7 @@ class JobEnds:
                 self._errors[job] = error
 
     def _sifted(self, events: Sequence[Event]) -> list[Event]:
-        """The events to hand on now."""
+        """Return the events to pass on now."""
         found: list[Event] = []
         for event in events:
             match event:
@@ -116,7 +116,7 @@ class JobEnds:
 
 
 def _judged(end: JobEnd, error: BaseException | None) -> JobEnd:
-    """The end of a job whose action raised ``error``."""
+    """Return the end of a job whose action raised ``error``."""
     if error is None or end.outcome == "failed":
         return end
     if isinstance(error, _CANCELLATIONS):
@@ -128,7 +128,7 @@ def _judged(end: JobEnd, error: BaseException | None) -> JobEnd:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """``ValueError: what it says``."""
+    """Return ``ValueError: message``, its first line only."""
     try:
         text = str(error).partition("\n")[0]
     except Exception:  # the user's own exception, whose __str__ raises

@@ -138,7 +138,7 @@ def surrounding_properties() -> dict[str, str]:
     return {name: value for properties in tuple(_surroundings) for name, value in properties().items()}
 
 
-#: told of each job in the thread that submits it, before it does
+#: called before each job, in the thread that submits it
 _submission_observers: list[Callable[[Any, Mapping[str, str]], None]] = []
 
 
@@ -155,7 +155,7 @@ def unobserve_submissions(observer: Callable[[Any, Mapping[str, str]], None]) ->
 
 
 def announce_job(context: Any, properties: Mapping[str, str]) -> None:
-    """Tell observers of a job that is about to be submitted."""
+    """Call the observers for a job that is about to be submitted."""
     for observer in tuple(_submission_observers):
         try:
             observer(context, properties)

@@ -120,7 +120,7 @@ class Submission(JobScopes, JobRunner):
 
     @contextlib.contextmanager
     def action(self) -> Iterator[None]:
-        """Count what a block does with the results of its jobs as a part of them: when it raises, its last job has failed."""
+        """Make a block one action: when it raises, the last job that it ran has failed."""
         scope = self._scope()
         if scope.action is not None:
             yield
@@ -140,7 +140,7 @@ class Submission(JobScopes, JobRunner):
             self._job_ends.settle(job, error)
 
     def _submit(self, spec: JobSpec, take: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
-        """Submit the next job of the action that this thread is in; the one before it has ended well."""
+        """Submit the next job of this thread's action; the job before it has succeeded."""
         action = self._scope().action
         assert action is not None, "a job outside of an action"
         self._settle(action, None)

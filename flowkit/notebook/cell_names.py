@@ -1,4 +1,4 @@
-"""What cells are called: ``In[5] line 7``, as the shell's own tracebacks call them. Runs in the kernel, on any thread."""
+"""Names of cells, ``In[5] line 7``, as in the shell's own tracebacks. Runs in the kernel, on any thread."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 
 class _Body(NamedTuple):
-    """The body of a cell that a magic runs: the shell counts it as the next cell, and its lines from below the magic's."""
+    """The body of a cell that a magic runs. The shell gives it the number of the next cell, and counts its lines from 1."""
 
-    #: what the shell calls it, and what the cell is called that it stands in
+    #: the shell's name for it
     inner: str
+    #: the name of the cell that it is part of
     outer: str
-    #: lines of the cell above the first that the shell counts: the magic's, and empty ones
+    #: lines of that cell above the first line that the shell counts: the magic's, and empty ones
     above: int
 
 
@@ -26,7 +27,7 @@ class CellNames:
         self._running: _Body | None = None
 
     def place(self, file: str, line: int) -> str:
-        """``In[5] line 7``; empty for a file that is no cell."""
+        """Return ``In[5] line 7``; empty for a file that is no cell."""
         name = self._name(file)
         body = self._bodies.get(file)
         if (body is None or body.inner != name) and self._running is not None and self._running.inner == name:
@@ -36,7 +37,7 @@ class CellNames:
         return f"{name} line {line}" if name else ""
 
     def begin_body(self, code: str) -> None:
-        """A magic is about to run the body of its cell."""
+        """Note that a magic is about to run ``code``, the body of its cell."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not (name := self._name(frame.f_code.co_filename)):
             frame = frame.f_back
@@ -45,7 +46,7 @@ class CellNames:
         self._running = None if frame is None or name == inner else _Body(inner, name, above)
 
     def end_body(self) -> None:
-        """It has run."""
+        """Note that it has run."""
         self._running = None
 
     def _name(self, file: str) -> str:

@@ -29,9 +29,9 @@ class Output:
         self.is_shown = False
 
     def reserve(self) -> None:
-        """Take its place below what the cell has shown so far; what it shows comes later. Idempotent."""
+        """Take the place below what the cell has shown so far, empty until ``show``. Idempotent."""
         if not self.is_shown:
-            # What was printed before is on its way in another queue.
+            # Text printed before it may still wait in the streams' own queue.
             sys.stdout.flush()
             sys.stderr.flush()
             self.show({"text/plain": ""})

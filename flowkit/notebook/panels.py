@@ -58,7 +58,7 @@ class Panel:
         return properties.get(CELL) == self.cell.token and properties.get(GROUP, "") == self._group
 
     def reserve(self) -> None:
-        """Take its place among the cell's outputs: a job of a moment is told there too, before its result or its error."""
+        """Take the panel's place among the cell's outputs, so that a short job is shown before its result or its error."""
         with self._lock:
             if not self.is_over:
                 self._output.reserve()

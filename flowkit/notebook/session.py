@@ -117,7 +117,7 @@ class NotebookSession:
         context.add_listener(listener, queue=_QUEUE)
 
     def _submitting(self, context: Context, properties: Mapping[str, str]) -> None:
-        """A job is about to be submitted: its panel stands here, however long it takes until there is something to show."""
+        """Reserve the place of the panel of a job that is about to be submitted."""
         if context.config.progress not in _SILENT and (panel := self.panel_for(context, properties)) is not None:
             panel.reserve()
 

@@ -15,7 +15,7 @@ _SUMMED: Final = tuple(
     name for name in TaskMetrics.__struct_fields__ if name not in {"peak_memory_bytes", "hot_key", "hot_key_rows"}
 )
 
-#: what a task did, whether or not its output counts
+#: metrics that count for every attempt, also for one whose output does not
 _COSTS: Final = tuple(name for name in _SUMMED if name.endswith(("_s", "spilled_bytes")))
 
 _summed_of: Final = attrgetter(*_SUMMED)
@@ -42,9 +42,9 @@ def add_metrics(total: TaskMetrics, one: TaskMetrics) -> None:
 
 
 def add_costs(total: TaskMetrics, one: TaskMetrics) -> None:
-    """Add what an attempt cost whose output does not count: it failed, was killed, or made again what was counted before.
+    """Add the costs of an attempt whose output does not count: it failed, was killed, or recomputed a partition that was counted before.
 
-    Its seconds and what it spilled, not its rows and bytes.
+    Costs are seconds and spilled bytes; its rows and bytes are left out.
 
     >>> total = TaskMetrics(run_s=1.0, input_rows=10)
     >>> add_costs(total, TaskMetrics(run_s=0.5, input_rows=7, peak_memory_bytes=5))

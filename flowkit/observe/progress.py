@@ -53,7 +53,7 @@ from flowkit.observe.timeline import Timeline
 
 #: kinds of failures told one by one; more are counted
 _MOST_FAILURES: Final = 20
-#: of which it is known whether they had a failure of a kind
+#: partitions remembered for each kind of failure
 _MOST_PARTITIONS: Final = 1_000
 #: jobs and stages told one by one, for loops that run thousands: the oldest that ended well are only counted
 _MOST_JOBS, _MOST_STAGES = 200, 200
@@ -98,7 +98,7 @@ class _Stage:
         self.slowest: tuple[float, int, str] = (0.0, -1, "")
 
     def is_new(self, event: TaskEnd) -> bool:
-        """Whether an attempt made something that no attempt before it had made."""
+        """Return whether an attempt computed a partition that no earlier attempt had computed."""
         made = self.finished[event.partition : event.partition + event.span]
         return event.failure is None and (bool(event.piece) or len(made) < event.span or not all(made))
 
@@ -173,7 +173,7 @@ class ProgressModel:
         self._stages: OrderedDict[StageId, _Stage] = OrderedDict()
         self._executors: OrderedDict[ExecutorId, _Executor] = OrderedDict()
         self._changes: deque[ClusterChange] = deque(maxlen=_MOST_CHANGES)
-        #: with the partitions they were in
+        #: each with its partitions
         self._failures: OrderedDict[tuple[str, str, StageId], tuple[FailureView, set[int]]] = OrderedDict()
         self._running: dict[AttemptId, RunningTask] = {}
         self._running_jobs = 0
@@ -505,7 +505,7 @@ class ProgressModel:
 
 
 def _title(info: StageInfo) -> str:
-    """A stage from its first operation to its last one.
+    """Return the name of a stage, from its first operation to its last.
 
     >>> _title(StageInfo(0, "map at a.py:3", StageKind.MAP, 2, (), ("group_by_key", "filter", "map")))
     'group_by_key → map at a.py:3'
@@ -515,13 +515,13 @@ def _title(info: StageInfo) -> str:
 
 
 def _without_its_job(state: str, outcome: str) -> str:
-    """What becomes of a stage that is not over when its job ends.
+    """Return the state of a stage that was not over when its job ended.
 
     >>> _without_its_job("waiting", "failed"), _without_its_job("waiting", "succeeded"), _without_its_job("running", "cancelled")
     ('not run', 'skipped', 'cancelled')
     """
     if outcome == "succeeded":
-        return "skipped" if state == "waiting" else "done"  # what it would have made came from elsewhere meanwhile
+        return "skipped" if state == "waiting" else "done"  # its output came from elsewhere in the meantime
     return "not run" if state == "waiting" else "cancelled"
 
 

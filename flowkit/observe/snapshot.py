@@ -101,9 +101,9 @@ class FailureView(msgspec.Struct, frozen=True):
     partition: int
     executor: str
     at: float
-    #: in how many partitions
+    #: number of partitions that had it
     partition_count: int = 1
-    #: its stage failed with it; others were tried again
+    #: whether its stage failed; else the task was tried again
     is_fatal: bool = False
 
 

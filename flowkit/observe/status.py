@@ -316,7 +316,7 @@ class StatusStore:
                 pass
 
     def _end_stages(self, job: JobStatus) -> None:
-        """Attempts of whose ends nobody told: the scheduler was lost, and its driver said what became of the job."""
+        """End attempts of a failed job that no event has ended: their scheduler was lost."""
         for number in job.stages if job.outcome != "succeeded" else ():
             stage = self._newest(number)
             if stage is not None and not stage.ended_at and job.job in stage.jobs:
@@ -405,9 +405,9 @@ class StatusStore:
             return tuple(self._copied(stage) for stage in chosen)
 
     def stages_of(self, job: JobId) -> tuple[StageStatus, ...]:
-        """Every stage of a job, with the last attempt the job had at it.
+        """Return every stage of a job, each with the job's last attempt at it; empty for a job that is not remembered.
 
-        A stage that the job never began is there as well, with ``stage_attempt`` -1 and the ``state`` waiting, skipped or not run.
+        A stage that the job never began has ``stage_attempt`` -1 and the ``state`` waiting, skipped or not run.
         """
         with self._lock:
             found = self._jobs.get(job)

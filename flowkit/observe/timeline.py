@@ -15,7 +15,7 @@ from flowkit.model.ids import ExecutorId, StageId
 MOST_BLOCKS = 4_000
 #: seconds: blocks closer than this, of one stage in one lane, are one from the start; a pixel of a minute's timeline
 _FINEST_S = 0.02
-#: a task of so many times the resolution stays a block of its own
+#: a task longer than this many times the resolution stays a block of its own
 _ALONE = 4
 
 
@@ -29,9 +29,9 @@ class Block(NamedTuple):
     end: float
     task_count: int
     failed_count: int
-    #: of one task: which partition it computed; -1 of several
+    #: the partition, if the block is one task that computed one; else -1
     partition: int = -1
-    #: that were read
+    #: rows that its tasks read
     rows: int = 0
 
 
@@ -143,7 +143,7 @@ def _belong_together(before: Block, new: Block, resolution_s: float) -> bool:
 
 
 def _stands_alone(before: Block, new: Block, resolution_s: float) -> bool:
-    """Whether one of them is a task that is long enough to be looked at by itself."""
+    """Return whether one of them is a task long enough to be seen by itself."""
     return any(each.task_count == 1 and each.end - each.start > _ALONE * resolution_s for each in (before, new))
 
 

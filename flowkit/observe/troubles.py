@@ -1,6 +1,6 @@
-"""What went wrong in a group of jobs, each thing once: what ended a job, and what was made good.
+"""What went wrong in a group of jobs, each thing once: failures that ended a job, and those that a retry made good.
 
-Pure. The same in the front end: ``troubles`` in ``extensions/view/src/model.js``; one set of examples tests both.
+Pure. ``troubles`` in ``extensions/view/src/model.js`` does the same in the front end; one set of examples tests both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _OURS: Final = frozenset({"FetchFailed", "ExecutorLost", "ContentMissing", "Task
 
 
 class Trouble(NamedTuple):
-    """One thing."""
+    """One thing that went wrong."""
 
-    #: it ended a job; others were made good
+    #: whether it ended a job
     bad: bool
     text: str
 
 
 def troubles(snapshot: Snapshot) -> list[Trouble]:
-    """Lost executors, failures of tasks, jobs that failed otherwise.
+    """List lost executors, failures of tasks, and jobs that failed for another reason.
 
-    Tasks that were lost with an executor are not told apart from it, unless their stage failed with them.
+    Tasks that were lost with an executor are left out, unless their loss ended a job.
     """
     lost = [each for each in snapshot.executors if each.removed_at and not each.released]
     found = [Trouble(False, f"executor {each.label} is gone: {each.reason}") for each in lost]
@@ -45,7 +45,7 @@ def troubles(snapshot: Snapshot) -> list[Trouble]:
 
 
 def can_be_replayed(snapshot: Snapshot) -> bool:
-    """Whether a task's exception ended a job."""
+    """Return whether a task's exception ended a job."""
     return any(each.is_fatal and each.kind not in _OURS for each in snapshot.failures)
 
 

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def action(method: F) -> F:
-    """Mark a method that runs jobs and does something with their results that may raise: then its last job has failed."""
+    """Make a method one action: when it raises, the last job that it ran has failed."""
 
     @functools.wraps(method)
     def run(self: Base[Any], *args: Any, **options: Any) -> Any:
@@ -33,7 +33,7 @@ def action(method: F) -> F:
 
 
 def is_action(method: object) -> bool:
-    """Whether ``action`` marked it."""
+    """Return whether ``action`` decorates it."""
     return getattr(method, "_is_action", False)
 
 
