@@ -26,7 +26,7 @@ class Explanation(str):
 
     def _repr_html_(self) -> str:
         lines = (f"<b>{escape(line)}</b>" if line[:1].strip() else escape(line) for line in self.splitlines())
-        return f'<pre style="line-height: 1.3">{"<br>".join(lines)}</pre>'
+        return f'<pre style="line-height: 1.3; white-space: pre; overflow-x: auto">{"<br>".join(lines)}</pre>'
 
 
 #: what became of the stage that writes a shuffle, or of the one (None) of a node's result, when it last ran; empty for never
