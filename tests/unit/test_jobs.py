@@ -8,6 +8,7 @@ import pytest
 
 from flowkit import Capacity, Config, Fair
 from flowkit.errors import ConfigError, InvalidArgument
+from flowkit.jobs import observe_submissions, unobserve_submissions
 from flowkit.testing.inline import inline_context
 
 
@@ -57,3 +58,24 @@ def test_what_the_policy_takes_no_account_of_is_told_once(policy, told, caplog):
             with fc.pool("adhoc"), fc.job(priority=3), fc.job(pool="adhoc"):
                 assert fc.range(3).count() == 3
     assert [record.getMessage().split(" change nothing")[0] for record in caplog.records] == told
+
+
+def test_observers_hear_of_a_job_before_it_runs_and_cannot_fail_it(caplog):
+    heard = []
+
+    def observe(context, properties):
+        heard.append((context, properties.get("flowkit.job.group"), len(context.status.jobs())))
+        raise ValueError("an observer's own trouble")
+
+    with inline_context() as fc:
+        observe_submissions(observe)
+        observe_submissions(observe)
+        try:
+            with fc.job_group("nightly"):
+                assert fc.range(3).count() == 3
+        finally:
+            unobserve_submissions(observe)
+            unobserve_submissions(observe)
+        fc.range(3).count()
+        assert heard == [(fc, "nightly", 0)]
+    assert "the job goes on" in caplog.text
