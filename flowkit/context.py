@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from html import escape
+from importlib import import_module
 from itertools import count
 from operator import add
 from pathlib import Path
@@ -121,6 +122,17 @@ class Context(Submission, FileShipping, Sources):
         **settings: Any,
     ) -> None:
         check_on_driver("Context()")
+        #: what it was asked to be
+        self._asked = {
+            "cluster": cluster,
+            "workers": workers,
+            "threads_per_worker": threads_per_worker,
+            "processes": processes,
+            "memory_limit": memory_limit,
+            "name": name,
+            "config": config,
+            **settings,
+        }
         self._config = (config or _surroundings(cluster)).with_settings(**settings)
         if self._config.full_tracebacks:
             show_all_for(self)
@@ -181,6 +193,7 @@ class Context(Submission, FileShipping, Sources):
 
     def _start_listening(self) -> None:
         """Join the bus to the link, with every listener in its place before the first event."""
+        _show_in_shell()
         for observe in tuple(_observers):
             observe(self)
         if (progress := self._terminal_progress()) is not None:
@@ -357,6 +370,41 @@ class Context(Submission, FileShipping, Sources):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _like_this(self) -> Context:
+        """Another one, of what this one was asked to be: with the workers it has now, and what settings are by default now."""
+        asked = dict(self._asked)
+        if self._embedded is not None and self._config.allocation == "off" and self._embedded.processes:
+            asked["workers"] = self._embedded.workers
+        return type(self)(**asked)
+
+    def scale(self, workers: int) -> None:
+        """Have so many workers in the cluster of its own. Returns at once; ``status.executors()`` tells who is there.
+
+        Parameters
+        ----------
+        workers
+            1 or more. Those that go end their tasks first, and hand on what only they hold.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            A number below 1, or the cluster is none of its own.
+
+        Examples
+        --------
+        >>> import flowkit as fk
+        >>> fk.Context(workers=2).scale(4)  # doctest: +SKIP
+        """
+        if self._embedded is None or not self._embedded.processes:
+            raise InvalidArgument(
+                f"{self!r} has no worker processes of its own; scale the cluster where it was made",
+                name="workers",
+                value=workers,
+                allowed="on a cluster of the Context's own",
+            )
+        self._check_open()
+        self._embedded.scale(workers)
 
     @property
     def where(self) -> str:
@@ -557,6 +605,14 @@ def unobserve_contexts(observer: Callable[[Context], None]) -> None:
     """Call it no more; harmless when it was not called."""
     if observer in _observers:
         _observers.remove(observer)
+
+
+def _show_in_shell() -> None:
+    """In IPython, have jobs shown below their cells: the face that ``%load_ext flowkit`` loads comes with the first Context."""
+    running = sys.modules.get("IPython.core.getipython")
+    shell = None if running is None else running.get_ipython()
+    if shell is not None:
+        import_module("flowkit.notebook").enable_by_itself(shell)  # a face: nothing beneath it may import it
 
 
 def _surroundings(cluster: object) -> Config:

@@ -32,7 +32,7 @@ from flowkit.model.shown import text_of
 from flowkit.model.task import FULL_TRACEBACKS, PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
-from flowkit.rdd.replay import replay_of
+from flowkit.rdd.replay import Replay, replay_of
 
 #: RDDs of which is known which stage computed them last
 _EXPLAINED = 1_000
@@ -54,6 +54,10 @@ class Submission(JobScopes, JobRunner):
     _planner: Planner
     #: hands on events; a job ends there when its action does
     _job_ends: JobEnds
+
+    #: what a task failed at last: not the error, whose frames and arguments may hold anything
+    _last_failure: Replay | None = None
+    _keeps_last_failure = False
 
     def _start_submitting(self) -> None:
         self._unheeded = set()
@@ -214,11 +218,12 @@ class Submission(JobScopes, JobRunner):
         except Exception as error:
             where = error.__dict__.pop(WHERE, {})
             if where.get("stage") in shuffles:
-                result, shuffle = Result(fn, operation, call_site), shuffles[where["stage"]]
+                result, shuffle, partition = Result(fn, operation, call_site), shuffles[where["stage"]], int(where["partition"])
                 # An attribute of theirs by that name stays theirs.
-                error.__dict__.setdefault(
-                    "replay", replay_of(self, plan.stages, result, shuffle, int(where["partition"]), _told(error))
-                )
+                error.__dict__.setdefault("replay", replay_of(self, plan.stages, result, shuffle, partition, _told(error)))
+                if self._keeps_last_failure:
+                    this: Any = weakref.proxy(self)
+                    self._last_failure = replay_of(this, plan.stages, result, shuffle, partition, _told(error))
             raise
         finally:
             del plan  # an error's traceback would hold on to its programs
@@ -261,6 +266,35 @@ class Submission(JobScopes, JobRunner):
         stage = self._result_stages.get(node.id) if shuffle is None else self._planner.stage_of(shuffle)
         status = None if stage is None else self.status.last_attempt(stage)
         return status if status is not None and status.succeeded_count else None
+
+    def keep_last_failure(self) -> None:
+        """Keep what is needed to replay the partition that failed last, until another one fails: ``last_failure``.
+
+        Not the error, but the failed RDD: what of it is cached or shuffled stays as long. Notebooks ask for it.
+
+        Examples
+        --------
+        >>> fc.keep_last_failure()
+        >>> try:
+        ...     fc.parallelize(["1", "x"], 1).map(lambda text: int(text)).sum()
+        ... except ValueError:
+        ...     pass
+        >>> fc.last_failure(debug=False).element
+        'x'
+        """
+        self._keeps_last_failure = True
+
+    @property
+    def last_failure(self) -> Replay | None:
+        """A replay of the partition that failed last; None where nothing failed, or where it was not to be kept.
+
+        Examples
+        --------
+        >>> import flowkit as fk
+        >>> fk.Context().last_failure is None  # doctest: +SKIP
+        True
+        """
+        return self._last_failure
 
     def drop_with(self, node: Node) -> None:
         """Drop an RDD's cached partitions when nobody refers to it any more."""

@@ -79,10 +79,8 @@ class EmbeddedCluster:
         config: Config | None = None,
     ) -> None:
         for name, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
-            if value is not None and value < 1:
-                raise InvalidArgument(
-                    f"{name} = {value!r}: must be a whole number of 1 or more", name=name, value=value, allowed="1, 2, ..."
-                )
+            if value is not None:
+                _check_count(name, value)
         _refuse_in_child()
         self.config = config or Config()
         # What nobody offers here nobody will offer in the workers; the scheduler runs in this very process.
@@ -152,9 +150,21 @@ class EmbeddedCluster:
                 raise StartupError(f"the embedded cluster did not come up: {type(error).__name__}: {error}") from error
         return self
 
+    def scale(self, workers: int) -> None:
+        """Have so many workers; returns at once.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            It is below 1.
+        """
+        _check_count("workers", workers)
+        self.cluster.scale(workers)
+
     def close(self) -> None:
         """End the workers and the scheduler. Idempotent; leaves no process."""
         with self._closing:
+            self._workers = self.workers
             cluster, self._cluster = self._cluster, None
         if cluster is None:
             return
@@ -172,6 +182,13 @@ class EmbeddedCluster:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise InvalidArgument(
+            f"{name} = {value!r}: must be a whole number of 1 or more", name=name, value=value, allowed="1, 2, ..."
+        )
 
 
 def _refuse_in_child() -> None:

@@ -6,7 +6,6 @@ Dask's configuration, a TOML file, the environment, arguments.
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowkit.config.guesses import meant_by
 from flowkit.config.presets import PRESETS
 from flowkit.config.setting import (
     ENVIRONMENT_PREFIX,
@@ -530,9 +530,9 @@ class Explained(str):
 
 
 def check_known(name: str, value: Any) -> None:
-    """Raise ``ConfigError`` for what is no setting, with the nearest that is one."""
+    """Raise ``ConfigError`` for what is no setting, with what was probably meant."""
     known = [each.name for each in settings_of(Config)]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        meant = meant_by(str(name), known)
+        hint = f"did you mean {meant if '(' in meant else repr(meant)}?" if meant else "Config().explain() lists those there are"
         raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any
+from typing import Any, Final
 
 from flowkit.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
 MOST_ADDRESSES = 10_000
 """Of one named resource of an executor: each is a text that travels and is looked through."""
+
+_SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SIZE: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?))?b?\s*", re.IGNORECASE)
 
 POOL_FIELDS = ("weight", "min_share", "parent", "guarantee", "maximum")
 """What a pool may be described by; see ``scheduling.policies.pools``."""
@@ -116,6 +121,42 @@ def shown(setting: Field[Any], value: Any) -> str:
     return f"{{{', '.join(sorted(value))}}}" if hidden else repr(value)
 
 
+def in_words(setting: Field[Any], value: Any) -> str:
+    """A value as people read it, with its unit: ``1 GiB``, ``15 s``.
+
+    >>> from flowkit.config import Config
+    >>> [
+    ...     in_words(each, default_of(each))
+    ...     for each in settings_of(Config)
+    ...     if each.name in {"lease_s", "max_result_bytes", "progress"}
+    ... ]
+    ['60 s', '1 GiB', 'auto']
+    """
+    unit = setting.metadata["unit"]
+    if unit == "bytes" and value:
+        size, shift = int(value), 0
+        while size % 1024 == 0 and shift + 1 < len(_SIZES):
+            size, shift = size // 1024, shift + 1
+        return f"{size:,} {_SIZES[shift]}"
+    if unit and isinstance(value, int | float):
+        return f"{value:g} {unit}"
+    return value if isinstance(value, str) and value else shown(setting, value)
+
+
+def _size_in_bytes(text: str) -> int:
+    """The bytes that ``2GiB``, ``500 MB`` or ``1024`` say; raises ``ValueError``."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    number, prefix, binary = float(found[1]), (found[2] or "").upper(), found[3]
+    size = number * (1024 if binary else 1000) ** ("KMGTP".index(prefix) + 1 if prefix else 0)
+    if size != int(size):
+        raise ValueError(text)
+    return int(size)
+
+
 def named(setting: Field[Any], name: str) -> str:
     """Names of resources are those that Dask's workers and ``with_resources`` have: in lower case."""
     return name.lower() if setting.name == "resources" else name
@@ -186,6 +227,11 @@ def parsed(setting: Field[Any], name: str, text: str) -> Any:
         if text.lower() in {"0", "false", "no", "off"}:
             return False
         raise ConfigError(f"{name} = {text!r}: must be true or false", setting=name, value=text)
+    if setting.metadata["unit"] == "bytes":
+        try:
+            return _size_in_bytes(text)
+        except ValueError:
+            raise ConfigError(f"{name} = {text!r}: must be a size, as 1048576 or 1MiB", setting=name, value=text) from None
     try:
         return kind(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """The face in a notebook: live progress below the cell that runs, magics, rich displays.
 
-``%load_ext flowkit`` or ``flowkit.notebook.enable()``. Runs in the kernel; every part of it is over ``Context`` and ``observe``, and
-nothing there knows of it.
+Comes by itself with the first Context that is made in IPython, or with ``%load_ext flowkit``. Runs in the kernel; every part of it is over
+``Context`` and ``observe``, and nothing there knows of it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,15 @@ def enable(shell: Any = None) -> None:
     NotebookSession.of(_shell(shell)).enable()
 
 
+def enable_by_itself(shell: Any) -> None:
+    """As ``enable``, for a Context that is made in a shell; not where ``disable`` was called there."""
+    from flowkit.notebook.session import NotebookSession
+
+    NotebookSession.of(shell).enable_unless_unwanted()
+
+
 def disable(shell: Any = None) -> None:
-    """Take back what ``enable`` did; what is below cells stays. Idempotent."""
+    """Take back what ``enable`` did; what is below cells stays, and Contexts made later bring nothing back. Idempotent."""
     from flowkit.notebook.session import NotebookSession
 
     NotebookSession.of(_shell(shell)).disable()

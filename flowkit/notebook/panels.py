@@ -32,7 +32,13 @@ class Panel:
     """The jobs of one cell and job group."""
 
     def __init__(
-        self, context: Context, cell: Cell, group: str, output: Output, make_face: Callable[[Callable[[], None]], Face]
+        self,
+        context: Context,
+        cell: Cell,
+        group: str,
+        output: Output,
+        make_face: Callable[[Callable[[], None]], Face],
+        description: str = "",
     ) -> None:
         self.cell = cell
         #: not the Context: a panel must not keep it open
@@ -41,7 +47,7 @@ class Panel:
         self._make_face = make_face
         self._face: Face | None = None
         self._lock = threading.Lock()
-        self._model = ProgressModel(group, belongs=self._belongs)
+        self._model = ProgressModel(": ".join(filter(None, (group, description))), belongs=self._belongs)
         self._group = group
         #: when it heard of a job first, and of anything last, on this process's clock
         self._first_heard_at = self._last_heard_at = 0.0

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from flowkit.context import Context, observe_contexts, unobserve_contexts
-from flowkit.jobs import GROUP, add_surroundings, observe_submissions, remove_surroundings, unobserve_submissions
+from flowkit.jobs import DESCRIPTION, GROUP, add_surroundings, observe_submissions, remove_surroundings, unobserve_submissions
 from flowkit.lineage.call_site import name_cells
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
 from flowkit.notebook.cell_names import CellNames
 from flowkit.notebook.cells import CELL, QUIET, Cell, Cells
 from flowkit.notebook.faces import Face, make_face
+from flowkit.notebook.open_contexts import OpenContexts
 from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
 from flowkit.notebook.tracebacks import ShortTracebacks
@@ -49,7 +50,10 @@ class NotebookSession:
         self._names = CellNames(shell)
         self.cells = Cells(shell, self._names, self._cell_ended)
         self._tracebacks = ShortTracebacks(shell)
+        self._contexts = OpenContexts(shell)
         self._enabled = False
+        #: somebody took it back, and so it does not come by itself with the next Context
+        self._is_unwanted = False
         self._shows = can_publish(shell)
         self._known_cells: OrderedDict[str, Cell] = OrderedDict()
         self._panels: OrderedDict[tuple[str, str, str], Panel] = OrderedDict()
@@ -72,12 +76,16 @@ class NotebookSession:
         """Begin. Idempotent."""
         if self._enabled:
             return
-        self._enabled = True
+        self._enabled, self._is_unwanted = True, False
         from flowkit.notebook.magics import register
 
         register(self._shell)
         self._tracebacks.attach()
         name_cells(self._names.place)
+        self._contexts.attach()
+        observe_contexts(Context.keep_last_failure)
+        for context in Context.live():
+            context.keep_last_failure()
         if not self._shows:
             return
         self.cells.attach()
@@ -87,13 +95,21 @@ class NotebookSession:
         for context in Context.live():
             self._observe(context)
 
+    def enable_unless_unwanted(self) -> None:
+        """Begin, but where somebody has taken it back."""
+        if not self._is_unwanted:
+            self.enable()
+
     def disable(self) -> None:
         """End. Idempotent."""
+        self._is_unwanted = True
         if not self._enabled:
             return
         self._enabled = False
         self._tracebacks.detach()
         name_cells(None)
+        self._contexts.detach()
+        unobserve_contexts(Context.keep_last_failure)
         if not self._shows:
             return
         unobserve_contexts(self._observe)
@@ -146,7 +162,7 @@ class NotebookSession:
                 def make(cancel: Any) -> Face:
                     return make_face(progress, cancel)
 
-                panel = self._panels[key] = Panel(context, cell, group, output, make)
+                panel = self._panels[key] = Panel(context, cell, group, output, make, job.properties.get(DESCRIPTION, ""))
                 self._forget_panels()
             return panel
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -91,18 +91,22 @@ class History:
             events = list(self._events)
         return _worded(events)[-most:]
 
-    def follow(self, most: int = 10) -> Iterator[Line]:
-        """The last lines, then each new one as it comes; never ends by itself."""
-        yield from self.lines(most)
+    def follow(self, most: int = 10, *, until: Callable[[], bool] = lambda: False) -> Iterator[Line]:
+        """The last lines, then each new one as it comes; ends when ``until()`` and all was said, looked at twice a second."""
         with self._changed:
-            seen = self._count
+            events, seen = list(self._events), self._count
+        yield from _worded(events)[-most:]
+        over = False
         while True:
             with self._changed:
                 # A limit on each wait lets a KeyboardInterrupt through on every platform.
-                self._changed.wait_for(lambda before=seen: self._count > before, 0.5)  # type: ignore[misc]
+                self._changed.wait_for(lambda before=seen: self._count > before, 0.0 if over else 0.5)  # type: ignore[misc]
                 events = list(self._events)
                 new, seen = events[len(events) - min(self._count - seen, len(events)) :], self._count
             yield from _worded(events, new)
+            if over and not new:
+                return
+            over = until()
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self.lines())) or "<nothing happened yet>"

@@ -28,7 +28,7 @@ from flowkit.model.events import (
     TaskEnd,
     TaskStart,
 )
-from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, StageId
+from flowkit.model.ids import AppId, ExecutorId, HostToken, JobId, RddId, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.durations import Durations, Quantiles
@@ -43,6 +43,7 @@ from flowkit.observe.metrics import (
     rows_read,
     shuffle_read_bytes,
 )
+from flowkit.observe.stored import Stored, StoredBlocks
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -226,6 +227,7 @@ class StatusStore:
         self._durations: dict[tuple[StageId, int], tuple[Durations, ExecutorTimes]] = {}
         #: per stage one byte a partition: whether it ended well before
         self._done: OrderedDict[StageId, bytearray] = OrderedDict()
+        self._stored = StoredBlocks()
         #: over everything, also what is no longer remembered one by one
         self._totals = TaskMetrics()
         self._summary = RunSummary()
@@ -312,8 +314,8 @@ class StatusStore:
             case ShuffleOutputsLost():
                 summary.lost_outputs += len(event.partitions)
             case _:
-                # Of interest to other listeners.
-                pass
+                # Of interest to other listeners, or of what is stored.
+                self._stored.on_event(event)
 
     def _end_stages(self, job: JobStatus) -> None:
         """End attempts of a failed job that no event has ended: their scheduler was lost."""
@@ -439,6 +441,11 @@ class StatusStore:
         """Remembered executors, oldest first."""
         with self._lock:
             return tuple(copy(executor) for executor in self._executors.values())
+
+    def stored(self, rdd: int) -> Stored:
+        """What is stored now of an RDD that is cached."""
+        with self._lock:
+            return self._stored.of(RddId(rdd))
 
     def __repr__(self) -> str:
         return f"<StatusStore {self._running_jobs} jobs running, {self._summary.tasks} tasks done>"

@@ -21,6 +21,17 @@ class Table:
         self.names = tuple(names)
         self.rows = [tuple(row) for row in rows]
 
+    def without_empty(self, *places: int) -> Table:
+        """Without those of these columns that are empty in every row.
+
+        >>> Table("1 job", ("job", "name", "reason"), [(0, "count", "")]).without_empty(1, 2)
+        1 job
+        job  name
+        0    count
+        """
+        kept = [place for place in range(len(self.names)) if place not in places or any(row[place] != "" for row in self.rows)]
+        return Table(self.title, [self.names[place] for place in kept], [[row[place] for place in kept] for row in self.rows])
+
     def __repr__(self) -> str:
         cells = [self.names, *([str(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[place]) for row in cells) for place in range(len(self.names))]

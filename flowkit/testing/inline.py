@@ -20,6 +20,7 @@ from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.job_handles import OnResult, SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
+from flowkit.cluster.wire import ExecutorSummary
 from flowkit.config import Config
 from flowkit.context import Context
 from flowkit.errors import ApplicationLost, InternalError, InvalidArgument
@@ -114,6 +115,11 @@ class InlineLink:
         self._say(sti.ApplicationOpened(self._app, "inline", "inline", self._config.lease_s))
         named = discovered(self._config.resources, {}, {})
         self._say(sti.ExecutorReady(_EXECUTOR, self._host.token, slots, (), named, tuple(named)))
+
+    @property
+    def executors(self) -> tuple[ExecutorSummary, ...]:
+        """The one."""
+        return (ExecutorSummary(_EXECUTOR, self._host.token, self._slots),)
 
     def __repr__(self) -> str:
         return f"<InlineLink {self._app}{': closed' if self._closed else ''}>"
