@@ -360,7 +360,7 @@ class Submission(JobScopes, JobRunner):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClusterError(f"the Context {self.name!r} is closed; make what it ran with again, with one that is open")
+            raise ClusterError(f"the Context {self.name!r} is closed; make its RDDs again with one that is open")
 
 
 def _told(error: Exception) -> str:

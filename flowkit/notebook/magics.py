@@ -17,7 +17,7 @@ from flowkit.errors import FlowkitError
 from flowkit.jobs import GROUP
 from flowkit.notebook import job_commands, rdd_commands, session_commands
 from flowkit.notebook.cells import QUIET
-from flowkit.notebook.commands import COMMANDS, Parser, Shown, context_of, meant_command, tell, usage
+from flowkit.notebook.commands import COMMANDS, Command, Parser, Shown, context_of, meant_command, tell, usage
 from flowkit.observe.metrics import counted, format_seconds
 from flowkit.rdd.base import Base
 
@@ -60,7 +60,7 @@ def run_line(shell: Any, line: str) -> Any:
     chosen = COMMANDS.get(words[0])
     if chosen is None:
         meant = meant_command(words[0], list(COMMANDS))
-        hint = f"did you mean {meant}?" if meant else f"it has {', '.join(COMMANDS)}"
+        hint = f"did you mean {meant}?" if meant else f"it has {', '.join(each.name for each in _known())}"
         raise usage(f"%flowkit has no command {words[0]!r}; {hint}")
     try:
         return chosen.run(shell, chosen.parser.parse_args(words[1:]))
@@ -68,6 +68,12 @@ def run_line(shell: Any, line: str) -> Any:
         return None
     except FlowkitError as error:
         raise usage(f"%flowkit {words[0]}: {error}") from None
+
+
+def _known() -> list[Command]:
+    """All commands, those about Contexts first."""
+    homes = [home.__name__ for home in HOMES]
+    return sorted(COMMANDS.values(), key=lambda each: homes.index(home) if (home := each.run.__module__) in homes else len(homes))
 
 
 def _help() -> str:
@@ -135,7 +141,7 @@ def completions(shell: Any, line: str) -> Iterator[tuple[str, str]]:
     words = line.split()
     fresh = line[-1:].isspace()
     if len(words) < 2 or (len(words) == 2 and not fresh):
-        yield from ((name, "command") for name in COMMANDS)
+        yield from ((each.name, "command") for each in _known())
         return
     chosen = COMMANDS.get(words[1])
     if chosen is None:

@@ -191,6 +191,7 @@ def _settings(config: Config) -> Table:
 def _in_short(doc: str, most: int = 90) -> str:
     """The first clause of a sentence, for a row of a table."""
     text = doc.partition(";")[0].partition(": ")[0].rstrip(".")
+    text = text if text.count("(") == text.count(")") else text.rpartition("(")[0].rstrip()
     return text if len(text) <= most else text[:most].rpartition(" ")[0] + " ..."
 
 

@@ -37,7 +37,7 @@ from flowkit.model.events import (
 )
 from flowkit.model.ids import AppId, ExecutorId, JobId, StageId, executor_label
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
-from flowkit.observe.metrics import format_seconds
+from flowkit.observe.metrics import counted, format_seconds
 from flowkit.observe.progress import describe_failure
 
 _KEPT: Final = 1_000
@@ -201,7 +201,8 @@ def _in_words(event: Event, starts: dict[JobId, float], released: Collection[Exe
         case JobStart():
             tasks = sum(info.task_count for info in event.stages if info.stage not in event.skipped)
             skipped = f", {len(event.skipped)} skipped" if event.skipped else ""
-            return f"job {event.job} starts: {event.name}; {len(event.stages)} stages{skipped}, {tasks} tasks", False
+            stages = counted(len(event.stages), "stage")
+            return f"job {event.job} starts: {event.name}; {stages}{skipped}, {counted(tasks, 'task')}", False
         case JobEnd():
             began = starts.get(event.job)
             after = "" if began is None else f" after {format_seconds(event.time - began)}"
@@ -209,27 +210,28 @@ def _in_words(event: Event, starts: dict[JobId, float], released: Collection[Exe
             return f"job {event.job} {event.outcome}{after}{reason}", event.outcome == "failed"
         case StageSubmitted():
             again = f", attempt {event.stage_attempt + 1}" if event.stage_attempt else ""
-            return f"stage {event.stage} ({event.name}){again}: {event.task_count} tasks", bool(event.stage_attempt)
+            return f"stage {event.stage} ({event.name}){again}: {counted(event.task_count, 'task')}", bool(event.stage_attempt)
         case StageCompleted(outcome="cancelled" | "held up"):
             return f"stage {event.stage} ({event.name}) stopped: {event.failure}", event.outcome == "held up"
         case StageCompleted():
             ended = f"failed: {event.failure}" if event.failure else "done"
             return f"stage {event.stage} ({event.name}) {ended}", bool(event.failure)
         case ExecutorAdded():
-            return f"executor {executor_label(event.executor)} is there, {event.slots} slots", False
+            return f"executor {executor_label(event.executor)} is there, {counted(event.slots, 'slot')}", False
         case ExecutorRemoved(executor=executor) if executor in released:
             return f"executor {executor_label(executor)} has left", False
         case ExecutorRemoved():
             return f"executor {executor_label(event.executor)} is gone: {event.reason.partition(chr(10))[0]}", True
         case ShuffleOutputsLost():
-            return f"{len(event.partitions)} map outputs of stage {event.stage} are lost: {event.reason}", True
+            return f"lost {counted(len(event.partitions), 'map output')} of stage {event.stage}: {event.reason}", True
         case BlocksLost():
-            return f"{len(event.blocks)} cached partitions are gone from executor {executor_label(event.executor)}", True
+            return f"lost {counted(len(event.blocks), 'cached partition')} of executor {executor_label(event.executor)}", True
         case ShuffleOutputsMoved():
             taker = executor_label(event.executor)
-            return f"{len(event.partitions)} map outputs of stage {event.stage} were handed to executor {taker}", False
+            return f"handed {counted(len(event.partitions), 'map output')} of stage {event.stage} to executor {taker}", False
         case BlocksUpdated():
-            return f"{len(event.blocks)} cached partitions of executor {executor_label(event.executor)} are on disk now", False
+            where = executor_label(event.executor)
+            return f"moved {counted(len(event.blocks), 'cached partition')} of executor {where} to disk", False
         case SpeculativeTaskSubmitted():
             after, taker = format_seconds(event.run_s), executor_label(event.executor)
             what = f"partition {event.partition} of stage {event.stage}"

@@ -14,6 +14,7 @@ from flowkit.lineage.nodes import Dependency, Narrow, Node, Preparation, Shuffle
 from flowkit.lineage.partitioners import HashPartitioner, Partitioner
 from flowkit.model.ids import ShuffleId
 from flowkit.model.job_spec import Determinism
+from flowkit.observe.metrics import counted
 from flowkit.rdd.checks import check_int, check_on_driver
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class Base(Generic[T]):
 
     def __repr__(self) -> str:
         name = f"{self._node.name!r} " if self._node.name else ""
-        return f"<RDD {name}{self._node.id}: {self._node.label}, {self._node.num_partitions} partitions>"
+        return f"<RDD {name}{self._node.id}: {self._node.label}, {counted(self._node.num_partitions, 'partition')}>"
 
     # -- what it is not
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -56,15 +57,27 @@ class Kernel:
         return "\n".join(told)
 
 
-@pytest.fixture(scope="module")
-def kernel() -> Iterator[Kernel]:
+@contextlib.contextmanager
+def started() -> Iterator[Kernel]:
+    """A kernel in which nothing ran yet."""
     manager, client = start_new_kernel()
     try:
-        found = Kernel(manager, client)
-        found.run(START)
-        yield found
-        found.run("fc.close()")
+        yield Kernel(manager, client)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    with started() as found:
+        found.run(START)
+        yield found
+        found.run("fc.close()")
+
+
+@pytest.fixture
+def bare_kernel() -> Iterator[Kernel]:
+    with started() as found:
+        yield found

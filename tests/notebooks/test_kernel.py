@@ -123,6 +123,7 @@ def test_commands_answer_in_one_line_or_a_table(kernel):
     kernel.text("fc.range(3).count()")
     assert "count at In[" in kernel.text("%flowkit jobs -n 2")
     assert "no command 'nonsense'" in kernel.text("%flowkit nonsense")
+    assert "did you mean status?" in kernel.text("%flowkit stauts")
     assert "there is no variable nothing" in kernel.text("%flowkit explain nothing")
     assert "%flowkit jobs --help" in kernel.text("%flowkit jobs -x")
     assert "how many, the newest" in kernel.text("%flowkit jobs --help")
@@ -135,13 +136,16 @@ def test_a_failed_partition_is_replayed_and_its_element_handed_out(kernel):
     assert "failed again at 'three': ValueError" in kernel.text("%flowkit replay --no-debug")
     kernel.run("%flowkit replay --element bad")
     assert kernel.text("bad") == "'three'"
-    kernel.text("1 / 0")
-    assert "there is nothing to replay" in kernel.text("%flowkit replay")
+    assert "division by zero" in kernel.text("1 / 0")
+    assert "failed again at 'three'" in kernel.text("%flowkit replay --no-debug")
+    kernel.run("try:\n    fc.parallelize(['4', 'five'], 2).map(lambda text: int(text)).sum()\nexcept ValueError:\n    pass")
+    assert "failed again at 'five': ValueError" in kernel.text("%flowkit replay --no-debug")
 
 
 def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
     told = kernel.text("%%flowkit --group nightly --name counts -o did --time\nfc.range(3).count()\nfc.range(4).count()")
-    assert re.search(r"\d+ ms|s$", told)
+    assert re.search(r"the cell took \d.* and ran 2 jobs", told)
+    assert "nightly: counts: 2 jobs" in told
     assert "2 jobs" in kernel.text("did")
     assert "nightly" in kernel.text("%flowkit jobs -n 1")
 
@@ -165,3 +169,64 @@ def test_progress_can_be_switched_off(kernel):
     messages = kernel.run("%unload_ext flowkit\nfc.range(4).count()")
     assert not displays(messages)
     assert displays(kernel.run("%load_ext flowkit\nfc.range(4).count()"))
+
+
+def completed(kernel, code):
+    reply = kernel.client.complete(code, len(code), reply=True, timeout=30)["content"]
+    kinds = [each["type"] for each in reply["metadata"]["_jupyter_types_experimental"]]
+    return list(zip(reply["matches"], kinds, strict=True))
+
+
+def test_completion_offers_what_a_command_takes_and_no_words_of_python(kernel):
+    kernel.run("numbers = fc.range(3)\nother = 5")
+    assert completed(kernel, "%flowkit explain num") == [("numbers", "rdd")]
+    found = completed(kernel, "x = 1\n%flowkit explain ")
+    assert ("numbers", "rdd") in found
+    assert {kind for _, kind in found} == {"rdd", "option"}
+    assert [kind for _, kind in found].index("option") == sum(kind == "rdd" for _, kind in found)
+    assert completed(kernel, "%flowkit start --w") == [("--workers", "option")]
+    assert ("numbers", "rdd") not in completed(kernel, "print(othe")
+
+
+def test_scale_says_how_many_there_are_and_the_next_command_agrees(kernel):
+    assert kernel.text("%flowkit scale 3").strip() == "3 executors with 3 task slots"
+    assert "3 executors with 3 task slots" in kernel.text("%flowkit executors")
+    assert kernel.text("%flowkit scale 2").strip() == "2 executors with 2 task slots"
+    assert re.search(r"2 executors with 2 task slots; \d left or went", kernel.text("%flowkit executors"))
+
+
+def test_a_log_that_goes_on_ends_with_the_last_job_or_when_it_is_interrupted(kernel):
+    assert kernel.text("%flowkit log --tail -n 2").endswith("no job runs\n")
+    kernel.run("gate = fc.range(2).map(lambda x: [time.sleep(.02) for _ in range(2_000)]).count_async()")
+    request = kernel.begin("%flowkit log --tail -n 1")
+    while "interrupted" not in str((message := kernel.client.get_iopub_msg(timeout=30))["content"]):
+        pass
+    kernel.manager.interrupt_kernel()
+    messages = [message, *kernel.hear_until_idle(request, timeout_s=20)]
+    assert not [message for message in messages if message["msg_type"] == "error"]
+    assert "interrupted; jobs go on" in str([message["content"] for message in messages])
+    assert kernel.text("%flowkit cancel --all").strip().endswith("cancelled")
+
+
+SHOWN = "def workers():\n    return [each.pid for each in psutil.Process().children(True) if 'spawn_main' in ' '.join(each.cmdline())]"
+
+
+def test_a_cell_that_makes_a_context_brings_its_panel_and_run_again_closes_the_one_before(bare_kernel):
+    cell = "fc = fk.Context(workers=1)\nnumbers = fc.range(4, num_partitions=4)\nnumbers.map(lambda x: x).count()"
+    bare_kernel.run(f"import flowkit as fk, psutil\n{SHOWN}")
+    first = bare_kernel.run(cell)
+    assert "4/4 tasks" in str([message["content"]["data"] for message in displays(first)]), "no panel without %load_ext"
+    assert "1 executor on this machine" in bare_kernel.text("fc")
+    # The name is another's now, though the output of a cell refers to the Context.
+    told = bare_kernel.text("fc = fk.Context(workers=1)")
+    assert told.strip() == "the Context that was fc before (1 executor) is closed; RDDs made with it have to be made again"
+    assert bare_kernel.text("len(workers())") == "1"
+    assert "is closed; make its RDDs again" in bare_kernel.text("numbers.count()")
+    told = bare_kernel.text("second = fk.Context(workers=1)")
+    assert "2 Contexts with processes of their own are open: fc (1 executor" in told
+    assert "2 open Contexts" in bare_kernel.text("%flowkit contexts")
+    assert bare_kernel.text("second = None\nimport gc; gc.collect()\nlen(fk.Context.live())").endswith("1")
+    assert bare_kernel.text("%flowkit stop").strip() == "fc is closed, and its processes have ended"
+    assert "fc is a new Context on this machine, 1 process" in bare_kernel.text("%flowkit restart")
+    assert bare_kernel.text("print(fc.range(3).count())").startswith("3")
+    bare_kernel.run("fc.close()")
