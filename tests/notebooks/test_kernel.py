@@ -228,5 +228,5 @@ def test_a_cell_that_makes_a_context_brings_its_panel_and_run_again_closes_the_o
     assert bare_kernel.text("second = None\nimport gc; gc.collect()\nlen(fk.Context.live())").endswith("1")
     assert bare_kernel.text("%flowkit stop").strip() == "fc is closed, and its processes have ended"
     assert "fc is a new Context on this machine, 1 process" in bare_kernel.text("%flowkit restart")
-    assert bare_kernel.text("print(fc.range(3).count())").startswith("3")
+    assert "3" in bare_kernel.text("print(fc.range(3).count())").splitlines()
     bare_kernel.run("fc.close()")
