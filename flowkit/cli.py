@@ -8,6 +8,7 @@ cluster cannot be had; 4 a setting is wrong; 130 interrupted. A script's own ``s
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import platform
@@ -15,19 +16,39 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowkit import __version__
 from flowkit.config import Config
 from flowkit.errors import ClusterError, ConfigError, InvalidArgument, JobFailed, NotReplayable
 
+if TYPE_CHECKING:
+    from flowkit.observe.applications import LoggedApplication
+    from flowkit.observe.tables import Table
+
 MOST_SIMULATED = 100_000
 """Executors, or slots of one, in a simulation: more take longer than anybody waits."""
+
+COMMANDS = ("run", "replay", "simulate", "jobs", "doctor")
+OTHER_COMMANDS = {
+    "submit": "run",
+    "execute": "run",
+    "debug": "replay",
+    "history": "jobs",
+    "log": "jobs",
+    "logs": "jobs",
+    "list": "jobs",
+    "apps": "jobs",
+    "check": "doctor",
+    "what-if": "simulate",
+}
+"""What commands are called elsewhere."""
 
 OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -35,12 +56,23 @@ OK, FAILED, USAGE, NO_CLUSTER, BAD_SETTING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     parser = _parser()
-    chosen = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        return _complain(_no_command(given[0]), USAGE)
+    chosen = parser.parse_args(given)
     if chosen.command is None:
         parser.print_help()
         return USAGE
     code: int = chosen.run(chosen)
     return code
+
+
+def _no_command(name: str) -> str:
+    if name.endswith(".py"):
+        return f"there is no command {name!r}; flowkit run {name} runs a script"
+    near = difflib.get_close_matches(OTHER_COMMANDS.get(name.lower(), name.lower()), COMMANDS, n=1, cutoff=0.65)
+    hint = f"did you mean {near[0]}?" if near else f"those there are: {', '.join(COMMANDS)}"
+    return f"there is no command {name!r}; {hint}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,10 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     simulate.set_defaults(run=_simulate)
     jobs = commands.add_parser(
         "jobs",
-        help="the jobs of an event log, and which were lost with their driver",
-        description="List the jobs of an event log. One without an end was lost: its driver was gone before it was over.",
+        help="the jobs of an event log, or the applications of a directory of logs",
+        description="List the jobs of an application's event log, or the applications with logs in a directory. A job without an end was "
+        "lost: its driver was gone before it was over.",
     )
-    jobs.add_argument("log", help="an application's event log: its directory, or one file of it")
+    jobs.add_argument("log", help="a directory of event logs, or one of them, or a file of one")
     jobs.set_defaults(run=_jobs)
     doctor = commands.add_parser(
         "doctor", help="check this installation and say how to mend it", description="Check an installation."
@@ -105,21 +138,57 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(chosen: argparse.Namespace) -> int:
-    from flowkit.observe.event_log import replay
-    from flowkit.observe.metrics import format_seconds
+    from flowkit.observe.applications import logged_applications
+    from flowkit.observe.event_log import log_files, replay
+    from flowkit.observe.metrics import counted, format_seconds
     from flowkit.observe.status import StatusStore
+    from flowkit.observe.tables import Table
 
     found = StatusStore()
     try:
+        if (
+            Path(chosen.log).is_dir()
+            and not log_files(Path(chosen.log))
+            and (applications := list(logged_applications(chosen.log)))
+        ):
+            print(_applications(applications, chosen.log))
+            return OK
         replay(chosen.log, found)
     except InvalidArgument as error:
         return _complain(str(error), USAGE)
-    for job in found.jobs():
-        took = format_seconds(job.ended_at - job.started_at) if job.ended_at else ""
-        reason = f": {job.reason.splitlines()[0]}" if job.reason else ""
-        outcome = job.outcome if job.ended_at else "lost"
-        print(f"{job.job:>5}  {outcome:<10} {took:>8}  {job.name}{reason}")
+    rows = [
+        (
+            job.job,
+            job.outcome if job.ended_at else "lost",
+            format_seconds(job.ended_at - job.started_at) if job.ended_at else "",
+            job.name,
+            job.reason.partition("\n")[0],
+        )
+        for job in found.jobs()
+    ]
+    print(Table(counted(len(rows), "job"), ("job", "state", "time", "name", "reason"), rows).without_empty(4))
     return OK
+
+
+def _applications(found: Sequence[LoggedApplication], directory: str) -> Table:
+    """The first page of a directory of logs."""
+    from flowkit.observe.metrics import counted, format_seconds
+    from flowkit.observe.tables import Table
+
+    rows = [
+        (
+            each.app,
+            each.name,
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started_at)) if each.started_at else "",
+            format_seconds(each.ended_at - each.started_at) if each.ended_at else "",
+            each.jobs,
+            each.failed or "",
+            f"{each.state}{', with ' + counted(each.open, 'job') + ' that did not end' if each.open else ''}",
+        )
+        for each in found
+    ]
+    title = f"{counted(len(rows), 'application')}; flowkit jobs {directory}/APPLICATION lists the jobs of one"
+    return Table(title, ("application", "name", "started", "time", "jobs", "failed", "state"), rows).without_empty(3, 5)
 
 
 def _settings(chosen: argparse.Namespace) -> dict[str, str]:
@@ -204,7 +273,7 @@ def _count(text: str) -> int:
 
 def _simulate(chosen: argparse.Namespace) -> int:
     from flowkit.cluster.extensions import with_policies
-    from flowkit.observe.metrics import format_seconds
+    from flowkit.observe.metrics import counted, format_seconds
     from flowkit.scheduling.policies.built_in import check_policies
     from flowkit.simulation.what_if import Recording, simulate
 
@@ -221,10 +290,11 @@ def _simulate(chosen: argparse.Namespace) -> int:
     except ConfigError as error:
         return _complain(str(error), BAD_SETTING)
     there = max(1, len(recording.slots))
-    told = f"{len(recording.jobs):,} jobs, {len(recording.times):,} tasks of {format_seconds(recording.work_s)} together"
-    print(
-        f"recorded   {there} executors of {'/'.join(map(str, sorted(set(recording.slots)))) or '?'} slots: {format_seconds(recording.took_s)} ({told})"
-    )
+    work = format_seconds(recording.work_s)
+    told = f"{counted(len(recording.jobs), 'job')}, {counted(len(recording.times), 'task')} of {work} together"
+    sizes = sorted(set(recording.slots))
+    slots = counted(sizes[0], "slot") if len(sizes) == 1 else f"{'/'.join(map(str, sizes)) or '?'} slots"
+    print(f"recorded   {counted(there, 'executor')} of {slots}: {format_seconds(recording.took_s)} ({told})")
     for count in dict.fromkeys([there, *chosen.executors]):
         try:
             found = simulate(recording, count, slots=chosen.slots, config=config)
@@ -232,8 +302,8 @@ def _simulate(chosen: argparse.Namespace) -> int:
             return _complain(str(error), FAILED)
         busy = recording.work_s / (found.took_s * found.executors * found.slots) if found.took_s else 0.0
         print(
-            f"simulated  {found.executors} executors of {found.slots} slots, {policy}: {format_seconds(found.took_s)}, "
-            f"slots busy {busy:.0%} of the time"
+            f"simulated  {counted(found.executors, 'executor')} of {counted(found.slots, 'slot')}, {policy}: "
+            f"{format_seconds(found.took_s)}, slots busy {busy:.0%} of the time"
         )
         if chosen.jobs:
             for each in recording.jobs:

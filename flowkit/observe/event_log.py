@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,7 +24,7 @@ import msgspec
 
 from flowkit.abc import Listener
 from flowkit.errors import InvalidArgument
-from flowkit.model.events import Event, JobStart, TaskEnd
+from flowkit.model.events import ApplicationEnd, ApplicationStart, Event, JobStart, TaskEnd
 from flowkit.model.ids import AppId
 from flowkit.model.task import ExceptionFailure
 
@@ -75,11 +76,15 @@ class EventLog:
         self._part = 0
         self._file: IO[bytes] | None = None
         self._failed = False
+        #: the application's beginning is in it, but not its end
+        self._is_open = False
 
     def on_event(self, event: Event) -> None:
         """Take one event; it is on disk at the latest when the queue is empty."""
         if self._failed:
             return
+        if isinstance(event, ApplicationStart | ApplicationEnd):
+            self._is_open = isinstance(event, ApplicationStart)
         self._lines += _without_secrets_in(self._encoder.encode(redacted(event)))
         self._lines += b"\n"
         if len(self._lines) >= _BUFFER_BYTES:
@@ -101,7 +106,9 @@ class EventLog:
         self._lines.clear()
 
     def close(self) -> None:
-        """Write the rest and close the file. Idempotent."""
+        """Write the rest, and that the application is over, for the scheduler says so when nobody hears it; close the file. Idempotent."""
+        if self._is_open:
+            self.on_event(ApplicationEnd(time=time.time(), app=self._app, reason="closed by its driver"))
         self.flush()
         file, self._file = self._file, None
         if file is not None:
@@ -184,15 +191,26 @@ def read_event_log(path: str | Path) -> Iterator[Event]:
         There is no event log, or one of a newer format.
     """
     chosen = Path(path).expanduser()
-    files = sorted(chosen.glob("events-*.jsonl.zst")) if chosen.is_dir() else [chosen]
+    files = log_files(chosen)
     if not files or not files[0].exists():
-        inside = sorted({each.parent.name for each in chosen.glob("*/events-*.jsonl.zst")})
+        inside = [each.name for each in applications_in(chosen)]
         more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
         hint = f", but of these applications in it: {', '.join(inside[-5:])}{more}; name one" if inside else ""
+        missing = "" if chosen.exists() else ", for there is nothing"
         raise InvalidArgument(
-            f"no event log in {chosen}{hint}", name="path", value=str(path), allowed="an application's directory"
+            f"no event log in {chosen}{missing}{hint}", name="path", value=str(path), allowed="an application's directory"
         )
     return _events(files)
+
+
+def log_files(path: Path) -> list[Path]:
+    """The files of an application's log, in their order; a file is one of its own."""
+    return sorted(path.glob("events-*.jsonl.zst")) if path.is_dir() else [path]
+
+
+def applications_in(directory: Path) -> list[Path]:
+    """The directories in it that are logs of applications."""
+    return sorted({each.parent for each in directory.glob("*/events-*.jsonl.zst")}) if directory.is_dir() else []
 
 
 def replay(path: str | Path, *listeners: Listener) -> None:
@@ -204,17 +222,22 @@ def replay(path: str | Path, *listeners: Listener) -> None:
 
 def _events(files: Iterable[Path]) -> Iterator[Event]:
     decoder = msgspec.json.Decoder(Event)
+    for line in event_lines(files):
+        try:
+            event = decoder.decode(line)
+        except msgspec.ValidationError:
+            if _is_known(line):
+                raise
+            continue  # of a later version of flowkit
+        yield event
+
+
+def event_lines(files: Iterable[Path]) -> Iterator[bytes]:
+    """Whole lines of files of one log, without their headers: an event each, its kind first."""
     for file in files:
         lines = _lines(file)
         _check_header(file, next(lines, b""))
-        for line in lines:
-            try:
-                event = decoder.decode(line)
-            except msgspec.ValidationError:
-                if _is_known(line):
-                    raise
-                continue  # of a later version of flowkit
-            yield event
+        yield from lines
 
 
 def _check_header(file: Path, line: bytes) -> None:

@@ -300,7 +300,7 @@ class StatusStore:
                     stage.ended_at, stage.failure = event.time, event.failure
                     stage.state = event.state
             case ExecutorAdded() if (known := self._executors.get(event.executor)) is not None and not known.removed_at:
-                pass  # told once more to a driver that has just come
+                known.added_at = event.time  # told once more to a driver that has just come
             case ExecutorAdded():
                 self._executors[event.executor] = ExecutorStatus(event.executor, event.host, event.slots, event.time)
                 _forget_oldest(self._executors, lambda executor: bool(executor.removed_at))

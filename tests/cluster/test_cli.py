@@ -14,7 +14,7 @@ import pytest
 import flowkit as fk
 from flowkit import __version__
 from flowkit.cli import main
-from flowkit.model.events import JobEnd
+from flowkit.model.events import ApplicationEnd, ApplicationStart, JobEnd, JobStart
 from flowkit.observe.event_log import EventLog, read_event_log
 from flowkit.rdd.capsules import CapsuleRunsCode
 from flowkit.testing.inline import inline_context
@@ -96,6 +96,26 @@ def test_what_is_wrong_is_said_in_one_line_with_a_code_that_means_it(script: Pat
     assert len(done.stderr.splitlines()) <= 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("jbos", "pipeline.py"), 2, "there is no command 'jbos'; did you mean jobs?"),
+        (("submit", "pipeline.py"), 2, "did you mean run?"),
+        (("pipeline.py", "1"), 2, "runs a script"),
+        (("banana",), 2, "those there are: run, replay, simulate, jobs, doctor"),
+        (("jobs", "nowhere"), 2, "no event log in nowhere, for there is nothing"),
+        (("run", "--conf", "task_retries=3", "pipeline.py"), 4, "did you mean 'max_task_failures'?"),
+        (("run", "--conf", "executors=3", "pipeline.py"), 4, "did you mean Context(workers=...)?"),
+        (("run", "--conf", "max_result_bytes=2x", "pipeline.py"), 4, "must be a size, as 1048576 or 1MiB"),
+    ],
+)
+def test_what_was_probably_meant_is_said(script: Path, monkeypatch, capsys, arguments, code, told):
+    monkeypatch.chdir(script.parent)
+    assert main(arguments) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
 def test_the_version_is_told():
     assert flowkit("--version").stdout == f"flowkit {__version__}\n"
 
@@ -142,7 +162,10 @@ def test_jobs_of_a_log_are_listed_and_those_without_an_end_are_lost(tmp_path, ca
         log.on_event(event)
     log.close()
     assert main(["jobs", str(tmp_path / "short" / fc.app)]) == 0
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    title, names, *lines = capsys.readouterr().out.splitlines()
+    assert title == "3 jobs"
+    assert names.split() == ["job", "state", "time", "name", "reason"]
+    told = [line.split() for line in lines]
     assert [line[:2] for line in told] == [["0", "succeeded"], ["1", "failed"], ["2", "lost"]]
     assert "ZeroDivisionError:" in told[1]
     assert main(["jobs", str(tmp_path / "nothing")]) == 2
@@ -155,10 +178,10 @@ def test_recorded_jobs_are_simulated_on_other_clusters(tmp_path):
     ran = flowkit("simulate", log, "--executors", "8", "--policy", "fair", "--jobs")
     told = ran.stdout.splitlines()
     assert ran.returncode == 0
-    assert told[0].startswith("recorded   2 executors of 1 slots")
-    assert told[1].startswith("simulated  2 executors of 1 slots, fair")
+    assert told[0].startswith("recorded   2 executors of 1 slot")
+    assert told[1].startswith("simulated  2 executors of 1 slot, fair")
     assert "job 0" in told[2]
-    assert told[3].startswith("simulated  8 executors of 1 slots, fair")
+    assert told[3].startswith("simulated  8 executors of 1 slot, fair")
     for arguments, code in (([str(tmp_path / "no")], 2), ([log, "--policy", "lottery"], 4), ([log, "--executors", "0"], 2)):
         assert flowkit("simulate", *arguments).returncode == code
 
@@ -177,16 +200,15 @@ def test_how_many_executors_are_simulated_is_a_number_that_can_be(log, capsys, c
     assert f"argument --executors: {count}: must be a whole number from 1 to 100,000" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["simulate", "jobs"])
-def test_a_directory_of_logs_names_those_in_it(log, capsys, command):
-    assert main([command, str(log.parent)]) == 2
+def test_a_directory_of_logs_names_those_in_it(log, capsys):
+    assert main(["simulate", str(log.parent)]) == 2
     assert f"no event log in {log.parent}, but of these applications in it: {log.name}; name one" in capsys.readouterr().err
 
 
 def test_settings_can_be_tried_in_a_simulation(log, capsys):
     pools = '{"adhoc": 2}'
     assert main(["simulate", str(log), "--conf", "scheduling_policy=fair", "--conf", f"pools={pools}"]) == 0
-    assert "1 slots, fair: " in capsys.readouterr().out
+    assert "1 slot, fair: " in capsys.readouterr().out
     for wrong, told in (
         ("speculation_quantile=2", "must be above 0"),
         ('pools={"adhoc": 0}', "pools['adhoc']: weight = 0"),
@@ -200,3 +222,42 @@ def test_settings_can_be_tried_in_a_simulation(log, capsys):
 def slowly(rows):
     time.sleep(0.02)
     return list(rows)
+
+
+def test_the_applications_of_a_directory_are_listed_as_they_are(tmp_path, capsys):
+    logs = {name: EventLog(tmp_path, name, version=__version__) for name in ("app-closed", "app-lost")}
+    for name, log in logs.items():
+        at = 1e9 if name == "app-lost" else 2e9
+        log.on_event(ApplicationStart(app=name, name=f"nightly {name}", flowkit_version=__version__, time=at))
+        for number, outcome in enumerate(["succeeded", "failed"]):
+            log.on_event(JobStart(name, number, "count", (), (), {}, time=at + 1))
+            if name == "app-closed" or number == 0:
+                log.on_event(JobEnd(name, number, outcome, time=at + 2))
+    logs["app-closed"].on_event(ApplicationEnd(app="app-closed", reason="closed", time=2e9 + 3))
+    logs["app-closed"].close()
+    logs["app-lost"].flush()  # and here its driver died
+    torn = tmp_path / "app-torn"
+    torn.mkdir()
+    (torn / "events-000001.jsonl.zst").write_bytes(b"nothing of ours")
+    assert main(["jobs", str(tmp_path)]) == 0
+    title, names, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("3 applications; flowkit jobs ")
+    assert names.split() == ["application", "name", "started", "time", "jobs", "failed", "state"]
+    assert [row.split()[0] for row in rows] == ["app-torn", "app-lost", "app-closed"]
+    assert "is not an event log" in rows[0]
+    assert rows[1].endswith("runs, or was lost, with 1 job that did not end")
+    assert rows[2].split()[1:3] == ["nightly", "app-closed"]
+    assert rows[2].split()[-5:] == ["3.0", "s", "2", "1", "closed"]
+    logs["app-lost"].close()
+
+
+def test_an_application_that_was_closed_is_told_so_by_its_log(log, capsys):
+    assert main(["jobs", str(log.parent)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" closed by its driver")
+
+
+def test_a_simulation_counts_one_as_one(log, capsys):
+    assert main(["simulate", str(log), "--executors", "1"]) == 0
+    recorded, simulated = capsys.readouterr().out.splitlines()
+    assert "(1 job, 24 tasks of " in recorded
+    assert simulated.startswith("simulated  1 executor of 1 slot, fifo: ")
