@@ -1,4 +1,4 @@
-"""Progress in a terminal: one line per running stage while a job takes longer than a moment, and nothing left of it after.
+"""Progress in a terminal: one line per running stage while a job takes longer than a moment; of a job of minutes one line stays.
 
 Runs in the driver: a listener for when jobs begin and end, and one thread that draws from a ``StatusStore``, ten times a second
 at most and only while jobs run.
@@ -10,12 +10,14 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from flowkit.config import Config
 from flowkit.model.events import ApplicationEnd, Event, JobEnd, JobStart
-from flowkit.observe.metrics import format_count
+from flowkit.model.ids import JobId
+from flowkit.observe.metrics import counted, format_count, format_seconds
 from flowkit.observe.status import StageStatus, StatusStore
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ logger = logging.getLogger(__name__)
 #: jobs shorter than this show nothing: a flash tells nobody anything
 _DELAY_S = 0.3
 _REFRESH_S = 0.1
+#: jobs that took so long leave a line
+_WORTH_A_LINE_S = 60.0
+#: how long a stage runs before it is said what is left
+_GUESS_AFTER_S = 2.0
 #: lines at most; a job of more running stages says how many others there are
 _MOST_LINES = 8
 
@@ -76,6 +82,9 @@ class TerminalProgress:
         self._clock = clock
         self._changed = threading.Condition()
         self._running_jobs = 0
+        self._started: dict[JobId, JobStart] = {}
+        #: what is to stay of jobs that have ended
+        self._ended: deque[str] = deque()
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -85,6 +94,7 @@ class TerminalProgress:
             case JobStart():
                 with self._changed:
                     self._running_jobs += 1
+                    self._started[event.job] = event
                     if self._thread is None and not self._closed:
                         self._thread = threading.Thread(target=self._run, name="flowkit progress", daemon=True)
                         self._thread.start()
@@ -92,10 +102,14 @@ class TerminalProgress:
             case JobEnd():
                 with self._changed:
                     self._running_jobs = max(0, self._running_jobs - 1)
+                    start = self._started.pop(event.job, None)
+                    if start is not None and event.time - start.time >= _WORTH_A_LINE_S:
+                        self._ended.append(_in_a_line(start, event))
                     self._changed.notify_all()
             case ApplicationEnd():
                 with self._changed:
                     self._running_jobs = 0
+                    self._started.clear()
                     self._changed.notify_all()
             case _:
                 pass
@@ -141,9 +155,15 @@ class TerminalProgress:
         ) as live:
             while True:
                 live.update(self._render(), refresh=True)
+                self._print_ended(console)
                 with self._changed:
                     if self._changed.wait_for(self._is_idle, _REFRESH_S):
-                        return
+                        break
+        self._print_ended(console)
+
+    def _print_ended(self, console: Console) -> None:
+        while self._ended:
+            console.print(self._ended.popleft(), markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> Table:
         from rich.progress_bar import ProgressBar
@@ -164,8 +184,27 @@ class TerminalProgress:
         return table
 
 
+def _in_a_line(start: JobStart, end: JobEnd) -> str:
+    stages = [each for each in start.stages if each.stage not in start.skipped]
+    told = f"{counted(sum(each.task_count for each in stages), 'task')} in {counted(len(stages), 'stage')}"
+    return f"job {end.job} ({start.name}) {end.outcome} after {format_seconds(end.time - start.time)}: {told}"
+
+
+def _times(stage: StageStatus, now: float) -> str:
+    """How long it has run, and has to go by the pace so far.
+
+    >>> _times(StageStatus(0, 0, "map", 8, (), started_at=10.0, succeeded_count=2), 40.0)
+    '30.0 s, 1 min 30 s left'
+    """
+    elapsed = now - stage.started_at
+    if not stage.succeeded_count or elapsed < _GUESS_AFTER_S:
+        return format_seconds(elapsed)
+    left = elapsed / stage.succeeded_count * (stage.task_count - stage.succeeded_count)
+    return f"{format_seconds(elapsed)}, {format_seconds(round(left))} left"
+
+
 def _numbers(stage: StageStatus, now: float) -> str:
-    parts = [f"{stage.succeeded_count}/{stage.task_count}"]
+    parts = [f"{stage.succeeded_count}/{stage.task_count}", _times(stage, now)]
     if stage.running_count:
         parts.append(f"{stage.running_count} running")
     if stage.failed_count:

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from flowkit.config import Config
-from flowkit.model.events import JobEnd, JobStart, StageSubmitted, TaskEnd
+from flowkit.model.events import JobEnd, JobStart, StageInfo, StageSubmitted, TaskEnd
+from flowkit.model.job_spec import StageKind
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure
 from flowkit.observe.status import StatusStore
@@ -91,6 +92,31 @@ def test_the_lines_are_gone_when_the_job_is():
     progress.close()
     assert screen.getvalue().rstrip().endswith("\x1b[2K"), "the last thing done is to erase a line"
     assert "\x1b[?25h" in screen.getvalue(), "the cursor is back"
+
+
+def test_a_running_stage_tells_how_long_it_runs_and_has_to_go():
+    screen, store, progress = make()
+    store.on_event(START)
+    store.on_event(StageSubmitted(APP, 3, 0, "a stage", 8, (0,), time=2.0))
+    progress.on_event(START)
+    screen.wait_for("0/8  8.0 s")
+    for partition in range(2):
+        store.on_event(TaskEnd(APP, 3, 0, partition, 1, 0, "e", 1.0, 2.0, None, True, TaskMetrics(), time=2.0))
+    screen.wait_for("2/8  8.0 s, 24.0 s left")
+    progress.close()
+
+
+def test_a_job_of_minutes_leaves_one_line_and_a_shorter_one_none():
+    screen, store, progress = make()
+    stage = StageInfo(3, "map at a.py:1", StageKind.RESULT, 8, (), ("map",))
+    for number, seconds, outcome in ((0, 125.0, "succeeded"), (1, 59.0, "succeeded"), (2, 3600.0, "failed")):
+        progress.on_event(JobStart(APP, number, f"count at a.py:{number}", (stage,), (), {}, time=1.0))
+        progress.on_event(JobEnd(APP, number, outcome, time=1.0 + seconds))
+    progress.on_event(START)
+    screen.wait_for("job 0 (count at a.py:0) succeeded after 2 min 5 s: 8 tasks in 1 stage")
+    screen.wait_for("job 2 (count at a.py:2) failed after 1 h 0 min: 8 tasks in 1 stage")
+    progress.close()
+    assert "count at a.py:1" not in screen.getvalue()
 
 
 def test_a_short_job_shows_nothing():
