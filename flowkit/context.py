@@ -196,8 +196,9 @@ class Context(Submission, FileShipping, Sources):
         _show_in_shell()
         for observe in tuple(_observers):
             observe(self)
-        if (progress := self._terminal_progress()) is not None:
-            self._lifetime.holds(progress)
+        self._progress = self._terminal_progress()
+        if self._progress is not None:
+            self._lifetime.holds(self._progress)
         self._lifetime.holds(self._bus)
         if self._config.event_log:
             from flowkit import __version__

@@ -38,6 +38,10 @@ from flowkit.rdd.replay import Replay, replay_of
 _EXPLAINED = 1_000
 
 
+if TYPE_CHECKING:
+    from flowkit.observe.terminal import TerminalProgress
+
+
 class Submission(JobScopes, JobRunner):
     """What a ``Context`` does for RDDs."""
 
@@ -58,6 +62,8 @@ class Submission(JobScopes, JobRunner):
     #: what a task failed at last: not the error, whose frames and arguments may hold anything
     _last_failure: Replay | None = None
     _keeps_last_failure = False
+    #: what is drawn of jobs in a terminal
+    _progress: TerminalProgress | None = None
 
     def _start_submitting(self) -> None:
         self._unheeded = set()
@@ -142,6 +148,8 @@ class Submission(JobScopes, JobRunner):
         job, action.job = action.job, None
         if job is not None:
             self._job_ends.settle(job, error)
+            if self._progress is not None:
+                self._progress.settle(job)
 
     def _submit(self, spec: JobSpec, take: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
         """Submit the next job of this thread's action; the job before it has succeeded."""

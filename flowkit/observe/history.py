@@ -91,8 +91,8 @@ class History:
             events = list(self._events)
         return _worded(events)[-most:]
 
-    def follow(self, most: int = 10, *, until: Callable[[], bool] = lambda: False) -> Iterator[Line]:
-        """The last lines, then each new one as it comes; ends when ``until()`` and all was said, looked at twice a second."""
+    def follow(self, most: int = 10, *, until: Callable[[], bool] | None = None) -> Iterator[Line]:
+        """The last lines, then each new one as it comes; ends when ``until()`` and all was said, asked twice a second; None: never by itself."""
         with self._changed:
             events, seen = list(self._events), self._count
         yield from _worded(events)[-most:]
@@ -106,7 +106,7 @@ class History:
             yield from _worded(events, new)
             if over and not new:
                 return
-            over = until()
+            over = until is not None and until()
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self.lines())) or "<nothing happened yet>"

@@ -85,6 +85,7 @@ class TerminalProgress:
         self._started: dict[JobId, JobStart] = {}
         #: what is to stay of jobs that have ended
         self._ended: deque[str] = deque()
+        self._is_drawn = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -114,6 +115,12 @@ class TerminalProgress:
             case _:
                 pass
 
+    def settle(self, job: JobId, timeout_s: float = 1.0) -> None:
+        """Wait until a job that is over is drawn no more, so that what its caller prints next stands on a line of its own."""
+        if self._is_drawn:
+            with self._changed:
+                self._changed.wait_for(lambda: job not in self._started and (self._running_jobs or not self._is_drawn), timeout_s)
+
     def close(self) -> None:
         """Take the lines away and end. Idempotent."""
         with self._changed:
@@ -132,6 +139,7 @@ class TerminalProgress:
                 over = self._changed.wait_for(self._is_idle, self._delay_s)
             if over:
                 continue
+            self._is_drawn = True
             try:
                 self._draw_until_idle()
             except Exception:
@@ -140,6 +148,10 @@ class TerminalProgress:
                 with self._changed:
                     self._closed = True
                 return
+            finally:
+                with self._changed:
+                    self._is_drawn = False
+                    self._changed.notify_all()
 
     def _is_idle(self) -> bool:
         return not self._running_jobs or self._closed

@@ -119,6 +119,27 @@ def test_a_job_of_minutes_leaves_one_line_and_a_shorter_one_none():
     assert "count at a.py:1" not in screen.getvalue()
 
 
+def test_whoever_waited_for_a_job_prints_below_what_was_drawn():
+    screen, store, progress = make()
+    store.on_event(StageSubmitted(APP, 3, 0, "a stage", 8, (0,), time=0.0))
+    progress.on_event(START)
+    screen.wait_for("a stage")
+    ended = threading.Timer(0.0, progress.on_event, [END])
+    ended.start()
+    progress.settle(0, timeout_s=20.0)
+    assert "\x1b[?25h" in screen.getvalue(), "the lines are gone, and the cursor is back"
+    ended.join()
+    progress.close()
+
+
+def test_and_waits_for_nothing_else():
+    _, _, progress = make(delay_s=3600)
+    progress.on_event(START)
+    progress.settle(0, timeout_s=3600)  # nothing is drawn
+    progress.close()
+    progress.settle(0, timeout_s=3600)
+
+
 def test_a_short_job_shows_nothing():
     screen, store, progress = make(delay_s=3600)
     for _ in range(3):
