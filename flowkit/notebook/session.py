@@ -162,7 +162,7 @@ class NotebookSession:
                 def make(cancel: Any) -> Face:
                     return make_face(progress, cancel)
 
-                panel = self._panels[key] = Panel(context, cell, group, output, make, job.properties.get(DESCRIPTION, ""))
+                panel = self._panels[key] = Panel(context, cell, group, output, make, properties.get(DESCRIPTION, ""))
                 self._forget_panels()
             return panel
 
