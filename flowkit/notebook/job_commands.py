@@ -167,13 +167,20 @@ def log(shell: Any, options: argparse.Namespace) -> Any:
     context = context_of(shell)
     if not options.tail:
         return Lines(context.history.lines(options.n))
-    running = len(context.jobs.active)
-    if running:
-        tell(
-            f"{counted(running, 'job')} running; ends with the last of them, or when it is interrupted (the stop button, Ctrl-C)"
-        )
+    told = False
+
+    def is_idle() -> bool:
+        nonlocal told
+        running = len(context.jobs.active)
+        if running and not told:
+            told = True
+            tell(
+                f"{counted(running, 'job')} running; ends with the last of them, or when it is interrupted (the stop button, Ctrl-C)"
+            )
+        return not running
+
     with contextlib.suppress(KeyboardInterrupt):
-        for line in context.history.follow(options.n, until=lambda: not context.jobs.active):
+        for line in context.history.follow(options.n, until=is_idle):
             tell(str(line))
         tell("no job runs")
         return None

@@ -143,11 +143,12 @@ def test_a_failed_partition_is_replayed_and_its_element_handed_out(kernel):
 
 
 def test_a_cell_magic_groups_the_jobs_of_its_cell(kernel):
-    told = kernel.text("%%flowkit --group nightly --name counts -o did --time\nfc.range(3).count()\nfc.range(4).count()")
-    assert re.search(r"the cell took \d.* and ran 2 jobs", told)
-    assert "nightly: counts: 2 jobs" in told
+    messages = kernel.run("%%flowkit --group nightly --name counts -o did --time\nfc.range(3).count()\nfc.range(4).count()")
+    (told,) = [message["content"]["text"] for message in messages if message["msg_type"] == "stream"]
+    assert re.fullmatch(r"the cell took \d.* and ran 2 jobs\n", told)
+    assert "nightly: counts: 2 jobs" in displays(messages)[-1]["content"]["data"]["text/plain"]
     assert "2 jobs" in kernel.text("did")
-    assert "nightly" in kernel.text("%flowkit jobs -n 1")
+    assert re.search(r"counts +nightly +succeeded", kernel.text("%flowkit jobs -n 1"))
 
 
 def test_the_body_of_a_magics_cell_is_named_by_its_cell(kernel):
