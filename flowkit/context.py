@@ -29,6 +29,7 @@ from flowkit.jobs import Jobs
 from flowkit.lifetime import Lifetime
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.stages import Planner
+from flowkit.model.advice import Advising, public
 from flowkit.model.events import ExecutorAdded
 from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
@@ -65,7 +66,16 @@ _observers: list[Callable[[Context], None]] = []
 _prepared: dict[str, Any] = {}
 
 
-class Context(Submission, FileShipping, Sources):
+if TYPE_CHECKING:
+    from abc import ABCMeta as _Advising
+else:
+
+    class _Advising(Advising, type(Submission)):
+        """Protocols have a metaclass of their own."""
+
+
+@public("Context")
+class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     """A driver's session on a cluster.
 
     Parameters

@@ -177,3 +177,11 @@ def _zipped(directory: Path, *, inside: bool = False) -> bytes:
         for file in sorted(each for each in directory.rglob("*") if each.is_file() and "__pycache__" not in each.parts):
             archive.write(file, file.relative_to(directory if inside else directory.parent))
     return packed.getvalue()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from flowkit.model.advice import missing_from_module
+
+        missing_from_module("files", __name__, name)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
+from flowkit.model.advice import public
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
 from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
@@ -446,6 +447,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, properties.get(TAGS, "").split(",")))
 
 
+@public("Jobs")
 class Jobs:
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 

@@ -35,11 +35,13 @@ from flowkit.config.setting import (
     shown,
 )
 from flowkit.errors import ConfigError
+from flowkit.model.advice import public
 
 if TYPE_CHECKING:
     from flowkit.config.builder import ConfigBuilder
 
 
+@public("Config")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
     """All settings of one application. Its repr tells those that are not the default.

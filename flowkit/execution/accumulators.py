@@ -17,6 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from flowkit.errors import AccumulatorMisused, LimitExceeded
 from flowkit.execution.task_context import REPLAY, TaskContext, inside_task
 from flowkit.lineage import pickling
+from flowkit.model.advice import public
 from flowkit.model.shown import short
 from flowkit.model.task import Accumulated
 
@@ -31,6 +32,7 @@ MOST_BYTES = 1 << 20
 _SHOWN = 100
 
 
+@public("Accumulator")
 class Accumulator(Generic[T]):
     """A value that tasks add to and the driver reads. Made by ``Context.accumulator``; thread-safe.
 
@@ -110,6 +112,7 @@ class Accumulator(Generic[T]):
         return f"<Accumulator{named} {short(self._value, 60)}>"
 
 
+@public("Accumulator")
 class TaskAccumulator:
     """What an accumulator is inside a task."""
 

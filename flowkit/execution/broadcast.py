@@ -17,12 +17,14 @@ from flowkit.errors import BroadcastDestroyed, ClosureError, InternalError
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage import pickling
 from flowkit.lineage.closures import find_unpicklable, note_carried
+from flowkit.model.advice import public
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
 
 T = TypeVar("T")
 
 
+@public("Broadcast")
 class Broadcast(Generic[T]):
     """A value that tasks read by ``value``. Made by ``Context.broadcast``; immutable, thread-safe.
 
@@ -99,6 +101,7 @@ _shared: weakref.WeakValueDictionary[ContentId, _Shared] = weakref.WeakValueDict
 _sharing = threading.Lock()
 
 
+@public("Broadcast")
 class TaskBroadcast:
     """What a broadcast is inside a task."""
 

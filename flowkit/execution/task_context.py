@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from flowkit.errors import InternalError, InvalidArgument, TaskListenersFailed
 from flowkit.lineage import pickling
+from flowkit.model.advice import public
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.shown import text_of
@@ -43,6 +44,7 @@ def inside_task() -> bool:
 REPLAY: Final = AppId("replay")
 
 
+@public("TaskContext")
 class TaskContext:
     """What a task knows of itself. ``TaskContext.get()`` inside user code; None on the driver.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
 from flowkit.errors import ClosureError, InvalidArgument
@@ -15,6 +15,9 @@ from flowkit.lineage.partitioners import HashPartitioner, Partitioner
 from flowkit.model.ids import ShuffleId
 from flowkit.model.job_spec import Determinism
 from flowkit.rdd.checks import check_int, check_on_driver
+
+if TYPE_CHECKING:
+    from flowkit.context import Context
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +58,11 @@ class Base(Generic[T]):
     def id(self) -> int:
         """Its number in the application."""
         return self._node.id
+
+    @property
+    def context(self) -> Context:
+        """The Context it belongs to."""
+        return self._runner  # type: ignore[return-value]
 
     @property
     def num_partitions(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from flowkit.model.advice import public
 from flowkit.rdd.approximate import Approximate
 from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
@@ -19,6 +20,7 @@ from flowkit.rdd.wide import Wide
 T = TypeVar("T")
 
 
+@public("RDD")
 class RDD(
     Narrow[T],
     Wide[T],
