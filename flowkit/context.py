@@ -23,7 +23,7 @@ from flowkit.config import Config
 from flowkit.errors import ClosureError, InvalidArgument
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
-from flowkit.files import FileShipping
+from flowkit.files import DriverFiles, FileShipping
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs
 from flowkit.lifetime import Lifetime
@@ -74,7 +74,7 @@ else:
         """Protocols have a metaclass of their own."""
 
 
-@public("Context")
+@public("Context", internal=("run_job", "run_job_partially", "unpersist"))
 class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     """A driver's session on a cluster.
 
@@ -148,6 +148,8 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         if self._embedded is not None:
             self._lifetime.holds(self._embedded)
         self._app = self._link.app
+        self._driver_files = DriverFiles(self._app, self._config.local_directory)
+        self._lifetime.holds(self._driver_files)
         # No bound method: nothing that it holds refers to a Context, so that it ends with the user's last reference to it.
         this: Any = weakref.proxy(self)
 
@@ -355,6 +357,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc = fk.Context()  # doctest: +SKIP
         >>> fc.close()  # doctest: +SKIP
         """
+        check_on_driver("Context.close()")
         self._lifetime.close()
 
     @property
@@ -431,7 +434,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.parallelize(["a", "b"]).map(lambda key: table.value.get(key, 0)).collect()
         [1, 0]
         """
-        self._check_open()
+        self._check_open("Context.broadcast()")
         self._release_garbage()
         content = self._link.put_content(pickled(value))
         made = Broadcast(value, content, self._link.recall_content)
@@ -524,6 +527,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         4
         >>> fc.remove_listener(ends)
         """
+        check_on_driver("Context.add_listener()")
         self._bus.add_listener(listener, queue)
 
     def wait_for_listeners(self, timeout_s: float = 10.0, *, queue: str | None = None) -> None:
@@ -540,6 +544,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         3
         >>> fc.wait_for_listeners()
         """
+        check_on_driver("Context.wait_for_listeners()")
         self._bus.wait_until_empty(timeout_s, queue)
 
     def remove_listener(self, listener: Listener) -> None:
@@ -553,6 +558,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.add_listener(deaf)
         >>> fc.remove_listener(deaf)
         """
+        check_on_driver("Context.remove_listener()")
         self._bus.remove_listener(listener)
 
 

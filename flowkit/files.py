@@ -35,7 +35,6 @@ from flowkit.storage.host_directory import HostDirectory
 
 if TYPE_CHECKING:
     from flowkit.abc import ClusterLink
-    from flowkit.config import Config
     from flowkit.lineage.kernels import StageProgram
     from flowkit.model.ids import AppId
 
@@ -51,19 +50,55 @@ _ARCHIVES = {
 }
 
 
+class DriverFiles:
+    """What a driver has itself of its application's files, so that it reads what tasks read."""
+
+    def __init__(self, app: AppId, local_directory: str) -> None:
+        self._app = app
+        self._local_directory = local_directory
+        self._host_directory: HostDirectory | None = None
+
+    def install(self, file: Shipped) -> None:
+        """Put a file into place.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            It is an archive that cannot be unpacked.
+        """
+        if self._host_directory is None:
+            self._host_directory = HostDirectory.open(self._local_directory or None)
+        directory = self._host_directory.application(self._app).path
+        try:
+            install(file, Place(directory, lambda _: directory))
+        except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise InvalidArgument(
+                f"{file.name} cannot be unpacked: {error}", name="path", value=file.name, allowed="an archive that is whole"
+            ) from error
+
+    def import_from(self, entry: Path) -> None:
+        """Import from where a module lies, as long as the application is there."""
+        import_from(entry, self._app)
+
+    def close(self) -> None:
+        """Let the files go. Idempotent."""
+        forget(self._app)
+        if self._host_directory is not None:
+            self._host_directory.drop_application(self._app)
+            self._host_directory.close()
+
+
 class FileShipping:
     """What a ``Context`` lets a driver add to its jobs. Files added are there for all jobs after, on executors of now and of later."""
 
     _app: AppId
     _link: ClusterLink
-    _config: Config
+    _driver_files: DriverFiles
     _shipped: tuple[Shipped, ...] = ()
-    #: where this driver has the files itself
-    _files_directory: HostDirectory | None = None
 
     if TYPE_CHECKING:
 
-        def _check_open(self) -> None: ...
+        def _check_open(self, what: str = "") -> None: ...
 
     def add_file(self, path: str | Path, name: str | None = None) -> str:
         """Send a file to executors with every job from now on.
@@ -131,7 +166,7 @@ class FileShipping:
         source = _checked(path)
         if source.is_dir():
             name = self._ship(f"{source.name}.zip", MODULE, _zipped(source))
-            import_from(source.parent, self._app)
+            self._driver_files.import_from(source.parent)
             return name
         if source.suffix not in (".py", *IMPORTED_WHOLE):
             raise InvalidArgument(
@@ -141,7 +176,7 @@ class FileShipping:
                 allowed=".py, a directory, .zip, .whl",
             )
         name = self._ship(source.name, MODULE, source.read_bytes())
-        import_from(source if source.suffix in IMPORTED_WHOLE else source.parent, self._app)
+        self._driver_files.import_from(source if source.suffix in IMPORTED_WHOLE else source.parent)
         return name
 
     def add_archive(self, path: str | Path, name: str | None = None) -> str:
@@ -193,10 +228,10 @@ class FileShipping:
         return tuple(each.name for each in self._shipped)
 
     def _ship(self, name: str, kind: str, data: bytes, packed: str = "") -> str:
-        self._check_open()
+        self._check_open("Context.add_file()")
         known = next((each for each in self._shipped if each.name == name), None)
         if known is None:
-            self._install_here(Shipped(self._app, name, kind, Content(content_id(data), len(data), data), packed))
+            self._driver_files.install(Shipped(self._app, name, kind, Content(content_id(data), len(data), data), packed))
             self._shipped = (*self._shipped, Shipped(self._app, name, kind, self._link.put_content(data), packed))
         elif (known.content.id, known.kind) != (content_id(data), kind):
             raise InvalidArgument(
@@ -211,25 +246,6 @@ class FileShipping:
                 allowed="the same content, or another name",
             )
         return name
-
-    def _install_here(self, file: Shipped) -> None:
-        """What tasks read can be read here too, as it is now."""
-        if self._files_directory is None:
-            self._files_directory = HostDirectory.open(self._config.local_directory or None)
-        directory = self._files_directory.application(self._app).path
-        try:
-            install(file, Place(directory, lambda _: directory))
-        except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise InvalidArgument(
-                f"{file.name} cannot be unpacked: {error}", name="path", value=file.name, allowed="an archive that is whole"
-            ) from error
-
-    def _forget_files(self) -> None:
-        """The Context is closed: its files go, here too."""
-        forget(self._app)
-        if self._files_directory is not None:
-            self._files_directory.drop_application(self._app)
-            self._files_directory.close()
 
     def _dumps(self, program: StageProgram) -> bytes:
         """A pickled program with the files it may need."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
+from flowkit.execution.sides import driver_only
 from flowkit.model.advice import public
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
@@ -39,6 +40,7 @@ TAGS: Final = "flowkit.job.tags"
 #: flowkit's own scheduling policies that take no account of a job's pool, or of its priority
 _WITHOUT_POOLS: Final = ("fifo", "priority")
 _WITHOUT_PRIORITY: Final = ("fifo", "fair", "capacity")
+_IN_TASKS: Final = "a task reads what was said of its job by TaskContext.get().get_local_property(name), and ends it by raising"
 #: how long an action that gives up waits for the cluster to confirm, before it hands the prompt back
 CANCEL_WAIT_S = 1.0
 
@@ -176,6 +178,7 @@ class JobScopes:
         def config(self) -> Config: ...  # noqa: D102
 
     def _scope(self) -> _Scope:
+        driver_only("a Context's scope of jobs", _IN_TASKS)
         return _scopes.get().get(self._app) or _Scope()
 
     def _enter(self, scope: _Scope) -> contextvars.Token[Mapping[AppId, _Scope]]:
@@ -479,6 +482,7 @@ class Jobs:
 
     def cancel(self, job: int, reason: str = "cancelled by the user") -> None:
         """Cancel one; its action raises ``errors.JobCancelled``. Harmless when it is over."""
+        driver_only("Jobs.cancel()", _IN_TASKS)
         with self._lock:
             found = self._handles.get(JobId(job))
         if found is not None:
@@ -497,6 +501,7 @@ class Jobs:
         self._cancel_where(lambda _: True, reason)
 
     def _cancel_where(self, chosen: Callable[[Mapping[str, str]], bool], reason: str) -> None:
+        driver_only("cancelling jobs", _IN_TASKS)
         with self._lock:
             handles = [handle for handle, properties in self._handles.values() if chosen(properties)]
         for handle in handles:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache, update_wrapper
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -122,11 +122,12 @@ class Advising(type):
 # -- classes
 
 
-def public(label: str) -> Callable[[C], C]:
+def public(label: str, *, internal: Collection[str] = ()) -> Callable[[C], C]:
     """Decorate a class that users meet as ``label``, whatever mixins it is made of.
 
     A missing attribute is an AttributeError that names flowkit's. Errors of its calls speak of ``label.method``; a positional argument too
-    many and an unknown keyword are ``errors.WrongType``, a TypeError, which says how to write the call.
+    many and an unknown keyword are ``errors.WrongType``, a TypeError, which says how to write the call. ``internal`` methods are for
+    flowkit itself, and are called as they are.
     """
 
     def decorated(kind: C) -> C:
@@ -134,7 +135,7 @@ def public(label: str) -> Callable[[C], C]:
             kind.__getattr__ = _missing(label)  # type: ignore[attr-defined]
         for home, name, function in _own_functions(kind):
             function.__qualname__ = f"{label}.{name}"
-            if _takes_options(function):
+            if name not in internal and _takes_options(function):
                 setattr(home, name, _explaining(function))
         return kind
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
 from flowkit.errors import ClosureError, InvalidArgument
+from flowkit.execution.task_context import inside_task
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Aggregate, Aggregator, Kernel, ShuffleRead, SortOrder
 from flowkit.lineage.nodes import Dependency, Narrow, Node, Preparation, Shuffle
@@ -127,6 +128,8 @@ class Base(Generic[T]):
         preparation: Preparation | None = None,
         determinism: Determinism = Determinism.DETERMINATE,
     ) -> Any:
+        if inside_task():
+            check_on_driver(f"RDD.{operation}()")
         node = Node(
             self._runner.new_rdd_id(),
             kernel,

@@ -10,7 +10,7 @@ from flowkit.lineage.kernels import MapPartitions
 from flowkit.model.advice import public
 from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile, resource_profile
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable
+from flowkit.rdd.checks import check_callable, check_on_driver
 
 if TYPE_CHECKING:
     from typing import Self
@@ -64,6 +64,7 @@ class Needs(Base[T]):
         >>> heavy.sum()
         14
         """
+        check_on_driver("RDD.with_resources()")
         profile = resource_profile(cpus, dict(amounts), memory_bytes)
         node = self._node
         with self._runner.changing():

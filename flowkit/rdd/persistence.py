@@ -20,6 +20,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base, action
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
+from flowkit.rdd.checks import check_on_driver
 from flowkit.scheduling.coalescing import too_few_to_share
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
@@ -94,6 +95,7 @@ class Persistence(Base[T]):
         >>> squares.sum(), squares.storage_level
         (14, StorageLevel.MEMORY_AND_DISK)
         """
+        check_on_driver("RDD.persist()")
         if not isinstance(level, StorageLevel):
             raise InvalidArgument(
                 f"level = {level!r}: must be a StorageLevel, as StorageLevel.MEMORY_AND_DISK",
@@ -140,6 +142,7 @@ class Persistence(Base[T]):
         >>> squares.unpersist().is_cached
         False
         """
+        check_on_driver("RDD.unpersist()")
         node = self._node
         with self._runner.changing():
             was_kept = node.level is not None
@@ -206,6 +209,7 @@ class Persistence(Base[T]):
         >>> fc.checkpoint_file(squares.checkpoint_path).collect()
         [0, 1, 4, 9]
         """
+        check_on_driver("RDD.checkpoint()")
         node = self._node
         self._check_uncheckpointed(path)
         if path is None:
@@ -256,6 +260,7 @@ class Persistence(Base[T]):
         >>> steps.sum(), steps.explain().count("map at")
         (10, 1)
         """
+        check_on_driver("RDD.local_checkpoint()")
         node = self._node
         with self._runner.changing():
             if node.level is None:
@@ -324,6 +329,7 @@ class Persistence(Base[T]):
         >>> fc.range(4).set_name("numbers").name
         'numbers'
         """
+        check_on_driver("RDD.set_name()")
         with self._runner.changing():
             self._node.change(name=str(name))
         return self

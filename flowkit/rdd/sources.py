@@ -40,7 +40,7 @@ class Sources(FileSources):
         @property
         def config(self) -> Config: ...  # noqa: D102
         def new_rdd_id(self) -> int: ...  # noqa: D102
-        def _check_open(self) -> None: ...
+        def _check_open(self, what: str = "") -> None: ...
         def _release_garbage(self) -> None: ...
         def _release_with(self, owner: object, content: Content) -> None: ...
 
@@ -63,6 +63,7 @@ class Sources(FileSources):
         >>> fc.parallelize([1, 2, 3], 5).glom().collect()
         [[], [1], [], [2], [3]]
         """
+        self._check_open("Context.parallelize()")
         parts = self._partitions(num_partitions)
         if isinstance(elements, range):
             return self._source(IntegerRange(elements.start, elements.stop, elements.step, parts), parts, "parallelize")
@@ -304,7 +305,7 @@ class Sources(FileSources):
         attachments: tuple[Content, ...] = (),
         source_identity: tuple[object, ...] = (),
     ) -> RDD[Any]:
-        self._check_open()
+        self._check_open(f"Context.{operation}()")
         node = Node(
             self.new_rdd_id(),
             kernel,
