@@ -166,7 +166,7 @@ class TaskAccumulator:
 
 def _refuse(call: str, which: str | int) -> NoReturn:
     raise AccumulatorMisused(
-        f"{call} of accumulator {which} is for the driver only, by what Context.accumulator returned; a task adds, and sees nobody "
+        f"{call} of accumulator {which} can be used on the driver only, by what Context.accumulator returned; a task adds, and sees nobody "
         "else's updates: return what the rest of the task needs, or read it between two actions",
         name=f"Accumulator.{call}",
     )

@@ -112,12 +112,12 @@ def test_an_rdd_and_a_context_do_not_travel(fc):
     [
         (lambda broadcast, _: broadcast.unpersist(), r"unpersist\(\) of broadcast .* is for the driver only, .*after the action"),
         (lambda broadcast, _: broadcast.destroy(), r"destroy\(\) of broadcast .* is for the driver only"),
-        (lambda _, accumulator: accumulator.value, r"value of accumulator rows is for the driver only"),
-        (lambda _, accumulator: accumulator.reset(0), r"reset\(\) of accumulator rows is for the driver only"),
+        (lambda _, accumulator: accumulator.value, r"value of accumulator rows can be used on the driver only"),
+        (lambda _, accumulator: accumulator.reset(0), r"reset\(\) of accumulator rows can be used on the driver only"),
         (lambda *_: held().broadcast.unpersist(), r"unpersist\(\) of broadcast .* it is for the driver only"),
         (lambda *_: held().broadcast.destroy(), r"destroy\(\) of broadcast .* it is for the driver only"),
-        (lambda *_: held().accumulator.value, "value of accumulator rows is for the driver only"),
-        (lambda *_: held().accumulator.reset(0), r"reset\(\) of accumulator rows is for the driver only"),
+        (lambda *_: held().accumulator.value, "value of accumulator rows can be used on the driver only"),
+        (lambda *_: held().accumulator.reset(0), r"reset\(\) of accumulator rows can be used on the driver only"),
         (lambda *_: fk.Context(), r"Context\(\) was called inside a task"),
     ],
 )
