@@ -129,7 +129,7 @@ def configuration() -> str:
     """Every setting."""
     page = CONFIGURATION + "".join(
         f"| `{each.name}` | {_type(each)}"
-        f" | {'' if each.metadata['mapping'] else _default(each.default, each.metadata['unit'])} | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
+        f" | {'' if each.metadata['mapping'] else _default(each.default, each.metadata['unit'])} | {each.metadata['doc']}{_scope(each)} Since {each.metadata['since']}. |\n"
         for each in settings_of(Config)
     )
     page += "\n## Presets\n\nEach is a `Config` to begin with: `fk.Config.production(max_task_failures=8)`.\n"
@@ -137,6 +137,10 @@ def configuration() -> str:
         page += f"\n### `Config.{name}()`\n\n{_summary(getattr(Config, name))}\n\n| setting | value | why |\n|---|---|---|\n"
         page += "".join(f"| `{setting}` | `{value!r}` | {why} |\n" for setting, (value, why) in changes.items())
     return page
+
+
+def _scope(setting: Any) -> str:
+    return " Each driver of a cluster has its own." if setting.metadata["scope"] == "driver" else ""
 
 
 def _type(setting: Any) -> str:

@@ -40,7 +40,7 @@ from flowkit.observe.metrics import counted
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
-from flowkit.rdd.checks import check_callable, check_on_driver
+from flowkit.rdd.checks import check_bool, check_callable, check_on_driver
 from flowkit.rdd.sources import Sources
 from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
@@ -84,7 +84,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         None: a cluster of its own in this machine's cores. Else the address of a Dask scheduler, a Dask ``Client`` or ``Cluster``,
         or any ``abc.ClusterLink``.
     workers, threads_per_worker, processes, memory_limit
-        Of the cluster of its own only: worker processes (None: one per core), tasks at once in each, whether they are
+        Of the cluster of its own only: worker processes (None: one per core), tasks at once in each (None: 1), whether they are
         processes at all, and the memory of each (bytes, or ``"2GiB"``).
     name
         For people; None: the script's name.
@@ -121,7 +121,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         cluster: str | Client | Cluster | ClusterLink | None = None,
         *,
         workers: int | None = None,
-        threads_per_worker: int = 1,
+        threads_per_worker: int | None = None,
         processes: bool = True,
         memory_limit: int | str | None = None,
         name: str | None = None,
@@ -136,14 +136,12 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         self._lifetime = Lifetime()
         #: the line of the user's that made it
         self.made_at = find_call_site()
-        if cluster is not None and (workers is not None or not processes or memory_limit is not None):
-            raise InvalidArgument(
-                "workers, processes and memory_limit describe a cluster of the Context's own; this one was given a cluster",
-                name="workers",
-                value=workers,
-                allowed="None",
-            )
-        self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
+        _check_whose_cluster(
+            cluster, workers=workers, threads_per_worker=threads_per_worker, processes=processes, memory_limit=memory_limit
+        )
+        self._link = self._connect(
+            cluster, workers, 1 if threads_per_worker is None else threads_per_worker, processes, memory_limit
+        )
         self._lifetime.holds(self._link)
         if self._embedded is not None:
             self._lifetime.holds(self._embedded)
@@ -581,6 +579,21 @@ def _surroundings(cluster: object) -> Config:
     import dask.config
 
     return Config.from_surroundings(os.environ, dask.config.get("flowkit", {}))
+
+
+def _check_whose_cluster(cluster: object, **own: Any) -> None:
+    """What describes a cluster of the Context's own has no meaning beside one that is given."""
+    check_bool("processes", own["processes"])
+    plain = {"workers": None, "threads_per_worker": None, "processes": True, "memory_limit": None}
+    said = [name for name, value in own.items() if value is not plain[name]]
+    if cluster is not None and said:
+        raise InvalidArgument(
+            f"{said[0]} = {own[said[0]]!r}: describes a cluster of the Context's own, as workers, threads_per_worker, processes and "
+            "memory_limit do; this one was given a cluster, which has its workers",
+            name=said[0],
+            value=own[said[0]],
+            allowed=repr(plain[said[0]]),
+        )
 
 
 def _script_name() -> str:
