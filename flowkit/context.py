@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from flowkit.abc import ClusterLink, Listener
 from flowkit.config import Config
-from flowkit.errors import ClosureError, InvalidArgument
+from flowkit.errors import ClosureError, InvalidArgument, WrongType
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import DriverFiles, FileShipping
@@ -30,9 +30,11 @@ from flowkit.lifetime import Lifetime
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.stages import Planner
 from flowkit.model.advice import Advising, public
+from flowkit.model.checks import refuse
 from flowkit.model.events import ExecutorAdded
 from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
+from flowkit.model.shown import short
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
 from flowkit.observe.hot_keys import HotKeyWarnings
@@ -40,7 +42,7 @@ from flowkit.observe.metrics import counted
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
-from flowkit.rdd.checks import check_bool, check_callable, check_on_driver
+from flowkit.rdd.checks import check_bool, check_callable, check_on_driver, check_seconds
 from flowkit.rdd.sources import Sources
 from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
@@ -321,6 +323,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         ()
         """
         check_on_driver("Context.reconnect()")
+        check_seconds("timeout_s", timeout_s)
         reopen = getattr(self._link, "reopen", None)
         lost = reopen(cluster, timeout_s=timeout_s) if reopen is not None else ()
         self._bus.wait_until_empty(timeout_s, "status")
@@ -465,7 +468,12 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         if merge is not None:
             check_callable("merge", merge)
         elif not hasattr(type(initial), "__add__"):
-            raise TypeError(f"a {type(initial).__name__} cannot be added up; say how with merge=")
+            raise WrongType(
+                f"initial = {short(initial)}: a {type(initial).__name__} cannot be added up; say how with merge=",
+                name="initial",
+                value=initial,
+                allowed="what can be added, or merge=",
+            )
         added: Any = add
         return self._accumulators.make(initial, name, merge or added)
 
@@ -499,6 +507,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> [(label.partition(" at ")[0], cost.rows) for label, cost in found.operations.items()]
         [('range', 1000), ('map(<lambda>)', 1000), ('filter(<lambda>)', 500), ('count', 0)]
         """
+        check_bool("memory", memory)
         heard = self._accumulators.make(ProfileData(), "", merged)
         properties = {PROFILE: str(heard.number)}
         if memory:
@@ -526,6 +535,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.remove_listener(ends)
         """
         check_on_driver("Context.add_listener()")
+        _check_listener(listener)
         self._bus.add_listener(listener, queue)
 
     def wait_for_listeners(self, timeout_s: float = 10.0, *, queue: str | None = None) -> None:
@@ -543,6 +553,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.wait_for_listeners()
         """
         check_on_driver("Context.wait_for_listeners()")
+        check_seconds("timeout_s", timeout_s)
         self._bus.wait_until_empty(timeout_s, queue)
 
     def remove_listener(self, listener: Listener) -> None:
@@ -557,6 +568,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.remove_listener(deaf)
         """
         check_on_driver("Context.remove_listener()")
+        _check_listener(listener)
         self._bus.remove_listener(listener)
 
 
@@ -579,6 +591,11 @@ def _surroundings(cluster: object) -> Config:
     import dask.config
 
     return Config.from_surroundings(os.environ, dask.config.get("flowkit", {}))
+
+
+def _check_listener(listener: object) -> None:
+    if isinstance(listener, type) or not callable(getattr(listener, "on_event", None)):
+        refuse("listener", listener, "an object with a method on_event(event)")
 
 
 def _check_whose_cluster(cluster: object, **own: Any) -> None:

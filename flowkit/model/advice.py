@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from flowkit.errors import WrongType
+from flowkit.model.checks import check_bool, check_str
 
 C = TypeVar("C", bound=type)
 
@@ -173,10 +174,13 @@ def _takes_options(function: FunctionType) -> bool:
 
 
 def _explaining(function: FunctionType) -> FunctionType:
-    """The function, whose TypeErrors of a wrong call say what is right."""
-    refusal = _refusal  # no globals of this module's, see below
+    """The function, whose TypeErrors of a wrong call say what is right, and whose flags and texts are such."""
+    refusal, checks = _refusal, _checks_of(function)  # no globals of this module's, see below
 
     def call(*args: Any, **options: Any) -> Any:
+        for name, value in options.items():
+            if name in checks:
+                checks[name](name, value)
         try:
             return function(*args, **options)
         except TypeError as error:
@@ -191,6 +195,27 @@ def _explaining(function: FunctionType) -> FunctionType:
     made = FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
     update_wrapper(made, function)
     return made
+
+
+def _checks_of(function: FunctionType) -> dict[str, Callable[[str, Any], None]]:
+    """By option, what refuses a value of a wrong type: one that is true or compares as something else would change what is done."""
+    code, told = function.__code__, function.__annotations__
+    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    return {name: _CHECKS[told[name]] for name in named if told.get(name) in _CHECKS}
+
+
+def _optional_str(name: str, value: Any) -> None:
+    if value is not None:
+        check_str(name, value)
+
+
+#: by annotation, as it is written
+_CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
+    "bool": check_bool,
+    "str": check_str,
+    "OnError": check_str,
+    "str | None": _optional_str,
+}
 
 
 def _refusal(function: FunctionType, args: tuple[Any, ...], options: dict[str, Any]) -> WrongType | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from flowkit.errors import InvalidArgument, WrongType
@@ -104,6 +104,20 @@ def check_path(name: str, value: Any) -> str:
     return text
 
 
+def check_mapping(name: str, value: Any) -> None:
+    """Refuse what isn't a mapping."""
+    if not isinstance(value, Mapping):
+        refuse(name, value, f"a mapping, not {type(value).__name__}")
+
+
+def check_iterable(name: str, value: Any, allowed: str = "an iterable") -> None:
+    """Refuse what can't be iterated over."""
+    try:
+        iter(value)
+    except TypeError:
+        refuse(name, value, f"{allowed}, not {type(value).__name__}")
+
+
 def check_names(name: str, value: Any) -> tuple[str, ...]:
     """Refuse what isn't several texts: a lone ``str`` would be one of letters.
 
@@ -114,8 +128,9 @@ def check_names(name: str, value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str):
         refuse(name, value, f"several names, as [{value!r}]")
-    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
-        refuse(name, value, f"several names, not {type(value).__name__}")
+    if isinstance(value, bytes | bytearray):
+        refuse(name, value, "several names, not bytes")
+    check_iterable(name, value, "several names")
     names = tuple(value)
     for index, each in enumerate(names):
         if not isinstance(each, str):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
-from flowkit.errors import ClosureError, InvalidArgument
+from flowkit.errors import ClosureError, InvalidArgument, WrongType
 from flowkit.execution.task_context import inside_task
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Aggregate, Aggregator, Kernel, ShuffleRead, SortOrder
@@ -187,7 +187,9 @@ class Base(Generic[T]):
     def _other(self, name: str, other: object) -> Node:
         """The node of another RDD, of the same application."""
         if not isinstance(other, Base):
-            raise TypeError(f"{name} must be an RDD, not {type(other).__name__}")
+            raise WrongType(
+                f"{name} must be an RDD, not {type(other).__name__}", name=name, value=other, allowed="an RDD of this Context"
+            )
         if other._runner is not self._runner:
             raise InvalidArgument(f"{name} belongs to another Context", name=name, value=other, allowed="an RDD of this Context")
         return other._node

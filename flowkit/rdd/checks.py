@@ -11,6 +11,7 @@ from flowkit.model.checks import (
     check_callable,
     check_codec,
     check_int,
+    check_iterable,
     check_names,
     check_number,
     check_path,
@@ -78,6 +79,7 @@ def check_columns(columns: Any) -> tuple[Any, ...] | None:
     allowed = "a list of distinct names"
     if isinstance(columns, str | bytes):
         raise InvalidArgument(f"columns = {columns!r}: must be a list of names", name="columns", value=columns, allowed=allowed)
+    check_iterable("columns", columns, allowed)
     names = tuple(columns)
     texts = [str(name) for name in names]
     if not names or "" in texts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base, action
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
-from flowkit.rdd.checks import check_on_driver
+from flowkit.rdd.checks import check_on_driver, check_path, check_str
 from flowkit.scheduling.coalescing import too_few_to_share
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
@@ -219,7 +218,7 @@ class Persistence(Base[T]):
                     "path = None: say where, or set checkpoint_directory", name="path", value=None, allowed="a directory"
                 )
             path = f"{base.rstrip('/')}/{secrets.token_hex(8)}-rdd-{node.id}"
-        place = os.fspath(path)
+        place = check_path("path", path)
         if address_of(place) is None:
             place = str(local_place(local_path(place)))
         check_absent(place, Stores(self._runner.config.object_stores))
@@ -330,8 +329,9 @@ class Persistence(Base[T]):
         'numbers'
         """
         check_on_driver("RDD.set_name()")
+        check_str("name", name)
         with self._runner.changing():
-            self._node.change(name=str(name))
+            self._node.change(name=name)
         return self
 
     def explain(self) -> str:

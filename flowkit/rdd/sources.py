@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowkit.abc import ClusterLink, JobRunner
 from flowkit.config import Config
-from flowkit.errors import InvalidArgument
+from flowkit.errors import InvalidArgument, TooManyPartitions
 from flowkit.execution.sources import LineParser
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, StoredPartitions, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node
+from flowkit.model.checks import check_iterable, check_path, refuse
 from flowkit.model.job_spec import Content
 from flowkit.rdd.checkpoints import opened, paths_of
 from flowkit.rdd.checks import check_codec, check_encoding, check_int
@@ -71,6 +72,7 @@ class Sources(FileSources):
             raise InvalidArgument(
                 "elements is an RDD already", name="elements", value=elements, allowed="an iterable of plain values"
             )
+        check_iterable("elements", elements)
         rows: Sequence[T] = elements if isinstance(elements, list | tuple) else list(elements)
         size = len(rows)
         spans: list[tuple[int, int]] = []
@@ -251,9 +253,13 @@ class Sources(FileSources):
         >>> fc.union([fc.range(2), fc.range(2)]).collect()
         [0, 1, 0, 1]
         """
+        check_iterable("rdds", rdds, "several RDDs, as [one, other]")
+        rdds = list(rdds)
         if not rdds:
             raise InvalidArgument("rdds = []: must not be empty", name="rdds", value=rdds, allowed="one RDD or more")
         first, *others = rdds
+        if not isinstance(first, RDD):
+            refuse("rdds[0]", first, f"an RDD, not {type(first).__name__}")
         if not others:
             return first
         return union_all(first, [first._other("rdds", other) for other in others])
@@ -284,7 +290,17 @@ class Sources(FileSources):
         return Stores(self.config.object_stores)
 
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
-        return self.default_parallelism if given is None else check_int(name, given, least=1)
+        if given is None:
+            return self.default_parallelism
+        count = check_int(name, given, least=1)
+        if count > self.config.max_partitions:
+            raise TooManyPartitions(
+                f"{name} = {count}: more than max_partitions = {self.config.max_partitions:,}",
+                setting="max_partitions",
+                limit=self.config.max_partitions,
+                actual=count,
+            )
+        return count
 
     def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int:
         """Of whole files: as many as asked for, or one a slot within the limits of their sizes."""
@@ -320,14 +336,13 @@ class Sources(FileSources):
 
 
 def _checked_path(name: str, value: Any) -> str | os.PathLike[str]:
-    if not isinstance(value, str | os.PathLike):
-        raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
+    check_path(name, value)
     return value
 
 
 def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str | os.PathLike[str]]:
     if isinstance(value, str | os.PathLike):
-        return value
+        return _checked_path(name, value)
     # Of a set nobody knows the order, and of a mapping not what is meant.
     if isinstance(value, bytes | bytearray | Mapping | AbstractSet) or not isinstance(value, Iterable):
         raise InvalidArgument(
