@@ -7,10 +7,11 @@ Dask's configuration, a TOML file, the environment, arguments.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -551,3 +552,17 @@ def check_known(name: str, value: Any) -> None:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)
+
+
+def _refusing_unknown(make: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(make)
+    def __init__(self: Config, **settings: Any) -> None:  # noqa: N807
+        for name in settings.keys() - _FIELDS:
+            check_known(name, settings[name])
+        make(self, **settings)
+
+    return __init__
+
+
+_FIELDS = frozenset(each.name for each in fields(Config))
+Config.__init__ = _refusing_unknown(Config.__init__)  # type: ignore[method-assign]

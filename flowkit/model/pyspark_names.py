@@ -100,16 +100,21 @@ TABLES: Final = (
             Row("parallelize", "Context.parallelize", "zero partitions are refused; a negative number at the call"),
             Row("range", "Context.range", "whole numbers only"),
             Row("emptyRDD", "Context.empty"),
-            Row("union", "Context.union"),
+            Row("union", "Context.union", "of none: a ValueError, not an IndexError"),
             Row(
                 "textFile",
                 "Context.text_file",
-                "a missing path fails at the call; `encoding=`, `errors=` for `use_unicode=`",
+                "a missing path fails at the call; lists of paths too; `encoding=` for `use_unicode=`; a directory's own directories are left "
+                "out, and one that holds nothing else is an error",
             ),
-            Row("wholeTextFiles", "Context.whole_text_files"),
-            Row("binaryFiles", "Context.binary_files"),
-            Row("binaryRecords", "Context.binary_records"),
-            Row("pickleFile", "Context.pickle_file"),
+            Row("wholeTextFiles", "Context.whole_text_files", "paths without `file:`; a byte order mark is left out"),
+            Row(
+                "binaryFiles",
+                "Context.binary_files",
+                "`bytes` as they are in the file, compressed or not; paths without `file:`",
+            ),
+            Row("binaryRecords", "Context.binary_records", "compressed files too"),
+            Row("pickleFile", "Context.pickle_file", "reads what `RDD.save_as_pickle` wrote, not Hadoop's sequence files"),
             Row("sequenceFile hadoopFile hadoopRDD newAPIHadoopFile newAPIHadoopRDD", "", NO_HADOOP),
             Row(
                 "setCheckpointDir getCheckpointDir",
@@ -122,7 +127,11 @@ TABLES: Final = (
         "Beside the rows",
         "SparkContext",
         (
-            Row("broadcast pyspark.Broadcast", "Context.broadcast", "what nobody refers to goes by itself"),
+            Row(
+                "broadcast pyspark.Broadcast",
+                "Context.broadcast",
+                "what nobody refers to goes by itself; one value for all tasks of a process, so read-only in practice",
+            ),
             Row("Broadcast.value Broadcast.unpersist Broadcast.destroy", "Broadcast.value Broadcast.unpersist Broadcast.destroy"),
             Row("Broadcast.dump Broadcast.load Broadcast.load_from_path", "", "no; a broadcast is not a file"),
             Row(
@@ -158,7 +167,7 @@ TABLES: Final = (
         "Jobs",
         "SparkContext",
         (
-            Row("runJob", "Context.run_job", "for RDDs' own use so far; `RDD.map_partitions` and `RDD.collect` do it"),
+            Row("runJob", "RDD.map_partitions", "`rdd.map_partitions(fn).collect()`; `Context.run_job` is for RDDs' own use"),
             Row("setJobGroup", "Context.job_group Context.job", "context managers; `job` also takes `timeout_s` and properties"),
             Row("setInterruptOnCancel", "", "no; cancelling always stops running tasks"),
             Row("setJobDescription", "Context.job_description", "a context manager"),
@@ -222,7 +231,11 @@ TABLES: Final = (
                 "RDD.sample RDD.sample_by_key RDD.random_split",
                 "`sample(fraction, with_replacement=...)`; other elements than PySpark's for the same seed",
             ),
-            Row("coalesce repartition", "RDD.coalesce RDD.repartition"),
+            Row(
+                "coalesce repartition",
+                "RDD.coalesce RDD.repartition",
+                "`repartition` deals row by row, where PySpark deals ten at a time",
+            ),
             Row(
                 "repartitionAndSortWithinPartitions",
                 "RDD.repartition_and_sort_within_partitions",
@@ -243,7 +256,7 @@ TABLES: Final = (
             Row(
                 "sortBy sortByKey",
                 "RDD.sort_by RDD.sort_by_key",
-                "sampled at the first action, not at the call; `sort_by_key(key=...)` for `keyfunc=`",
+                "sampled at the first action, not at the call, and cut into partitions elsewhere; `sort_by_key(key=...)` for `keyfunc=`",
             ),
             Row(
                 "join leftOuterJoin rightOuterJoin fullOuterJoin",
@@ -266,17 +279,18 @@ TABLES: Final = (
             Row(
                 "cache persist unpersist",
                 "RDD.cache RDD.persist RDD.unpersist",
-                "`MEMORY_ONLY` holds objects, `MEMORY_ONLY_SER` bytes; `_2` levels are copied in the background",
+                "`MEMORY_ONLY` holds objects, of which each reader has its own (PySpark: always bytes), `MEMORY_ONLY_SER` bytes; `_2` levels are "
+                "copied in the background",
             ),
             Row("getStorageLevel", "RDD.storage_level", "a property"),
-            Row("pyspark.StorageLevel", "StorageLevel"),
+            Row("pyspark.StorageLevel", "StorageLevel", "also `MEMORY_ONLY_BY_REFERENCE`, whose readers share the objects"),
             Row(
                 "StorageLevel.MEMORY_AND_DISK_DESER", "StorageLevel.MEMORY_AND_DISK", "holds objects; `MEMORY_AND_DISK_SER` bytes"
             ),
             Row(
                 "checkpoint localCheckpoint",
                 "RDD.checkpoint RDD.local_checkpoint",
-                "with a path, or the setting `checkpoint_directory`; `eager=True` writes now; also after an action",
+                "with a path, or the setting `checkpoint_directory`; `eager=True` writes now; a second call is refused",
             ),
             Row(
                 "isCheckpointed isLocallyCheckpointed getCheckpointFile",
@@ -331,7 +345,7 @@ TABLES: Final = (
                 "RDD.with_resources RDD.resource_profile",
                 "for tasks; executors have what they have",
             ),
-            Row("", "allocation", '`spark.dynamicAllocation.*` is `Context(allocation="backlog")`; the last executor stays'),
+            Row("", "Context", '`spark.dynamicAllocation.*` is `Context(allocation="backlog")`'),
         ),
     ),
     Table(
@@ -351,7 +365,8 @@ TABLES: Final = (
             Row(
                 "take first top takeOrdered takeSample",
                 "RDD.take RDD.first RDD.top RDD.take_ordered RDD.take_sample",
-                "`take_sample(num, with_replacement=...)`; a number beyond `sys.maxsize` is no error without replacement",
+                "`take_sample(num, with_replacement=...)`; a number beyond `sys.maxsize` is all elements without replacement, and beyond "
+                "`max_result_bytes` an error with it",
             ),
             Row(
                 "reduce fold aggregate treeReduce treeAggregate",
@@ -363,12 +378,13 @@ TABLES: Final = (
                 "variance stdev sampleVariance sampleStdev",
                 "RDD.variance RDD.stdev RDD.sample_variance RDD.sample_stdev",
             ),
-            Row("histogram", "RDD.histogram", ""),
+            Row("histogram", "RDD.histogram", "bounds come back as a list; a flag is no number of buckets"),
             Row("foreach foreachPartition", "RDD.foreach RDD.foreach_partition"),
             Row(
                 "saveAsTextFile saveAsPickleFile",
                 "RDD.save_as_text RDD.save_as_pickle",
-                '`mode="error"`, `"overwrite"`, `"append"`, `"ignore"`; `compression="gzip"` for a codec\'s class; no `batchSize=`',
+                '`mode="error"`, `"overwrite"`, `"append"`, `"ignore"`; `compression="gzip"`, `"bz2"`, `"xz"`, `"zstd"` for codec classes; '
+                "`encoding=`; `bytes` as they are; `part-00000.pickle`",
             ),
             Row("", "RDD.save_as_json_lines RDD.save_as_csv RDD.save_as_parquet", "whole or not at all"),
             Row(
@@ -384,8 +400,8 @@ TABLES: Final = (
             Row(
                 "countApprox sumApprox meanApprox",
                 "RDD.count_approx RDD.sum_approx RDD.mean_approx",
-                "`timeout_s` is seconds; what is not over by then is cancelled; bounds from how much partitions differ; a confidence of 1.0 is "
-                "refused",
+                "`timeout_s` is seconds; what is not over by then is cancelled; a `BoundedFloat` each, with bounds from how much partitions "
+                "differ; a confidence of 1.0 is refused",
             ),
             Row("countApproxDistinct", "RDD.count_approx_distinct", "needs `flowkit[sketches]`"),
         ),
@@ -398,7 +414,7 @@ TABLES: Final = (
                 "count mean min max sum variance stdev sampleVariance sampleStdev",
                 "StatCounter.count StatCounter.mean StatCounter.minimum StatCounter.maximum StatCounter.sum StatCounter.variance "
                 "StatCounter.stdev StatCounter.sample_variance StatCounter.sample_stdev",
-                "attributes; always of floating point numbers",
+                "attributes; floating point; NaN makes all but the count NaN",
             ),
             Row("merge mergeStats", "StatCounter.of StatCounter.merge", "immutable: these return a new one"),
             Row("copy", "", "no; it is immutable"),

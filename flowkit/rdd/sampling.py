@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowkit.errors import ResultTooLarge
 from flowkit.execution.actions import count_rows
 from flowkit.execution.sampling import DrawRows, RepeatRows, RowsAt, SampleByKey, SampleRows
 from flowkit.lineage.kernels import MapPartitions
@@ -144,6 +145,11 @@ class Sampling(Base[T]):
         list
             In random order.
 
+        Raises
+        ------
+        errors.ResultTooLarge
+            At the call: with replacement, more elements than ``max_result_bytes``.
+
         Notes
         -----
         Cost: one job that holds ``num`` elements a partition; with replacement two, of which the first counts.
@@ -159,6 +165,14 @@ class Sampling(Base[T]):
         drawn = _seed(seed)
         if not limit:
             return []
+        if with_replacement and 0 < self._runner.config.max_result_bytes < limit:
+            raise ResultTooLarge(
+                f"num = {limit:,}: so many elements with replacement are more than max_result_bytes = "
+                f"{self._runner.config.max_result_bytes:,} has room for",
+                setting="max_result_bytes",
+                limit=self._runner.config.max_result_bytes,
+                actual=limit,
+            )
         if not with_replacement:
             parts = self._run(DrawRows(limit, drawn), "take_sample")
             chosen = sorted((each for part in parts for each in part), key=itemgetter(0))[:limit]

@@ -113,7 +113,7 @@ class Sources(FileSources):
         first, last = (0, start) if stop is None else (start, stop)
         for name, value in (("start", first), ("stop", last), ("step", step)):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidArgument(f"{name} = {value!r}: must be a whole number", name=name, value=value, allowed="an int")
+                refuse(name, value, "a whole number")
         if step == 0:
             raise InvalidArgument("step = 0: must not be zero", name="step", value=step, allowed="an int other than 0")
         parts = self._partitions(num_partitions)
