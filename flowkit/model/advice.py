@@ -135,7 +135,7 @@ def public(label: str, *, internal: Collection[str] = ()) -> Callable[[C], C]:
         if "__getattr__" not in vars(kind):
             kind.__getattr__ = _missing(label)  # type: ignore[attr-defined]
         for home, name, function in _own_functions(kind):
-            function.__qualname__ = f"{label}.{name}"
+            function.__qualname__ = _innermost(function).__qualname__ = f"{label}.{name}"
             if name not in internal and _takes_options(function):
                 setattr(home, name, _explaining(function))
         return kind
@@ -167,15 +167,23 @@ def _is_protocol(kind: type) -> bool:
     return bool(vars(kind).get("_is_protocol"))
 
 
+def _innermost(function: FunctionType) -> FunctionType:
+    """What decorators of flowkit's own wrap."""
+    while isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
+        function = wrapped
+    return function
+
+
 def _takes_options(function: FunctionType) -> bool:
-    code = function.__code__
+    code = _innermost(function).__code__
     named = code.co_varnames[: code.co_argcount]
     return not code.co_flags & _VARIADIC and (code.co_kwonlyargcount > 0 or "num_partitions" in named)
 
 
 def _explaining(function: FunctionType) -> FunctionType:
     """The function, whose TypeErrors of a wrong call say what is right, and whose flags and texts are such."""
-    refusal, checks = _refusal, _checks_of(function)  # no globals of this module's, see below
+    inner = _innermost(function)
+    refusal, checks = _refusal, _checks_of(inner)  # no globals of this module's, see below
 
     def call(*args: Any, **options: Any) -> Any:
         for name, value in options.items():
@@ -183,16 +191,14 @@ def _explaining(function: FunctionType) -> FunctionType:
                 checks[name](name, value)
         try:
             return function(*args, **options)
-        except TypeError as error:
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                raise  # out of the function, not of its call
-            refused = refusal(function, args[1:], options)
+        except TypeError:
+            refused = refusal(inner, args[1:], options)
             if refused is None:
-                raise
+                raise  # out of the function, not of its call
             raise refused from None
 
     # Of the function's module, or doctests would not take it for that module's own.
-    made = FunctionType(call.__code__, function.__globals__, function.__name__, None, call.__closure__)
+    made = FunctionType(call.__code__, inner.__globals__, function.__name__, None, call.__closure__)
     update_wrapper(made, function)
     return made
 

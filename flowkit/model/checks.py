@@ -92,10 +92,10 @@ def check_path(name: str, value: Any) -> str:
     >>> check_path("path", b"data")
     Traceback (most recent call last):
         ...
-    flowkit.errors.WrongType: path = b'data': must be a str or Path, not bytes
+    flowkit.errors.WrongType: path = b'data': must be a path, a str or Path, not bytes
     """
     if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
-        refuse(name, value, f"a str or Path, not {type(value).__name__}")
+        refuse(name, value, f"a path, a str or Path, not {type(value).__name__}")
     text = value if isinstance(value, str) else value.__fspath__()
     if not isinstance(text, str):
         refuse(name, value, f"a path of text, not of {type(text).__name__}")
@@ -124,13 +124,13 @@ def check_names(name: str, value: Any) -> tuple[str, ...]:
     >>> check_names("columns", "id")
     Traceback (most recent call last):
         ...
-    flowkit.errors.WrongType: columns = 'id': must be several names, as ['id']
+    flowkit.errors.WrongType: columns = 'id': must be a list of names, as ['id']
     """
     if isinstance(value, str):
-        refuse(name, value, f"several names, as [{value!r}]")
+        refuse(name, value, f"a list of names, as [{value!r}]")
     if isinstance(value, bytes | bytearray):
-        refuse(name, value, "several names, not bytes")
-    check_iterable(name, value, "several names")
+        refuse(name, value, "a list of names, not bytes")
+    check_iterable(name, value, "a list of names")
     names = tuple(value)
     for index, each in enumerate(names):
         if not isinstance(each, str):

@@ -29,6 +29,7 @@ def action(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: Base[Any], *args: Any, **options: Any) -> Any:
+        check_on_driver(method.__name__)
         with self._runner.action():
             return method(self, *args, **options)
 

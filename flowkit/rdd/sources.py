@@ -337,7 +337,8 @@ class Sources(FileSources):
 
 def _checked_path(name: str, value: Any) -> str | os.PathLike[str]:
     check_path(name, value)
-    return value
+    path: str | os.PathLike[str] = value
+    return path
 
 
 def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str | os.PathLike[str]]:
@@ -351,6 +352,7 @@ def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str |
             value=value,
             allowed="a str, a Path, or a list of these",
         )
+    check_iterable(name, value, "a path, or a list of paths")
     paths = list(value)
     if not paths:
         raise InvalidArgument(f"{name} = []: names no file", name=name, value=value, allowed="one path or more")

@@ -29,7 +29,7 @@ NOT_TRIED = {
     "RDD": set(),
     "Context": {
         "cancellable", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "ran", "run_job", "run_job_partially", "unpersist",
-        "from_arrow", "from_dask_bag", "from_pandas", "read_parquet", "checkpoint_file", "profile",
+        "action", "changing", "from_arrow", "from_dask_bag", "from_pandas", "read_parquet", "checkpoint_file", "profile",
     },
     "Jobs": {"wait"},
 }  # fmt: skip

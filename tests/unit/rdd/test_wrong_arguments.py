@@ -25,7 +25,7 @@ from tests.unit.rdd.calls import BY_KEY, of_contexts, of_jobs, of_rdds, public_m
 #: read or run what is not made here; or for RDDs and collaborators
 NOT_TRIED = {
     "close", "get_or_create", "reconnect", "live", "prepare", "cancellable", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "ran",
-    "run_job", "run_job_partially", "unpersist", "wait", "read_parquet", "from_arrow", "from_pandas", "from_dask_bag",
+    "run_job", "run_job_partially", "unpersist", "wait", "action", "changing", "read_parquet", "from_arrow", "from_pandas", "from_dask_bag",
 }  # fmt: skip
 #: what is called otherwise in the error, since several calls say it
 ALSO = {"name": {"pool", "another file"}, "tags": {"tag"}, "columns": {"types of"}, "path": {"/", "nothing", "no file"}}
@@ -159,7 +159,7 @@ def test_what_an_annotation_does_not_allow_is_refused_at_the_call_by_its_name(wo
         (lambda fc: fc.range(3).map(None), "fn = None: must be callable, not NoneType"),
         (lambda fc: fc.range(3).repartition(2.5), "num_partitions = 2.5: must be a whole number of 1 or more"),
         (lambda fc: fc.range(3).sort_by(abs, ascending="no"), "ascending = 'no': must be True or False"),
-        (lambda fc: fc.range(3).save_as_text(b"out"), "path = b'out': must be a str or Path, not bytes"),
+        (lambda fc: fc.range(3).save_as_text(b"out"), "path = b'out': must be a path, a str or Path, not bytes"),
         (lambda fc: fc.range(3).save_as_csv("out", columns="id"), "columns = 'id': must be "),
         (lambda fc: fc.range(3).sample(math.nan), "fraction = nan: must be a number of 0 or more"),
         (lambda fc: fc.range(3).union([1]), "other must be an RDD, not list"),
