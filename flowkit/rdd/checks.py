@@ -11,7 +11,6 @@ from flowkit.model.checks import (
     check_callable,
     check_codec,
     check_int,
-    check_iterable,
     check_names,
     check_number,
     check_path,
@@ -66,7 +65,7 @@ def check_delimiter(delimiter: Any) -> None:
         )
 
 
-def check_columns(columns: Any) -> tuple[Any, ...] | None:
+def check_columns(columns: Any) -> tuple[str, ...] | None:
     """Names of columns as a tuple; refuses one name in place of a list, an empty list, and names that are not distinct.
 
     >>> check_columns(["a", "b", "a"])
@@ -77,16 +76,12 @@ def check_columns(columns: Any) -> tuple[Any, ...] | None:
     if columns is None:
         return None
     allowed = "a list of distinct names"
-    if isinstance(columns, str | bytes):
-        raise InvalidArgument(f"columns = {columns!r}: must be a list of names", name="columns", value=columns, allowed=allowed)
-    check_iterable("columns", columns, allowed)
-    names = tuple(columns)
-    texts = [str(name) for name in names]
-    if not names or "" in texts:
+    names = check_names("columns", columns)
+    if not names or "" in names:
         raise InvalidArgument(
             f"columns = {columns!r}: must be names, one or more", name="columns", value=columns, allowed=allowed
         )
-    if twice := [text for text in dict.fromkeys(texts) if texts.count(text) > 1]:
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise InvalidArgument(
             f"columns = {columns!r}: {', '.join(twice)} stands there twice", name="columns", value=columns, allowed=allowed
         )
