@@ -22,12 +22,18 @@ from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.estimates import BoundedFloat
 from flowkit.execution.statistics import StatCounter
 from flowkit.jobs import Jobs
+from flowkit.model.pyspark_names import TABLES, Row
 from flowkit.observe.history import History
 from flowkit.observe.profile import Profile
 from flowkit.rdd.asynchronous import JobFuture
 from flowkit.rdd.capsules import Capsule
 
 REFERENCE = Path(__file__).parent / "reference"
+FROM_PYSPARK = Path(__file__).parent / "from-pyspark.md"
+_TABLES_BEGIN = (
+    "<!-- These tables are generated from flowkit/model/pyspark_names.py by `python docs/generate.py`; edit them there. -->"
+)
+_TABLES_END = "<!-- The end of the tables. -->"
 COMMAND = "python docs/generate.py"
 
 CONFIGURATION = f"""\
@@ -129,7 +135,7 @@ def configuration() -> str:
     """Every setting."""
     page = CONFIGURATION + "".join(
         f"| `{each.name}` | {_type(each)}"
-        f" | {'' if each.metadata['mapping'] else _default(each.default, each.metadata['unit'])} | {each.metadata['doc']} Since {each.metadata['since']}. |\n"
+        f" | {'' if each.metadata['mapping'] else _default(each.default, each.metadata['unit'])} | {each.metadata['doc']}{_scope(each)} Since {each.metadata['since']}. |\n"
         for each in settings_of(Config)
     )
     page += "\n## Presets\n\nEach is a `Config` to begin with: `fk.Config.production(max_task_failures=8)`.\n"
@@ -137,6 +143,10 @@ def configuration() -> str:
         page += f"\n### `Config.{name}()`\n\n{_summary(getattr(Config, name))}\n\n| setting | value | why |\n|---|---|---|\n"
         page += "".join(f"| `{setting}` | `{value!r}` | {why} |\n" for setting, (value, why) in changes.items())
     return page
+
+
+def _scope(setting: Any) -> str:
+    return " Each driver of a cluster has its own." if setting.metadata["scope"] == "driver" else ""
 
 
 def _type(setting: Any) -> str:
@@ -160,6 +170,30 @@ def names() -> str:
         linked = f"[`{name}`]({pages[thing]}.md)" if isinstance(thing, type) and thing in pages else f"`{name}`"
         page += f"| {linked} | {_summary(thing)} |\n"
     return page
+
+
+def from_pyspark() -> str:
+    """The page for people from PySpark, whose tables are made of the names; what stands around them is written by hand."""
+    head, rest = FROM_PYSPARK.read_text(encoding="utf-8").split(_TABLES_BEGIN)
+    tail = rest.split(_TABLES_END)[1]
+    tables = "".join(
+        f"\n## {table.title}\n\n| PySpark | flowkit | |\n|---|---|---|\n"
+        + "".join(_pyspark_row(row, table.owner) for row in table.rows)
+        for table in TABLES
+    )
+    return f"{head}{_TABLES_BEGIN}\n{tables}\n{_TABLES_END}{tail}"
+
+
+def _pyspark_row(row: Row, owner: str) -> str:
+    theirs = ", ".join(f"`{_as_written(name, owner)}`" for name in row.theirs.split())
+    ours = ", ".join(f"`{name}`" for name in row.ours.split())
+    return f"| {theirs} | {ours} | {row.note} |\n"
+
+
+def _as_written(name: str, owner: str) -> str:
+    holder, _, last = name.rpartition(".")
+    shown = {"SparkContext": "sc.", "pyspark": "", "RDD": ""}.get(holder or owner)
+    return f"{holder or owner}.{last}" if shown is None else f"{shown}{last}"
 
 
 def classes(page: str) -> str:
@@ -284,6 +318,7 @@ def _summary(thing: object) -> str:
 
 
 PAGES = {
+    FROM_PYSPARK: from_pyspark,
     REFERENCE / "configuration.md": configuration,
     REFERENCE / "names.md": names,
     **{REFERENCE / f"{page}.md": partial(classes, page) if kinds else errors for page, kinds in CLASSES.items()},
@@ -301,7 +336,7 @@ def main() -> int:
         if not check:
             path.write_text(wanted, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != wanted:
-            print(f"docs/reference/{path.name} is old; run: {COMMAND}", file=sys.stderr)
+            print(f"docs/{path.relative_to(REFERENCE.parent)} is old; run: {COMMAND}", file=sys.stderr)
             status = 1
     return status
 

@@ -82,7 +82,9 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
     def __getattr__(name: str) -> object:
         home = _HOMES.get(name)
         if home is None:
-            raise AttributeError(f"module 'flowkit' has no attribute {name!r}")
+            from flowkit.model.advice import missing_from_module
+
+            missing_from_module("flowkit", "flowkit", name)
         from importlib import import_module
 
         value = getattr(import_module(home), name)

@@ -21,18 +21,21 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from flowkit.abc import ClusterLink, Listener
 from flowkit.config import Config
-from flowkit.errors import ClosureError, InvalidArgument
+from flowkit.errors import ClosureError, InvalidArgument, WrongType
 from flowkit.execution.accumulators import Accumulator, Accumulators
 from flowkit.execution.broadcast import Broadcast, pickled
-from flowkit.files import FileShipping
+from flowkit.files import DriverFiles, FileShipping
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs
 from flowkit.lifetime import Lifetime
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.stages import Planner
+from flowkit.model.advice import Advising, public
+from flowkit.model.checks import refuse
 from flowkit.model.events import ExecutorAdded
 from flowkit.model.ids import AppId
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY, ProfileData, merged
+from flowkit.model.shown import short
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
 from flowkit.observe.hot_keys import HotKeyWarnings
@@ -40,11 +43,11 @@ from flowkit.observe.metrics import counted
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import JobStatus, StatusStore
 from flowkit.observe.tables import Table
-from flowkit.rdd.checks import check_callable, check_on_driver
+from flowkit.rdd.checks import check_bool, check_callable, check_int, check_on_driver, check_seconds
 from flowkit.rdd.sources import Sources
 from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
-from flowkit.tracebacks import public, show_all_for, show_no_more_for
+from flowkit.tracebacks import show_all_for, show_no_more_for
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,8 +70,16 @@ _observers: list[Callable[[Context], None]] = []
 _prepared: dict[str, Any] = {}
 
 
-@public
-class Context(Submission, FileShipping, Sources):
+if TYPE_CHECKING:
+    from abc import ABCMeta as _Advising
+else:
+
+    class _Advising(Advising, type(Submission)):
+        """Protocols have a metaclass of their own."""
+
+
+@public("Context", internal=("run_job", "run_job_partially", "unpersist"))
+class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     """A driver's session on a cluster.
 
     Parameters
@@ -77,7 +88,7 @@ class Context(Submission, FileShipping, Sources):
         None: a cluster of its own in this machine's cores. Else the address of a Dask scheduler, a Dask ``Client`` or ``Cluster``,
         or any ``abc.ClusterLink``.
     workers, threads_per_worker, processes, memory_limit
-        Of the cluster of its own only: worker processes (None: one per core), tasks at once in each, whether they are
+        Of the cluster of its own only: worker processes (None: one per core), tasks at once in each (None: 1), whether they are
         processes at all, and the memory of each (bytes, or ``"2GiB"``).
     name
         For people; None: the script's name.
@@ -114,7 +125,7 @@ class Context(Submission, FileShipping, Sources):
         cluster: str | Client | Cluster | ClusterLink | None = None,
         *,
         workers: int | None = None,
-        threads_per_worker: int = 1,
+        threads_per_worker: int | None = None,
         processes: bool = True,
         memory_limit: int | str | None = None,
         name: str | None = None,
@@ -142,18 +153,18 @@ class Context(Submission, FileShipping, Sources):
         self._lifetime = Lifetime()
         #: the line of the user's that made it
         self.made_at = find_call_site()
-        if cluster is not None and (workers is not None or not processes or memory_limit is not None):
-            raise InvalidArgument(
-                "workers, processes and memory_limit describe a cluster of the Context's own; this one was given a cluster",
-                name="workers",
-                value=workers,
-                allowed="None",
-            )
-        self._link = self._connect(cluster, workers, threads_per_worker, processes, memory_limit)
+        _check_whose_cluster(
+            cluster, workers=workers, threads_per_worker=threads_per_worker, processes=processes, memory_limit=memory_limit
+        )
+        self._link = self._connect(
+            cluster, workers, 1 if threads_per_worker is None else threads_per_worker, processes, memory_limit
+        )
         self._lifetime.holds(self._link)
         if self._embedded is not None:
             self._lifetime.holds(self._embedded)
         self._app = self._link.app
+        self._driver_files = DriverFiles(self._app, self._config.local_directory)
+        self._lifetime.holds(self._driver_files)
         # No bound method: nothing that it holds refers to a Context, so that it ends with the user's last reference to it.
         this: Any = weakref.proxy(self)
 
@@ -329,6 +340,7 @@ class Context(Submission, FileShipping, Sources):
         ()
         """
         check_on_driver("Context.reconnect()")
+        check_seconds("timeout_s", timeout_s)
         reopen = getattr(self._link, "reopen", None)
         lost = reopen(cluster, timeout_s=timeout_s) if reopen is not None else ()
         self._bus.wait_until_empty(timeout_s, "status")
@@ -363,8 +375,13 @@ class Context(Submission, FileShipping, Sources):
         >>> fc = fk.Context()  # doctest: +SKIP
         >>> fc.close()  # doctest: +SKIP
         """
+        check_on_driver("Context.close()")
         self._lifetime.close()
         show_no_more_for(self)
+
+    @property
+    def _closed(self) -> bool:
+        return self._lifetime.is_over
 
     def __enter__(self) -> Self:
         return self
@@ -397,6 +414,8 @@ class Context(Submission, FileShipping, Sources):
         >>> import flowkit as fk
         >>> fk.Context(workers=2).scale(4)  # doctest: +SKIP
         """
+        check_on_driver("Context.scale()")
+        check_int("workers", workers, least=1)
         if self._embedded is None or not self._embedded.processes:
             raise InvalidArgument(
                 f"{self!r} has no worker processes of its own; scale the cluster where it was made",
@@ -471,7 +490,7 @@ class Context(Submission, FileShipping, Sources):
         >>> fc.parallelize(["a", "b"]).map(lambda key: table.value.get(key, 0)).collect()
         [1, 0]
         """
-        self._check_open()
+        self._check_open("Context.broadcast()")
         self._release_garbage()
         content = self._link.put_content(pickled(value))
         made = Broadcast(value, content, self._link.recall_content)
@@ -504,7 +523,12 @@ class Context(Submission, FileShipping, Sources):
         if merge is not None:
             check_callable("merge", merge)
         elif not hasattr(type(initial), "__add__"):
-            raise TypeError(f"a {type(initial).__name__} cannot be added up; say how with merge=")
+            raise WrongType(
+                f"initial = {short(initial)}: a {type(initial).__name__} cannot be added up; say how with merge=",
+                name="initial",
+                value=initial,
+                allowed="what can be added, or merge=",
+            )
         added: Any = add
         return self._accumulators.make(initial, name, merge or added)
 
@@ -538,6 +562,7 @@ class Context(Submission, FileShipping, Sources):
         >>> [(label.partition(" at ")[0], cost.rows) for label, cost in found.operations.items()]
         [('range', 1000), ('map(<lambda>)', 1000), ('filter(<lambda>)', 500), ('count', 0)]
         """
+        check_bool("memory", memory)
         heard = self._accumulators.make(ProfileData(), "", merged)
         properties = {PROFILE: str(heard.number)}
         if memory:
@@ -564,6 +589,8 @@ class Context(Submission, FileShipping, Sources):
         4
         >>> fc.remove_listener(ends)
         """
+        check_on_driver("Context.add_listener()")
+        _check_listener(listener)
         self._bus.add_listener(listener, queue)
 
     def wait_for_listeners(self, timeout_s: float = 10.0, *, queue: str | None = None) -> None:
@@ -580,6 +607,8 @@ class Context(Submission, FileShipping, Sources):
         3
         >>> fc.wait_for_listeners()
         """
+        check_on_driver("Context.wait_for_listeners()")
+        check_seconds("timeout_s", timeout_s)
         self._bus.wait_until_empty(timeout_s, queue)
 
     def remove_listener(self, listener: Listener) -> None:
@@ -593,6 +622,8 @@ class Context(Submission, FileShipping, Sources):
         >>> fc.add_listener(deaf)
         >>> fc.remove_listener(deaf)
         """
+        check_on_driver("Context.remove_listener()")
+        _check_listener(listener)
         self._bus.remove_listener(listener)
 
 
@@ -623,6 +654,26 @@ def _surroundings(cluster: object) -> Config:
     import dask.config
 
     return Config.from_surroundings(os.environ, dask.config.get("flowkit", {}))
+
+
+def _check_listener(listener: object) -> None:
+    if isinstance(listener, type) or not callable(getattr(listener, "on_event", None)):
+        refuse("listener", listener, "an object with a method on_event(event)")
+
+
+def _check_whose_cluster(cluster: object, **own: Any) -> None:
+    """What describes a cluster of the Context's own has no meaning beside one that is given."""
+    check_bool("processes", own["processes"])
+    plain = {"workers": None, "threads_per_worker": None, "processes": True, "memory_limit": None}
+    said = [name for name, value in own.items() if value is not plain[name]]
+    if cluster is not None and said:
+        raise InvalidArgument(
+            f"{said[0]} = {own[said[0]]!r}: describes a cluster of the Context's own, as workers, threads_per_worker, processes and "
+            "memory_limit do; this one was given a cluster, which has its workers",
+            name=said[0],
+            value=own[said[0]],
+            allowed=repr(plain[said[0]]),
+        )
 
 
 def _script_name() -> str:

@@ -7,12 +7,15 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     FlowkitError
     +-- UserError                      what the caller wrote
     |   +-- InvalidArgument            also a ValueError; bad value at the call
+    |   |   +-- WrongType              also a TypeError; of a wrong type, in a wrong place or by an unknown name
     |   +-- EmptyRdd                   also a ValueError; nothing to reduce, no first element
     |   +-- UnequalPartitions          also a ValueError; zipped partitions of different lengths
     |   +-- PipedCommandFailed         a program that rows were piped through
     |   +-- ClosureError               also a TypeError; a function that cannot travel, with the path to what it captured
     |   +-- UnstableHash               also a TypeError; a key whose hash differs between processes
-    |   +-- NestedAction               also a RuntimeError; an action or a Context inside a task
+    |   +-- DriverOnly                 also a RuntimeError; what only the driver may do, inside a task
+    |   |   +-- NestedAction           an action, an RDD or a Context inside a task
+    |   +-- TaskOnly                   also a RuntimeError; what only a task may do, outside of one
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
@@ -107,6 +110,10 @@ class InvalidArgument(UserError, ValueError):
     """An argument of a wrong type or outside its range; carries ``name``, ``value`` and ``allowed``."""
 
 
+class WrongType(InvalidArgument, TypeError):
+    """An argument of a wrong type, in a place where none is taken, or by a name that is unknown; data as of ``InvalidArgument``."""
+
+
 class EmptyRdd(UserError, ValueError):
     """An operation that needs at least one element met none."""
 
@@ -135,7 +142,15 @@ class UnstableHash(UserError, TypeError):
     """A key whose type hashes differently in every process; carries ``key_type``."""
 
 
-class NestedAction(UserError, RuntimeError):
+class DriverOnly(UserError, RuntimeError):
+    """What only the driver may do was called inside a task; carries ``name``, what was called."""
+
+
+class TaskOnly(UserError, RuntimeError):
+    """What only a running task may do was called outside of one; carries ``name``, what was called."""
+
+
+class NestedAction(DriverOnly):
     """A Context or RDD was used inside a task."""
 
 

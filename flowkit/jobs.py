@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
+from flowkit.execution.sides import driver_only
+from flowkit.model.advice import public
+from flowkit.model.checks import check_int, check_iterable, check_mapping, check_seconds, check_str, refuse
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
 from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
-from flowkit.tracebacks import public
 
 if TYPE_CHECKING:
     from flowkit.config import Config
@@ -39,6 +41,7 @@ TAGS: Final = "flowkit.job.tags"
 #: flowkit's own scheduling policies that take no account of a job's pool, or of its priority
 _WITHOUT_POOLS: Final = ("fifo", "priority")
 _WITHOUT_PRIORITY: Final = ("fifo", "fair", "capacity")
+_IN_TASKS: Final = "a task reads what was said of its job by TaskContext.get().get_local_property(name), and ends it by raising"
 #: how long an action that gives up waits for the cluster to confirm, before it hands the prompt back
 CANCEL_WAIT_S = 1.0
 
@@ -176,6 +179,7 @@ class JobScopes:
         def config(self) -> Config: ...  # noqa: D102
 
     def _scope(self) -> _Scope:
+        driver_only("a Context's scope of jobs", _IN_TASKS)
         return _scopes.get().get(self._app) or _Scope()
 
     def _enter(self, scope: _Scope) -> contextvars.Token[Mapping[AppId, _Scope]]:
@@ -278,6 +282,8 @@ class JobScopes:
         3
         """
         changes: dict[str, str] = {}
+        if properties is not None:
+            check_mapping("properties", properties)
         for name, value in (properties or {}).items():
             _checked("property", name)
             if not isinstance(value, str):
@@ -303,21 +309,19 @@ class JobScopes:
         if group is not None:
             changes[GROUP] = _checked("group", group)
         if description is not None:
+            check_str("description", description)
             changes[DESCRIPTION] = description
         if isinstance(tags, str):
             raise InvalidArgument(
                 f"tags = {tags!r}: must be several, as in [{tags!r}]", name="tags", value=tags, allowed="a list"
             )
+        check_iterable("tags", tags, "several texts")
         if added := {_checked_tag(tag) for tag in tags}:
             changes[TAGS] = ",".join(sorted(self.job_tags() | added))
         scope = self._scope()
         scope = replace(scope, properties=MappingProxyType({**scope.properties, **changes}))
         if timeout_s is not None:
-            if not timeout_s > 0:
-                allowed = "a number of seconds above 0"
-                raise InvalidArgument(
-                    f"timeout_s = {timeout_s!r}: must be {allowed}", name="timeout_s", value=timeout_s, allowed=allowed
-                )
+            check_seconds("timeout_s", timeout_s)
             deadline = time.monotonic() + timeout_s
             if scope.deadline is None or deadline <= scope.deadline:
                 scope = replace(scope, deadline=deadline, timeout_s=float(timeout_s))
@@ -331,7 +335,7 @@ class JobScopes:
         >>> with fc.job_group("nightly", "counts of the day"):
         ...     total = fc.range(3).count()
         """
-        return self.job(group=group, description=description)
+        return self.job(group=_checked("group", group), description=description)
 
     def job_tag(self, *tags: str) -> contextlib.AbstractContextManager[None]:
         """Add tags to the jobs of a block: ``job(tags=...)``.
@@ -353,6 +357,7 @@ class JobScopes:
         ...     fc.range(3).count()
         3
         """
+        check_str("text", text)
         return self.job(description=text)
 
     def _cancellable(self, cancellation: Cancellation) -> contextlib.AbstractContextManager[None]:
@@ -378,7 +383,8 @@ class JobScopes:
         if value is None:
             properties.pop(name, None)
         else:
-            properties[_checked("property", name)] = str(value)
+            check_str("value", value)
+            properties[_checked("name", name)] = value
         self._enter(replace(scope, properties=MappingProxyType(properties)))
 
     def get_local_property(self, name: str) -> str | None:
@@ -389,7 +395,7 @@ class JobScopes:
         >>> fc.get_local_property("team") is None
         True
         """
-        return self._scope().properties.get(name)
+        return self._scope().properties.get(_checked("name", name))
 
     def add_job_tag(self, tag: str) -> None:
         """Add a tag to the jobs that this thread starts from now on.
@@ -447,7 +453,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, properties.get(TAGS, "").split(",")))
 
 
-@public
+@public("Jobs")
 class Jobs:
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 
@@ -465,6 +471,8 @@ class Jobs:
 
     def ids_for_group(self, group: str | None) -> tuple[JobId, ...]:
         """Numbers of a group's jobs, under way or remembered; None: of jobs without group."""
+        if group is not None:
+            _checked("group", group)
         known = {job.job: job.properties.get(GROUP) for job in self._status.jobs()}
         with self._lock:
             known.update((job, properties.get(GROUP)) for job, (_, properties) in self._handles.items())
@@ -472,14 +480,19 @@ class Jobs:
 
     def info(self, job: int) -> JobStatus | None:
         """How a job is doing or did; None when it is unknown or forgotten."""
+        check_int("job", job)
         return next((each for each in self._status.jobs() if each.job == job), None)
 
     def stage_info(self, stage: int) -> StageStatus | None:
         """How the last attempt at a stage is doing or did; None when it is unknown or forgotten."""
+        check_int("stage", stage)
         return next((each for each in reversed(self._status.stages()) if each.stage == StageId(stage)), None)
 
     def cancel(self, job: int, reason: str = "cancelled by the user") -> None:
         """Cancel one; its action raises ``errors.JobCancelled``. Harmless when it is over."""
+        driver_only("Jobs.cancel()", _IN_TASKS)
+        check_int("job", job)
+        check_str("reason", reason)
         with self._lock:
             found = self._handles.get(JobId(job))
         if found is not None:
@@ -487,10 +500,12 @@ class Jobs:
 
     def cancel_group(self, group: str, reason: str = "its group was cancelled") -> None:
         """Cancel a group's jobs that are under way."""
+        _checked("group", group)
         self._cancel_where(lambda properties: properties.get(GROUP) == group, reason)
 
     def cancel_tag(self, tag: str, reason: str = "its tag was cancelled") -> None:
         """Cancel jobs with a tag that are under way."""
+        _checked("tag", tag)
         self._cancel_where(lambda properties: tag in tags_of(properties), reason)
 
     def cancel_all(self, reason: str = "cancelled by the user") -> None:
@@ -498,6 +513,8 @@ class Jobs:
         self._cancel_where(lambda _: True, reason)
 
     def _cancel_where(self, chosen: Callable[[Mapping[str, str]], bool], reason: str) -> None:
+        driver_only("cancelling jobs", _IN_TASKS)
+        check_str("reason", reason)
         with self._lock:
             handles = [handle for handle, properties in self._handles.values() if chosen(properties)]
         for handle in handles:
@@ -576,7 +593,7 @@ def _wait_for_the_end(handle: JobHandle) -> None:
 
 def _checked(what: str, name: Any) -> str:
     if not isinstance(name, str) or not name:
-        raise InvalidArgument(f"{what} = {name!r}: must be a str that is not empty", name=what, value=name, allowed="a str")
+        refuse(what, name, "a str that is not empty", wrong_type=not isinstance(name, str))
     return name
 
 

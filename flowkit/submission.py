@@ -20,6 +20,7 @@ from flowkit.cluster.outcomes import WHERE
 from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
 from flowkit.execution.actions import joiner_of
+from flowkit.execution.sides import check_on_driver
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs, JobScopes, RunningAction, announce_job, check_wanted, surrounding_properties
 from flowkit.lineage.call_site import short_call_site
@@ -186,7 +187,7 @@ class Submission(JobScopes, JobRunner):
         call_site: str,
         enough_after_s: float | None,
     ) -> dict[int, Any]:
-        self._check_open()
+        self._check_open(f"{operation}()")
         results: dict[int, Any] = {}
         if not chosen:
             return results
@@ -366,7 +367,8 @@ class Submission(JobScopes, JobRunner):
         with self._books:
             return self._preparing.setdefault(preparation, threading.Lock())
 
-    def _check_open(self) -> None:
+    def _check_open(self, what: str = "a Context") -> None:
+        check_on_driver(what)
         if self._closed:
             raise ClusterError(f"the Context {self.name!r} is closed; make its RDDs again with one that is open")
 

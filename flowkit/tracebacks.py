@@ -1,6 +1,6 @@
 """Tracebacks that are the user's: their line, then what they wrote; not the way through flowkit in between.
 
-Runs everywhere. Errors leave flowkit by its public methods, and classes that have such are marked ``@public``: an exception that passes
+Runs everywhere. Errors leave flowkit by its public methods, and classes that have such are marked ``@trims_own_frames`` (``model.advice.public`` does that too): an exception that passes
 a method of theirs on its way to the user's code leaves flowkit's frames behind, in its causes, contexts and groups too.
 
 A bare ``raise`` adds no frame to a traceback: that of the function it stands in was added when the exception arrived there. So a method
@@ -67,7 +67,7 @@ def show_no_more_for(owner: object) -> None:
     _curious.discard(owner)
 
 
-def public(cls: C) -> C:
+def trims_own_frames(cls: C) -> C:
     """Class decorator: exceptions that leave its public methods, also inherited ones, have no frames of flowkit."""
     for home in cls.__mro__:
         if home.__module__.startswith("flowkit."):

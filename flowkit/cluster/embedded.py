@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 import dask
+import dask.utils
 
 from flowkit.cluster import dask_internals
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
@@ -20,7 +21,8 @@ from flowkit.cluster.machine import DIRECTORY_VARIABLE
 from flowkit.cluster.quiet_logs import quieten, restore
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
-from flowkit.errors import InvalidArgument, StartupError
+from flowkit.errors import StartupError
+from flowkit.model.checks import check_bool, check_int, refuse
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -80,7 +82,9 @@ class EmbeddedCluster:
     ) -> None:
         for name, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
             if value is not None:
-                _check_count(name, value)
+                check_int(name, value, least=1)
+        check_bool("processes", processes)
+        _check_memory(memory_limit)
         _refuse_in_child()
         self.config = config or Config()
         # What nobody offers here nobody will offer in the workers; the scheduler runs in this very process.
@@ -158,7 +162,7 @@ class EmbeddedCluster:
         errors.InvalidArgument
             It is below 1.
         """
-        _check_count("workers", workers)
+        check_int("workers", workers, least=1)
         self.cluster.scale(workers)
 
     def close(self) -> None:
@@ -184,11 +188,18 @@ class EmbeddedCluster:
         self.close()
 
 
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise InvalidArgument(
-            f"{name} = {value!r}: must be a whole number of 1 or more", name=name, value=value, allowed="1, 2, ..."
-        )
+def _check_memory(limit: int | str | None) -> None:
+    allowed = 'bytes, a number above 0, or as "2GiB"'
+    if limit is None or limit == "auto":
+        return
+    if isinstance(limit, bool) or not isinstance(limit, int | str):
+        refuse("memory_limit", limit, allowed)
+    try:
+        size = dask.utils.parse_bytes(limit or "none")
+    except ValueError:
+        size = 0
+    if size <= 0:
+        refuse("memory_limit", limit, allowed, wrong_type=False)
 
 
 def _refuse_in_child() -> None:

@@ -40,8 +40,8 @@ class Membership:
         self._by_address: dict[str, ExecutorPeer] = {}
         self._by_id: dict[ExecutorId, ExecutorPeer] = {}
         self._facts: dict[str, LossFacts] = {}
-        #: workers Dask has lost, whose executors wait for the last words of their nannies
         self._shutting_down = False
+        #: by address: workers Dask has lost, whose executors wait for the last words of their nannies
         self._diagnoses: dict[str, asyncio.TimerHandle] = {}
 
     def __iter__(self) -> Iterator[ExecutorPeer]:

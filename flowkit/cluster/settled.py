@@ -6,28 +6,9 @@ Runs in drivers; pure. Scheduler and executors are configured once, by whoever i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from flowkit.config import Config, settings_of
-
-#: settings that each driver has for itself: nobody else reads them
-OF_DRIVERS: Final = frozenset(
-    {
-        "checkpoint_directory",
-        "default_parallelism",
-        "event_log",
-        "full_tracebacks",
-        "lease_s",
-        "listener_queue_capacity",
-        "max_closure_bytes",
-        "max_partition_bytes",
-        "max_partitions",
-        "max_result_bytes",
-        "min_partition_bytes",
-        "object_stores",
-        "progress",
-    }
-)
 
 
 def settled(config: Config) -> dict[str, str]:
@@ -36,7 +17,7 @@ def settled(config: Config) -> dict[str, str]:
     >>> settled(Config(scheduling_policy="fair", progress="off"))["scheduling_policy"]
     "'fair'"
     """
-    return {each.name: _text(getattr(config, each.name)) for each in settings_of(config) if each.name not in OF_DRIVERS}
+    return {each.name: _text(getattr(config, each.name)) for each in settings_of(config) if each.metadata["scope"] == "cluster"}
 
 
 def differences(config: Config, there: Mapping[str, str]) -> str:

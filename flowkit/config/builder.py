@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from flowkit.config.config import Config, check_known
-from flowkit.tracebacks import public
+from flowkit.tracebacks import trims_own_frames
 
 
-@public
+@trims_own_frames
 class ConfigBuilder:
     """Makes a ``Config``; each step returns the builder, and ``build`` checks what they say together.
 

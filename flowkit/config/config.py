@@ -6,10 +6,11 @@ Dask's configuration, a TOML file, the environment, arguments.
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,14 @@ from flowkit.config.setting import (
     shown,
 )
 from flowkit.errors import ConfigError
-from flowkit.tracebacks import public
+from flowkit.model.advice import public
+from flowkit.tracebacks import door
 
 if TYPE_CHECKING:
     from flowkit.config.builder import ConfigBuilder
 
 
-@public
+@public("Config")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Config:
     """All settings of one application. Its repr tells those that are not the default.
@@ -71,7 +73,11 @@ class Config:
         60.0, "How long a job waits when the cluster has no usable executor, before it fails.", positive, unit="s"
     )
     lease_s: float = declared(
-        60.0, "Silence after which a driver is taken for dead and its jobs and files go.", positive, unit="s"
+        60.0,
+        "Silence after which a driver is taken for dead and its jobs and files go.",
+        positive,
+        unit="s",
+        scope="driver",
     )
     kill_grace_s: float = declared(
         5.0, "How long a killed task may go on before its executor's process is replaced.", positive, unit="s"
@@ -163,26 +169,30 @@ class Config:
     )
 
     # -- limits
-    max_closure_bytes: int = declared(256 << 20, "Largest pickled program of one stage.", positive, unit="bytes")
-    max_partitions: int = declared(1_000_000, "Partitions at most in one stage.", positive)
+    max_closure_bytes: int = declared(256 << 20, "Largest pickled program of one stage.", positive, unit="bytes", scope="driver")
+    max_partitions: int = declared(1_000_000, "Partitions at most in one stage.", positive, scope="driver")
     max_active_jobs: int = declared(
         1_000, "Jobs that one application may have under way at a time; the scheduler refuses more.", positive
     )
     max_active_tasks: int = declared(
         2_000_000, "Tasks of all jobs that one application may have under way; the scheduler refuses jobs beyond.", positive
     )
-    max_result_bytes: int = declared(1 << 30, "Results of one job at most; 0 is no limit.", not_negative, unit="bytes")
+    max_result_bytes: int = declared(
+        1 << 30, "Results of one job at most; 0 is no limit.", not_negative, unit="bytes", scope="driver"
+    )
     min_partition_bytes: int = declared(
         128 << 10,
         "What is read from files is not cut smaller, and small files are packed, unless a number is asked for.",
         positive,
         unit="bytes",
+        scope="driver",
     )
     max_partition_bytes: int = declared(
         64 << 20,
         "Partitions of what is read from files are not larger, except for a file that cannot be split.",
         positive,
         unit="bytes",
+        scope="driver",
     )
     max_disk_bytes: int = declared(0, "An application's files on one host at most; 0 is no limit.", not_negative, unit="bytes")
 
@@ -245,6 +255,7 @@ class Config:
         "By scheme of an address, the store it names: a `pyarrow.fs.FileSystem`, an `fsspec` file system, or a function without arguments that "
         "makes one where it is needed. Built in: `file`, `s3`, `gs`, `abfs`, `http`, `memory`.",
         mapping=True,
+        scope="driver",
     )
     serializers: Any = declared(  # noqa: RUF009 - as the others: a field
         {},
@@ -254,10 +265,14 @@ class Config:
         method="dumps",
         mapping=True,
     )
-    default_parallelism: int = declared(0, "Partitions where none are given; 0: the cluster's slots.", not_negative)
+    default_parallelism: int = declared(
+        0, "Partitions where none are given; 0: the cluster's slots.", not_negative, scope="driver"
+    )
 
     checkpoint_directory: str = declared(
-        "", "Where `rdd.checkpoint()` writes when it is not told: a directory that driver and executors share, or an address."
+        "",
+        "Where `rdd.checkpoint()` writes when it is not told: a directory that driver and executors share, or an address.",
+        scope="driver",
     )
 
     # -- looking on
@@ -266,11 +281,18 @@ class Config:
         "Live progress of jobs: where there is somebody to see it (`auto`), nowhere, in a terminal, or below notebook cells as a "
         "widget, as plain ipywidgets, or as HTML.",
         one_of("auto", "off", "terminal", "widget", "ipywidgets", "html"),
+        scope="driver",
     )
-    event_log: str = declared("", "Directory for a log of every event, which can be replayed later; empty: none is written.")
-    listener_queue_capacity: int = declared(10_000, "Events a slow listener may lag behind before it loses some.", positive)
+    event_log: str = declared(
+        "", "Directory for a log of every event, which can be replayed later; empty: none is written.", scope="driver"
+    )
+    listener_queue_capacity: int = declared(
+        10_000, "Events a slow listener may lag behind before it loses some.", positive, scope="driver"
+    )
     full_tracebacks: bool = declared(
-        False, "Show flowkit's own frames in tracebacks too, and those of its tasks: for whoever looks for a bug in it."
+        False,
+        "Show flowkit's own frames in tracebacks too, and those of its tasks: for whoever looks for a bug in it.",
+        scope="driver",
     )
     validate: bool = declared(False, "Check every invariant of the scheduler core after each step (slow; for tests).")
 
@@ -536,3 +558,17 @@ def check_known(name: str, value: Any) -> None:
         meant = meant_by(str(name), known)
         hint = f"did you mean {meant if '(' in meant else repr(meant)}?" if meant else "Config().explain() lists those there are"
         raise ConfigError(f"no setting {name!r}; {hint}", setting=name, value=value)
+
+
+def _refusing_unknown(make: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(make)
+    def __init__(self: Config, **settings: Any) -> None:  # noqa: N807
+        for name in settings.keys() - _FIELDS:
+            check_known(name, settings[name])
+        make(self, **settings)
+
+    return __init__
+
+
+_FIELDS = frozenset(each.name for each in fields(Config))
+Config.__init__ = door(_refusing_unknown(Config.__init__))  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from flowkit.errors import ConfigError
 
@@ -87,9 +87,11 @@ def declared(
     switch: str = "",
     mapping: bool = False,
     plain: bool = False,
+    scope: Literal["cluster", "driver"] = "cluster",
 ) -> Any:
     """A field. With ``method`` its value is a name, or an object that has the method, and with ``switch`` True stands for that name, False
-    for ``off``; with ``mapping`` it is such, or stores, by name; with ``plain`` as well, numbers and mappings by name.
+    for ``off``; with ``mapping`` it is such, or stores, by name; with ``plain`` as well, numbers and mappings by name. Of ``scope`` ``cluster`` it
+    holds for all drivers of a cluster, as the first one said it; of ``driver`` each has its own, and nobody else reads it.
     """
     metadata = {
         "doc": doc,
@@ -100,6 +102,7 @@ def declared(
         "switch": switch,
         "mapping": mapping,
         "plain": plain,
+        "scope": scope,
     }
     return field(default_factory=dict, hash=False, metadata=metadata) if mapping else field(default=default, metadata=metadata)
 

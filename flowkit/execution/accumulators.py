@@ -15,11 +15,12 @@ from itertools import count
 from typing import Any, Generic, NoReturn, TypeVar
 
 from flowkit.errors import AccumulatorMisused, LimitExceeded
-from flowkit.execution.task_context import REPLAY, TaskContext, inside_task
+from flowkit.execution.sides import is_replayed
+from flowkit.execution.task_context import TaskContext, inside_task
 from flowkit.lineage import pickling
+from flowkit.model.advice import public
 from flowkit.model.shown import short
 from flowkit.model.task import Accumulated
-from flowkit.tracebacks import public
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ MOST_BYTES = 1 << 20
 _SHOWN = 100
 
 
-@public
+@public("Accumulator")
 class Accumulator(Generic[T]):
     """A value that tasks add to and the driver reads. Made by ``Context.accumulator``; thread-safe.
 
@@ -66,8 +67,10 @@ class Accumulator(Generic[T]):
     def value(self) -> T:
         """What was added so far, by tasks that ended well, on top of the initial value.
 
-        Raises ``errors.AccumulatorMisused`` when merging an update failed, from then on.
+        Raises ``errors.AccumulatorMisused`` when merging an update failed, from then on, and inside a task.
         """
+        if inside_task() and not is_replayed():
+            _refuse("value", self.name or self._key[1])
         with self._lock:
             if self._error is not None:
                 raise AccumulatorMisused(
@@ -81,10 +84,11 @@ class Accumulator(Generic[T]):
         return self._key[1]
 
     def add(self, term: T) -> None:
-        """Merge a term in, here in the driver."""
-        context = TaskContext.get()
-        if context is not None and context.app_id == REPLAY:
-            return  # a failed task is looked at once more: what it adds was counted, or is not to be
+        """Merge a term in: on the driver at once, in a task when that has ended well."""
+        if inside_task():  # reached by a global name, in a task that runs in the driver's process
+            if not is_replayed():
+                TaskAccumulator(self._key, self.name, self._merge).add(term)
+            return
         with self._lock:
             self._value = self._merge(self._value, term)
 
@@ -93,7 +97,12 @@ class Accumulator(Generic[T]):
         return self
 
     def reset(self, value: T) -> None:
-        """Begin anew."""
+        """Begin anew; on the driver only.
+
+        Raises ``errors.AccumulatorMisused`` inside a task.
+        """
+        if inside_task():
+            _refuse("reset()", self.name or self._key[1])
         with self._lock:
             self._value, self._error = value, None
 
@@ -112,6 +121,7 @@ class Accumulator(Generic[T]):
         return f"<Accumulator{named} {short(self._value, 60)}>"
 
 
+@public("Accumulator")
 class TaskAccumulator:
     """What an accumulator is inside a task."""
 
@@ -141,13 +151,25 @@ class TaskAccumulator:
     @property
     def value(self) -> NoReturn:
         """Not in a task."""
-        raise AccumulatorMisused("an accumulator's value can be read on the driver only; a task sees nobody else's updates")
+        _refuse("value", self.name or self._key[1])
+
+    def reset(self, value: Any) -> NoReturn:
+        """Not in a task."""
+        _refuse("reset()", self.name or self._key[1])
 
     def __reduce__(self) -> tuple[type[TaskAccumulator], tuple[Key, str, Callable[[Any, Any], Any]]]:
         return TaskAccumulator, (self._key, self.name, self._merge)
 
     def __repr__(self) -> str:
         return f"<Accumulator {self.name or self._key[1]} in a task>"
+
+
+def _refuse(call: str, which: str | int) -> NoReturn:
+    raise AccumulatorMisused(
+        f"{call} of accumulator {which} can be used on the driver only, by what Context.accumulator returned; a task adds, and sees nobody "
+        "else's updates: return what the rest of the task needs, or read it between two actions",
+        name=f"Accumulator.{call}",
+    )
 
 
 def packed(context: TaskContext) -> Accumulated | None:
@@ -182,7 +204,9 @@ class Accumulators:
     def make(self, initial: T, name: str, merge: Callable[[T, T], T]) -> Accumulator[T]:
         """A new one."""
         if inside_task():
-            raise AccumulatorMisused("accumulators are made on the driver")
+            raise AccumulatorMisused(
+                "Context.accumulator() was called inside a task; accumulators are made on the driver", name="Context.accumulator"
+            )
         key = (self._app, next(self._numbers))
         made = self._alive[key] = Accumulator(key, initial, name, merge)
         return made

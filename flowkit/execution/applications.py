@@ -14,6 +14,7 @@ from pathlib import Path
 from flowkit.abc import BlockTransport
 from flowkit.config import Config
 from flowkit.execution.content_fetch import ContentFetcher
+from flowkit.execution.shipped import forget
 from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId
 from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
 from flowkit.storage.content import ContentStore
@@ -107,4 +108,5 @@ class Applications:
             known = self._open.pop(app, None)
         if known is not None:
             known.blocks.disk.drop_all()
+        forget(app)
         self._host_directory.drop_application(app)

@@ -11,20 +11,23 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
-from flowkit.errors import BroadcastDestroyed, ClosureError, InternalError
+from flowkit.errors import BroadcastDestroyed, ClosureError, DriverOnly, TaskOnly
+from flowkit.execution.sides import driver_only
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage import pickling
 from flowkit.lineage.closures import find_unpicklable, note_carried
+from flowkit.model.advice import public
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
-from flowkit.tracebacks import public
 
 T = TypeVar("T")
 
+_INSTEAD = "call it there, after the action that reads the value; what a process has in hand goes by itself"
 
-@public
+
+@public("Broadcast")
 class Broadcast(Generic[T]):
     """A value that tasks read by ``value``. Made by ``Context.broadcast``; immutable, thread-safe.
 
@@ -58,7 +61,13 @@ class Broadcast(Generic[T]):
         """Drop the copies on hosts of the cluster; a job that uses it later has it sent again. Idempotent.
 
         A value that executors have in hand goes with the last stage that uses it.
+
+        Raises
+        ------
+        errors.DriverOnly
+            Inside a task.
         """
+        driver_only(f"unpersist() of broadcast {self._content.id[:8]}", _INSTEAD)
         self._check()
         self._content = self._recall(self._content)
 
@@ -66,7 +75,13 @@ class Broadcast(Generic[T]):
         """Let go of the value everywhere, and refuse to send it to any job from now on. Idempotent.
 
         Jobs under way that have not read it yet may fail.
+
+        Raises
+        ------
+        errors.DriverOnly
+            Inside a task.
         """
+        driver_only(f"destroy() of broadcast {self._content.id[:8]}", _INSTEAD)
         if not self._destroyed:
             self._destroyed = True
             self._value = None
@@ -101,6 +116,7 @@ _shared: weakref.WeakValueDictionary[ContentId, _Shared] = weakref.WeakValueDict
 _sharing = threading.Lock()
 
 
+@public("Broadcast")
 class TaskBroadcast:
     """What a broadcast is inside a task."""
 
@@ -131,12 +147,30 @@ class TaskBroadcast:
         """Its size as it travelled."""
         return self._content.size_bytes
 
+    def unpersist(self) -> NoReturn:
+        """Not in a task."""
+        self._refuse("unpersist")
+
+    def destroy(self) -> NoReturn:
+        """Not in a task."""
+        self._refuse("destroy")
+
+    def _refuse(self, call: str) -> NoReturn:
+        raise DriverOnly(
+            f"{call}() of broadcast {self._content.id[:8]} is for the driver only, by what Context.broadcast returned: {_INSTEAD}",
+            name=f"Broadcast.{call}",
+        )
+
     def _read(self) -> bytes:
         if self._content.inline is not None:
             return self._content.inline
         context = TaskContext.get()
         if context is None:
-            raise InternalError("a broadcast is read inside tasks, or by the driver that made it")
+            raise TaskOnly(
+                f"broadcast {self._content.id[:8]} was read by what a task returned, or in a thread that a task started; on the driver "
+                "use what Context.broadcast returned, in a thread a copy of the task's context (contextvars.copy_context().run)",
+                name="Broadcast.value",
+            )
         return context.content_path(self._content.id).read_bytes()
 
     def __reduce__(self) -> tuple[type[TaskBroadcast], tuple[Content]]:

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from flowkit.model.advice import public
+
 #: numbers looked at together: enough for numpy to be worth it
 _CHUNK = 8_192
 
 
+@public("StatCounter")
 @dataclass(frozen=True, slots=True)
 class StatCounter:
     """Statistics of numbers, in floating point. Immutable; merged by ``merge``.

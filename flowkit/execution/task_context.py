@@ -13,8 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from flowkit.errors import InternalError, InvalidArgument, TaskListenersFailed
+from flowkit.errors import InvalidArgument, TaskListenersFailed, TaskOnly
 from flowkit.lineage import pickling
+from flowkit.model.advice import public
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.shown import text_of
@@ -43,6 +44,7 @@ def inside_task() -> bool:
 REPLAY: Final = AppId("replay")
 
 
+@public("TaskContext")
 class TaskContext:
     """What a task knows of itself. ``TaskContext.get()`` inside user code; None on the driver.
 
@@ -165,7 +167,7 @@ class TaskContext:
         counting as a failure. For what writes outside of flowkit: call it when all is written, right before the final rename.
         """
         if self._acquire_commit is None:
-            raise InternalError("a task context that travelled cannot commit")
+            raise _not_running("acquire_commit")
         self._acquire_commit()
 
     def barrier(self) -> None:
@@ -203,6 +205,8 @@ class TaskContext:
 
     def _met(self, call: str, data: bytes) -> tuple[bytes, ...]:
         if self._meet is None:
+            if self._acquire_commit is None:
+                raise _not_running(call)
             raise InvalidArgument(
                 f"{call}() waits for the other tasks of the stage, and these need not run at the same time; use "
                 "rdd.barrier().map_partitions(...)",
@@ -215,7 +219,7 @@ class TaskContext:
     def content_path(self, content: ContentId) -> Path:
         """The file that holds some content of the application on this host, fetched if need be."""
         if self._content_path is None:
-            raise InternalError("a task context that travelled reads no content")
+            raise _not_running("content_path")
         return self._content_path(content)
 
     # -- listeners
@@ -310,6 +314,14 @@ class TaskContext:
 def set_current(context: TaskContext | None) -> None:
     """Make ``context`` the one of this thread's task; None when the task has left. For the task runner alone."""
     _current.set(context)
+
+
+def _not_running(call: str) -> TaskOnly:
+    return TaskOnly(
+        f"TaskContext.{call}() is for the running task itself; this context was returned, sent or kept by one. Ask TaskContext.get() "
+        "inside the function that runs in the task",
+        name=f"TaskContext.{call}",
+    )
 
 
 def _call_all(kind: str, listeners: list[Any], call: Callable[[Any], object], cause: BaseException | None) -> None:

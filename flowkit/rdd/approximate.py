@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from typing import Any, TypeVar
 
-from flowkit.errors import InvalidArgument, MissingPackage
+from flowkit.errors import MissingPackage
 from flowkit.execution.actions import count_rows
 from flowkit.execution.estimates import BoundedFloat, estimated_mean, estimated_total
 from flowkit.execution.sketches import SketchDistinct, log2_registers_for, merged_estimate
 from flowkit.execution.statistics import count_and_sum
 from flowkit.lineage.call_site import find_call_site
 from flowkit.rdd.base import Base, action
-from flowkit.rdd.checks import check_on_driver
+from flowkit.rdd.checks import check_number, check_on_driver, check_seconds
 
 T = TypeVar("T")
 
@@ -80,16 +80,8 @@ class Approximate(Base[T]):
 
     def _partially(self, fn: Any, operation: str, timeout_s: float, confidence: float) -> list[Any]:
         check_on_driver(operation)
-        if not timeout_s > 0:
-            allowed = "a number of seconds above 0"
-            raise InvalidArgument(
-                f"timeout_s = {timeout_s!r}: must be {allowed}", name="timeout_s", value=timeout_s, allowed=allowed
-            )
-        if not 0 < confidence < 1:
-            allowed = "between 0 and 1"
-            raise InvalidArgument(
-                f"confidence = {confidence!r}: must be {allowed}", name="confidence", value=confidence, allowed=allowed
-            )
+        check_seconds("timeout_s", timeout_s)
+        check_number("confidence", confidence, "between 0 and 1", lambda part: 0 < part < 1)
         found = self._runner.run_job_partially(self._node, fn, timeout_s, operation=operation, call_site=find_call_site())
         return list(found.values())
 
@@ -120,6 +112,7 @@ class Approximate(Base[T]):
         >>> 950 < fc.range(10_000).map(lambda x: x % 1_000).count_approx_distinct(0.01) < 1_050
         True
         """
+        check_number("relative_sd", relative_sd, "a number above 0", lambda part: part > 0)
         size = log2_registers_for(relative_sd)
         if importlib.util.find_spec("datasketches") is None:
             raise MissingPackage(

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from flowkit.jobs import Cancellation
 from flowkit.lineage.call_site import called_from, find_call_site
 from flowkit.rdd.actions import Actions
-from flowkit.rdd.checks import check_on_driver
-from flowkit.tracebacks import public, trim
+from flowkit.rdd.checks import check_callable, check_int, check_on_driver
+from flowkit.tracebacks import trim, trims_own_frames
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ class JobFuture(Future[R]):
         return asyncio.wrap_future(self).__await__()
 
 
-@public
+@trims_own_frames
 class LocalIterator(Iterator[T]):
     """All elements of an RDD, a partition at a time."""
 
@@ -105,6 +105,7 @@ class Asynchronous(Actions[T]):
         >>> fc.range(3).take_async(2).result()
         [0, 1]
         """
+        check_int("num", num)
         return self._started(lambda: self.take(num), "take_async")
 
     def reduce_async(self, fn: Callable[[T, T], T]) -> JobFuture[T]:
@@ -119,6 +120,7 @@ class Asynchronous(Actions[T]):
         >>> fc.range(4).reduce_async(lambda x, y: x + y).result()
         6
         """
+        check_callable("fn", fn)
         return self._started(lambda: self.reduce(fn), "reduce_async")
 
     def foreach_async(self, fn: Callable[[T], object]) -> JobFuture[None]:
@@ -132,6 +134,7 @@ class Asynchronous(Actions[T]):
         --------
         >>> fc.range(4).foreach_async(lambda x: None).result()
         """
+        check_callable("fn", fn)
         return self._started(lambda: self.foreach(fn), "foreach_async")
 
     def foreach_partition_async(self, fn: Callable[[Iterator[T]], object]) -> JobFuture[None]:
@@ -145,6 +148,7 @@ class Asynchronous(Actions[T]):
         --------
         >>> fc.range(4).foreach_partition_async(list).result()
         """
+        check_callable("fn", fn)
         return self._started(lambda: self.foreach_partition(fn), "foreach_partition_async")
 
     def _started(self, action: Callable[[], R], operation: str) -> JobFuture[R]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
-from flowkit.errors import ClosureError, InvalidArgument
+from flowkit.errors import ClosureError, InvalidArgument, WrongType
+from flowkit.execution.task_context import inside_task
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Aggregate, Aggregator, Kernel, ShuffleRead, SortOrder
 from flowkit.lineage.nodes import Dependency, Narrow, Node, Preparation, Shuffle
@@ -16,6 +17,9 @@ from flowkit.model.ids import ShuffleId
 from flowkit.model.job_spec import Determinism
 from flowkit.observe.metrics import counted
 from flowkit.rdd.checks import check_int, check_on_driver
+
+if TYPE_CHECKING:
+    from flowkit.context import Context
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +30,7 @@ def action(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: Base[Any], *args: Any, **options: Any) -> Any:
+        check_on_driver(method.__name__)
         with self._runner.action():
             return method(self, *args, **options)
 
@@ -56,6 +61,11 @@ class Base(Generic[T]):
     def id(self) -> int:
         """Its number in the application."""
         return self._node.id
+
+    @property
+    def context(self) -> Context:
+        """The Context it belongs to."""
+        return self._runner  # type: ignore[return-value]
 
     @property
     def num_partitions(self) -> int:
@@ -120,6 +130,8 @@ class Base(Generic[T]):
         preparation: Preparation | None = None,
         determinism: Determinism = Determinism.DETERMINATE,
     ) -> Any:
+        if inside_task():
+            check_on_driver(f"RDD.{operation}()")
         node = Node(
             self._runner.new_rdd_id(),
             kernel,
@@ -177,7 +189,9 @@ class Base(Generic[T]):
     def _other(self, name: str, other: object) -> Node:
         """The node of another RDD, of the same application."""
         if not isinstance(other, Base):
-            raise TypeError(f"{name} must be an RDD, not {type(other).__name__}")
+            raise WrongType(
+                f"{name} must be an RDD, not {type(other).__name__}", name=name, value=other, allowed="an RDD of this Context"
+            )
         if other._runner is not self._runner:
             raise InvalidArgument(f"{name} belongs to another Context", name=name, value=other, allowed="an RDD of this Context")
         return other._node

@@ -1,70 +1,38 @@
-"""Complaints at the call: the argument's name, its value, what is allowed. Runs on the driver."""
+"""Complaints at the call, of RDDs: those of ``model.checks``, and which side a call is on. Runs on the driver."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
-from flowkit.errors import InvalidArgument, NestedAction
-from flowkit.execution.task_context import inside_task
+from flowkit.errors import InvalidArgument
+from flowkit.execution.sides import check_on_driver
+from flowkit.model.checks import (
+    check_bool,
+    check_callable,
+    check_codec,
+    check_int,
+    check_names,
+    check_number,
+    check_path,
+    check_seconds,
+    check_str,
+)
 
-
-def check_callable(name: str, value: object) -> None:
-    """Refuse what can't be called.
-
-    >>> check_callable("fn", 3)
-    Traceback (most recent call last):
-        ...
-    flowkit.errors.InvalidArgument: fn = 3: must be callable, not int
-    """
-    if not callable(value):
-        raise InvalidArgument(
-            f"{name} = {value!r}: must be callable, not {type(value).__name__}", name=name, value=value, allowed="a callable"
-        )
-
-
-def check_int(name: str, value: Any, *, least: int | None = None) -> int:
-    """Refuse what isn't a whole number, of ``least`` or more where given.
-
-    >>> check_int("num_partitions", 0, least=1)
-    Traceback (most recent call last):
-        ...
-    flowkit.errors.InvalidArgument: num_partitions = 0: must be a whole number of 1 or more
-    """
-    if isinstance(value, bool) or not hasattr(type(value), "__index__") or (least is not None and value < least):
-        allowed = "a whole number" if least is None else f"a whole number of {least} or more"
-        raise InvalidArgument(f"{name} = {value!r}: must be {allowed}", name=name, value=value, allowed=allowed)
-    return int(value.__index__())
-
-
-def check_codec(name: str, value: Any, look_up: Callable[[str], object]) -> None:
-    """Refuse the name of an encoding, or of a way to treat its errors, that Python does not know.
-
-    >>> import codecs
-    >>> check_codec("encoding", "klingon", codecs.lookup)
-    Traceback (most recent call last):
-        ...
-    flowkit.errors.InvalidArgument: encoding = 'klingon': Python knows none of this name
-    """
-    try:
-        look_up(value)
-    except (LookupError, TypeError):
-        raise InvalidArgument(
-            f"{name} = {value!r}: Python knows none of this name", name=name, value=value, allowed="one that Python's codecs know"
-        ) from None
-
-
-def check_path(path: Any) -> None:
-    """Refuse what is no path to write to.
-
-    >>> check_path("")
-    Traceback (most recent call last):
-        ...
-    flowkit.errors.InvalidArgument: path = '': must be a path
-    """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise InvalidArgument(f"path = {path!r}: must be a path", name="path", value=path, allowed="a str or Path")
+__all__ = [
+    "check_bool",
+    "check_callable",
+    "check_codec",
+    "check_columns",
+    "check_delimiter",
+    "check_encoding",
+    "check_int",
+    "check_names",
+    "check_number",
+    "check_on_driver",
+    "check_path",
+    "check_seconds",
+    "check_str",
+]
 
 
 def check_encoding(encoding: Any) -> None:
@@ -97,7 +65,7 @@ def check_delimiter(delimiter: Any) -> None:
         )
 
 
-def check_columns(columns: Any) -> tuple[Any, ...] | None:
+def check_columns(columns: Any) -> tuple[str, ...] | None:
     """Names of columns as a tuple; refuses one name in place of a list, an empty list, and names that are not distinct.
 
     >>> check_columns(["a", "b", "a"])
@@ -108,25 +76,13 @@ def check_columns(columns: Any) -> tuple[Any, ...] | None:
     if columns is None:
         return None
     allowed = "a list of distinct names"
-    if isinstance(columns, str | bytes):
-        raise InvalidArgument(f"columns = {columns!r}: must be a list of names", name="columns", value=columns, allowed=allowed)
-    names = tuple(columns)
-    texts = [str(name) for name in names]
-    if not names or "" in texts:
+    names = check_names("columns", columns)
+    if not names or "" in names:
         raise InvalidArgument(
             f"columns = {columns!r}: must be names, one or more", name="columns", value=columns, allowed=allowed
         )
-    if twice := [text for text in dict.fromkeys(texts) if texts.count(text) > 1]:
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise InvalidArgument(
             f"columns = {columns!r}: {', '.join(twice)} stands there twice", name="columns", value=columns, allowed=allowed
         )
     return names
-
-
-def check_on_driver(what: str) -> None:
-    """Refuse to run jobs from inside a task."""
-    if inside_task():
-        raise NestedAction(
-            f"{what} was called inside a task; actions, RDDs and Contexts exist on the driver only. Join the RDDs, or collect "
-            "the smaller one first and use the values"
-        )

@@ -21,6 +21,7 @@ from flowkit.execution.file_readers import (
 )
 from flowkit.execution.input_files import FileReader
 from flowkit.lineage.kernels import FileRows, Kernel, MapPartitions
+from flowkit.model.checks import check_mapping, refuse
 from flowkit.rdd.checks import check_callable, check_codec, check_columns, check_delimiter, check_encoding, check_int
 from flowkit.storage.objects.local import LocalFile, pack_files
 from flowkit.storage.objects.stores import Paths, Stores
@@ -171,6 +172,8 @@ class FileSources:
         """
         check_encoding(encoding)
         check_delimiter(delimiter)
+        if types is not None:
+            check_mapping("types", types)
         for name, convert in (types or {}).items():
             check_callable(f"types[{name!r}]", convert)
         names = check_columns(columns)
@@ -363,7 +366,7 @@ class FileSources:
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
         if not isinstance(table, pa.Table):
-            raise TypeError(f"from_arrow takes a pyarrow Table or RecordBatch, not {type(table).__name__}")
+            refuse("table", table, f"a pyarrow Table or RecordBatch, not {type(table).__name__}")
         parts = self.default_parallelism if num_partitions is None else check_int("num_partitions", num_partitions, least=1)
         cuts = [table.num_rows * place // parts for place in range(parts + 1)]
         pieces = [as_stream(table.slice(start, end - start)) for start, end in pairwise(cuts)]
@@ -386,7 +389,7 @@ class FileSources:
         import pyarrow as pa
 
         if not hasattr(frame, "to_records"):
-            raise TypeError(f"from_pandas takes a DataFrame, not {type(frame).__name__}")
+            refuse("frame", frame, f"a pandas DataFrame, not {type(frame).__name__}")
         return self.from_arrow(pa.Table.from_pandas(frame, preserve_index=False), num_partitions, batches=batches)
 
     def from_dask_bag(self, bag: Any) -> RDD[Any]:
@@ -410,7 +413,7 @@ class FileSources:
         [[0, 1], [4, 9], [16, 25]]
         """
         if not hasattr(bag, "__dask_graph__") or not hasattr(bag, "npartitions") or not hasattr(bag, "to_textfiles"):
-            raise TypeError(f"from_dask_bag takes a dask.bag.Bag, not {type(bag).__name__}")
+            refuse("bag", bag, f"a dask.bag.Bag, not {type(bag).__name__}")
         parts = partitions_of_bag(bag)
         found = self.parallelize(parts, max(1, len(parts)))
         return found._narrow(MapPartitions(compute_bag_partitions), "from_dask_bag")  # type: ignore[no-any-return]

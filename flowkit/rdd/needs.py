@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowkit.errors import InvalidArgument
 from flowkit.lineage.kernels import MapPartitions
+from flowkit.model.advice import public
 from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile, resource_profile
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable
+from flowkit.rdd.checks import check_callable, check_on_driver
 
 if TYPE_CHECKING:
     from typing import Self
@@ -63,6 +64,7 @@ class Needs(Base[T]):
         >>> heavy.sum()
         14
         """
+        check_on_driver("RDD.with_resources()")
         profile = resource_profile(cpus, dict(amounts), memory_bytes)
         node = self._node
         with self._runner.changing():
@@ -105,6 +107,7 @@ class Needs(Base[T]):
         return BarrierRDD(self)
 
 
+@public("BarrierRDD")
 class BarrierRDD(Generic[T]):
     """An RDD whose next step runs in all partitions at once."""
 

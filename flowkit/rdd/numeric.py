@@ -9,7 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from flowkit.errors import EmptyRdd, InvalidArgument
+from flowkit.errors import EmptyRdd, InvalidArgument, WrongType
 from flowkit.execution.statistics import CountInBuckets, StatCounter, extremes_of_rows, is_counted, stats_of_rows
 from flowkit.rdd.base import Base, action
 from flowkit.rdd.checks import check_int
@@ -197,7 +197,12 @@ def _checked_bounds(buckets: Sequence[Any]) -> list[Any]:
         return InvalidArgument(f"buckets = {buckets!r}: must be {allowed}", name="buckets", value=buckets, allowed=allowed)
 
     if not isinstance(buckets, list | tuple):
-        raise TypeError(f"buckets must be a number or a list of bounds, not {type(buckets).__name__}")
+        raise WrongType(
+            f"buckets must be a number or a list of bounds, not {type(buckets).__name__}",
+            name="buckets",
+            value=buckets,
+            allowed="a number or a list of bounds",
+        )
     bounds = list(buckets)
     if len(bounds) < 2:
         raise refuse("a number, or two bounds or more")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from flowkit.errors import InvalidArgument
 from flowkit.execution.parquet_writing import RewriteParquet, WriteParquet, WrittenParquet
 from flowkit.execution.sinks import StoreTarget, Target
+from flowkit.model.checks import check_names
 from flowkit.model.shown import short
 from flowkit.rdd.parquet_reads import ParquetTable, open_table
 from flowkit.storage.objects.local import list_files
@@ -48,8 +49,8 @@ class ParquetSave:
             raise InvalidArgument(
                 f"compression = {compression!r}: must be one of {', '.join(_COMPRESSIONS)}", name="compression", value=compression
             )
-        names = () if isinstance(partition_by, str) else tuple(partition_by)
-        if isinstance(partition_by, str) or not all(isinstance(each, str) for each in names) or len(set(names)) < len(names):
+        names = check_names("partition_by", partition_by)
+        if len(set(names)) < len(names):
             raise InvalidArgument(
                 f"partition_by = {partition_by!r}: must be a list of names, each once", name="partition_by", value=partition_by
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from flowkit.model.storage_level import StorageLevel
 from flowkit.observe.hints import Hint, Hints, hints_for
 from flowkit.rdd.base import Base, action
 from flowkit.rdd.checkpoints import KeepOnExecutors, WriteCheckpoint, check_absent
+from flowkit.rdd.checks import check_on_driver, check_path, check_str
 from flowkit.scheduling.coalescing import too_few_to_share
 from flowkit.storage.objects.local import local_place
 from flowkit.storage.objects.stores import Stores, address_of, local_path
@@ -94,6 +94,7 @@ class Persistence(Base[T]):
         >>> squares.sum(), squares.storage_level
         (14, StorageLevel.MEMORY_AND_DISK)
         """
+        check_on_driver("RDD.persist()")
         if not isinstance(level, StorageLevel):
             raise InvalidArgument(
                 f"level = {level!r}: must be a StorageLevel, as StorageLevel.MEMORY_AND_DISK",
@@ -140,6 +141,7 @@ class Persistence(Base[T]):
         >>> squares.unpersist().is_cached
         False
         """
+        check_on_driver("RDD.unpersist()")
         node = self._node
         with self._runner.changing():
             was_kept = node.level is not None
@@ -206,6 +208,7 @@ class Persistence(Base[T]):
         >>> fc.checkpoint_file(squares.checkpoint_path).collect()
         [0, 1, 4, 9]
         """
+        check_on_driver("RDD.checkpoint()")
         node = self._node
         self._check_uncheckpointed(path)
         if path is None:
@@ -215,7 +218,7 @@ class Persistence(Base[T]):
                     "path = None: say where, or set checkpoint_directory", name="path", value=None, allowed="a directory"
                 )
             path = f"{base.rstrip('/')}/{secrets.token_hex(8)}-rdd-{node.id}"
-        place = os.fspath(path)
+        place = check_path("path", path)
         if address_of(place) is None:
             place = str(local_place(local_path(place)))
         check_absent(place, Stores(self._runner.config.object_stores))
@@ -256,6 +259,7 @@ class Persistence(Base[T]):
         >>> steps.sum(), steps.explain().count("map at")
         (10, 1)
         """
+        check_on_driver("RDD.local_checkpoint()")
         node = self._node
         with self._runner.changing():
             if node.level is None:
@@ -324,8 +328,10 @@ class Persistence(Base[T]):
         >>> fc.range(4).set_name("numbers").name
         'numbers'
         """
+        check_on_driver("RDD.set_name()")
+        check_str("name", name)
         with self._runner.changing():
-            self._node.change(name=str(name))
+            self._node.change(name=name)
         return self
 
     def explain(self) -> str:

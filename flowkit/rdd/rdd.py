@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from flowkit.model.advice import public
 from flowkit.rdd.approximate import Approximate
 from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
@@ -15,12 +16,11 @@ from flowkit.rdd.sampling import Sampling
 from flowkit.rdd.shapes import Shapes
 from flowkit.rdd.sinks import Sinks
 from flowkit.rdd.wide import Wide
-from flowkit.tracebacks import public
 
 T = TypeVar("T")
 
 
-@public
+@public("RDD")
 class RDD(
     Narrow[T],
     Wide[T],

@@ -38,7 +38,7 @@ from flowkit.model.ids import ShuffleId
 from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
 from flowkit.rdd.replayed import Replayed, debugged
-from flowkit.tracebacks import public
+from flowkit.tracebacks import trims_own_frames
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ Rows = Mapping[int, Mapping[int, list[Any]]]
 _first = itemgetter(0)
 
 
-@public
+@trims_own_frames
 class Replay:
     """Computes the partition that failed once more, in this process.
 

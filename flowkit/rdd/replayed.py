@@ -11,10 +11,10 @@ from flowkit.execution.replaying import NO_ELEMENT, LocalRun
 from flowkit.lineage.call_site import short_call_site
 from flowkit.model.shown import short
 from flowkit.observe.tables import Table
-from flowkit.tracebacks import public, users_part
+from flowkit.tracebacks import trims_own_frames, users_part
 
 
-@public
+@trims_own_frames
 class Replayed:
     """How it went this time.
 

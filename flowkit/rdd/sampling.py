@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowkit.errors import InvalidArgument
+from flowkit.errors import ResultTooLarge
 from flowkit.execution.actions import count_rows
 from flowkit.execution.sampling import DrawRows, RepeatRows, RowsAt, SampleByKey, SampleRows
 from flowkit.lineage.kernels import MapPartitions
+from flowkit.model.checks import check_int, check_iterable, check_mapping, check_number, refuse
 from flowkit.rdd.base import Base, action
-from flowkit.rdd.checks import check_int
 
 if TYPE_CHECKING:
     from flowkit.rdd.rdd import RDD
@@ -80,9 +81,15 @@ class Sampling(Base[T]):
         >>> train.count() + test.count(), train.intersection(test).count()
         (100, 0)
         """
-        if not weights or min(weights) < 0 or not sum(weights):
-            allowed = "numbers of 0 or more, not all 0"
-            raise InvalidArgument(f"weights = {weights!r}: must be {allowed}", name="weights", value=weights, allowed=allowed)
+        allowed = "several numbers of 0 or more, not all 0"
+        if isinstance(weights, str | bytes):
+            refuse("weights", weights, allowed)
+        check_iterable("weights", weights, allowed)
+        weights = list(weights)
+        for index, weight in enumerate(weights):
+            check_number(f"weights[{index}]", weight, "a number of 0 or more", lambda part: 0 <= part < math.inf)
+        if not sum(weights):
+            refuse("weights", weights, allowed, wrong_type=False)
         drawn = _seed(seed)
         total = sum(weights)
         bounds = [0.0, *(reached / total for reached in accumulate(weights))]
@@ -112,6 +119,7 @@ class Sampling(Base[T]):
         >>> pairs.sample_by_key({"a": 1.0, "b": 0.0}).collect()
         [('a', 1), ('a', 3)]
         """
+        check_mapping("fractions", fractions)
         for key, fraction in fractions.items():
             _check_fraction(f"fractions[{key!r}]", fraction)
         chosen = SampleByKey(dict(fractions), _seed(seed), with_replacement)
@@ -137,6 +145,11 @@ class Sampling(Base[T]):
         list
             In random order.
 
+        Raises
+        ------
+        errors.ResultTooLarge
+            At the call: with replacement, more elements than ``max_result_bytes``.
+
         Notes
         -----
         Cost: one job that holds ``num`` elements a partition; with replacement two, of which the first counts.
@@ -152,6 +165,14 @@ class Sampling(Base[T]):
         drawn = _seed(seed)
         if not limit:
             return []
+        if with_replacement and 0 < self._runner.config.max_result_bytes < limit:
+            raise ResultTooLarge(
+                f"num = {limit:,}: so many elements with replacement are more than max_result_bytes = "
+                f"{self._runner.config.max_result_bytes:,} has room for",
+                setting="max_result_bytes",
+                limit=self._runner.config.max_result_bytes,
+                actual=limit,
+            )
         if not with_replacement:
             parts = self._run(DrawRows(limit, drawn), "take_sample")
             chosen = sorted((each for part in parts for each in part), key=itemgetter(0))[:limit]
@@ -179,6 +200,4 @@ def _seed(seed: int | None) -> int:
 
 
 def _check_fraction(name: str, fraction: Any) -> None:
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not fraction >= 0:
-        allowed = "a number of 0 or more"
-        raise InvalidArgument(f"{name} = {fraction!r}: must be {allowed}", name=name, value=fraction, allowed=allowed)
+    check_number(name, fraction, "a number of 0 or more", lambda part: part >= 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
@@ -25,8 +26,8 @@ from flowkit.lineage.kernels import (
 from flowkit.lineage.nodes import Narrow as NarrowDependency
 from flowkit.lineage.nodes import Node
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, PlacePartitioner
+from flowkit.model.checks import check_callable, check_codec, check_int, check_iterable, check_mapping, check_str, refuse
 from flowkit.rdd.base import Base
-from flowkit.rdd.checks import check_callable, check_int
 
 if TYPE_CHECKING:
     from flowkit.rdd.rdd import RDD
@@ -279,8 +280,15 @@ class Shapes(Base[T]):
         >>> fc.parallelize(["b", "a", "b"], 1).pipe("sort -u").collect()
         ['a', 'b']
         """
-        words = tuple(shlex.split(command)) if isinstance(command, str) else tuple(command)
+        check_iterable("command", command, "a program and its arguments")
+        words: tuple[Any, ...] = tuple(shlex.split(command)) if isinstance(command, str) else tuple(command)
         if not words or not all(isinstance(word, str) for word in words):
-            raise InvalidArgument(f"command = {command!r}: must be a program and its arguments", name="command", value=command)
-        piped = PipeRows(words, dict(env or {}), encoding, check)
+            refuse("command", command, "a program and its arguments, as texts")
+        variables = {} if env is None else env
+        check_mapping("env", variables)
+        for name, value in variables.items():
+            check_str("env's name", name)
+            check_str(f"env[{name!r}]", value)
+        check_codec("encoding", encoding, codecs.lookup)
+        piped = PipeRows(words, dict(variables), encoding, check)
         return self._narrow(MapPartitions(piped), "pipe")  # type: ignore[no-any-return]

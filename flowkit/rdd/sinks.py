@@ -289,7 +289,7 @@ class Sinks(Base[T]):
     ) -> None:
         if mode not in _MODES:
             raise InvalidArgument(f"mode = {mode!r}: must be one of {', '.join(_MODES)}", name="mode", value=mode)
-        check_path(path)
+        check_path("path", path)
         if address_of(path) is not None:
             self._save_to_store(str(path).rstrip("/"), mode, operation, writer, settle)
             return

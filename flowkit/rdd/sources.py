@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flowkit.abc import ClusterLink, JobRunner
 from flowkit.config import Config
-from flowkit.errors import InvalidArgument
+from flowkit.errors import InvalidArgument, TooManyPartitions
 from flowkit.execution.sources import LineParser
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, StoredPartitions, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node
+from flowkit.model.checks import check_iterable, check_path, refuse
 from flowkit.model.job_spec import Content
 from flowkit.rdd.checkpoints import opened, paths_of
 from flowkit.rdd.checks import check_codec, check_encoding, check_int
@@ -40,7 +41,7 @@ class Sources(FileSources):
         @property
         def config(self) -> Config: ...  # noqa: D102
         def new_rdd_id(self) -> int: ...  # noqa: D102
-        def _check_open(self) -> None: ...
+        def _check_open(self, what: str = "") -> None: ...
         def _release_garbage(self) -> None: ...
         def _release_with(self, owner: object, content: Content) -> None: ...
 
@@ -63,6 +64,7 @@ class Sources(FileSources):
         >>> fc.parallelize([1, 2, 3], 5).glom().collect()
         [[], [1], [], [2], [3]]
         """
+        self._check_open("Context.parallelize()")
         parts = self._partitions(num_partitions)
         if isinstance(elements, range):
             return self._source(IntegerRange(elements.start, elements.stop, elements.step, parts), parts, "parallelize")
@@ -70,6 +72,7 @@ class Sources(FileSources):
             raise InvalidArgument(
                 "elements is an RDD already", name="elements", value=elements, allowed="an iterable of plain values"
             )
+        check_iterable("elements", elements)
         rows: Sequence[T] = elements if isinstance(elements, list | tuple) else list(elements)
         size = len(rows)
         spans: list[tuple[int, int]] = []
@@ -110,7 +113,7 @@ class Sources(FileSources):
         first, last = (0, start) if stop is None else (start, stop)
         for name, value in (("start", first), ("stop", last), ("step", step)):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidArgument(f"{name} = {value!r}: must be a whole number", name=name, value=value, allowed="an int")
+                refuse(name, value, "a whole number")
         if step == 0:
             raise InvalidArgument("step = 0: must not be zero", name="step", value=step, allowed="an int other than 0")
         parts = self._partitions(num_partitions)
@@ -250,9 +253,13 @@ class Sources(FileSources):
         >>> fc.union([fc.range(2), fc.range(2)]).collect()
         [0, 1, 0, 1]
         """
+        check_iterable("rdds", rdds, "several RDDs, as [one, other]")
+        rdds = list(rdds)
         if not rdds:
             raise InvalidArgument("rdds = []: must not be empty", name="rdds", value=rdds, allowed="one RDD or more")
         first, *others = rdds
+        if not isinstance(first, RDD):
+            refuse("rdds[0]", first, f"an RDD, not {type(first).__name__}")
         if not others:
             return first
         return union_all(first, [first._other("rdds", other) for other in others])
@@ -283,7 +290,17 @@ class Sources(FileSources):
         return Stores(self.config.object_stores)
 
     def _partitions(self, given: int | None, name: str = "num_partitions") -> int:
-        return self.default_parallelism if given is None else check_int(name, given, least=1)
+        if given is None:
+            return self.default_parallelism
+        count = check_int(name, given, least=1)
+        if count > self.config.max_partitions:
+            raise TooManyPartitions(
+                f"{name} = {count}: more than max_partitions = {self.config.max_partitions:,}",
+                setting="max_partitions",
+                limit=self.config.max_partitions,
+                actual=count,
+            )
+        return count
 
     def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int:
         """Of whole files: as many as asked for, or one a slot within the limits of their sizes."""
@@ -304,7 +321,7 @@ class Sources(FileSources):
         attachments: tuple[Content, ...] = (),
         source_identity: tuple[object, ...] = (),
     ) -> RDD[Any]:
-        self._check_open()
+        self._check_open(f"Context.{operation}()")
         node = Node(
             self.new_rdd_id(),
             kernel,
@@ -319,14 +336,14 @@ class Sources(FileSources):
 
 
 def _checked_path(name: str, value: Any) -> str | os.PathLike[str]:
-    if not isinstance(value, str | os.PathLike):
-        raise InvalidArgument(f"{name} = {value!r}: must be a path", name=name, value=value, allowed="a str or Path")
-    return value
+    check_path(name, value)
+    path: str | os.PathLike[str] = value
+    return path
 
 
 def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str | os.PathLike[str]]:
     if isinstance(value, str | os.PathLike):
-        return value
+        return _checked_path(name, value)
     # Of a set nobody knows the order, and of a mapping not what is meant.
     if isinstance(value, bytes | bytearray | Mapping | AbstractSet) or not isinstance(value, Iterable):
         raise InvalidArgument(
@@ -335,6 +352,7 @@ def _checked_paths(name: str, value: Any) -> str | os.PathLike[str] | list[str |
             value=value,
             allowed="a str, a Path, or a list of these",
         )
+    check_iterable(name, value, "a path, or a list of paths")
     paths = list(value)
     if not paths:
         raise InvalidArgument(f"{name} = []: names no file", name=name, value=value, allowed="one path or more")

@@ -210,7 +210,7 @@ def test_arrow_tables_go_in_and_out(fc, tmp_path):
         assert fc.read_arrow(tmp_path / f"{kind}.arrow").collect() == table.to_pylist()
     with pytest.raises(TypeError, match="not list"):
         fc.from_arrow([1])
-    with pytest.raises(TypeError, match="takes a DataFrame"):
+    with pytest.raises(TypeError, match="must be a pandas DataFrame, not list"):
         fc.from_pandas([1])
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,20 @@ def test_a_process_loads_only_its_own_side(process, entry, never):
     loaded = json.loads(run_python(f"import {entry}, json, sys; print(json.dumps(sorted(sys.modules)))"))
     strays = [name for name in loaded if any(name == each or name.startswith(f"{each}.") for each in never)]
     assert not strays, f"the {process} process loads {strays}"
+
+
+def test_contributors_are_told_the_layers_that_are_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    told = (
+        (ROOT / "CONTRIBUTING.md")
+        .read_text(encoding="utf-8")
+        .partition("downward only:")[2]
+        .partition("\n\n")[2]
+        .partition("\n\n")[0]
+    )
+
+    def plain(text):
+        return {name.strip(" ()\n") for name in text.split("|")}
+
+    assert [plain(layer) for layer in told.split(">")] == [plain(layer) for layer in layers]

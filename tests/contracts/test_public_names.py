@@ -61,7 +61,7 @@ def test_every_public_operation_of_an_rdd_is_annotated():
 
 #: what RDDs and collaborators ask of a Context, through `abc.JobRunner`
 _OF_THE_RUNNER = {
-    "action", "cancellable", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "prepare", "ran", "run_job", "run_job_partially",
+    "action", "cancellable", "changing", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "prepare", "ran", "run_job", "run_job_partially",
     "unpersist",
 }  # fmt: skip
 

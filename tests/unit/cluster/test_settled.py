@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowkit import Config, Fair
-from flowkit.cluster.settled import OF_DRIVERS, differences, settled
+from flowkit.cluster.settled import differences, settled
+from flowkit.config import settings_of
 
 
 class Plain:
@@ -29,5 +30,8 @@ def test_objects_are_told_by_their_own_repr_or_by_their_class():
     assert differences(Config(scheduling_policy=Plain()), settled(Config(scheduling_policy=Plain()))) == ""
 
 
-def test_what_drivers_have_for_themselves_are_settings():
-    assert set(Config.names()) >= OF_DRIVERS
+def test_a_setting_says_where_it_is_declared_whether_each_driver_has_its_own():
+    scopes = {each.name: each.metadata["scope"] for each in settings_of(Config)}
+    assert set(scopes.values()) == {"cluster", "driver"}
+    assert set(settled(Config())) == {name for name, scope in scopes.items() if scope == "cluster"}
+    assert {name for name, scope in scopes.items() if scope == "driver"} >= {"progress", "event_log", "default_parallelism"}

@@ -208,6 +208,13 @@ def test_a_closure_too_large_is_named_with_what_makes_it_large():
         assert fc.range(3).sum() == 3
 
 
-def test_too_many_partitions_are_refused_at_the_action():
-    with inline_context(max_partitions=10) as fc, pytest.raises(TooManyPartitions, match="11 partitions"):
-        fc.range(5, num_partitions=11).count()
+def test_too_many_partitions_are_refused_at_the_call_that_asks_for_them():
+    with inline_context(max_partitions=10) as fc, pytest.raises(TooManyPartitions, match="num_partitions = 11"):
+        fc.range(5, num_partitions=11)
+
+
+def test_too_many_partitions_that_come_of_several_rdds_are_refused_at_the_action():
+    with inline_context(max_partitions=10) as fc:
+        both = fc.range(5, num_partitions=6).union(fc.range(5, num_partitions=5))
+        with pytest.raises(TooManyPartitions, match="11 partitions"):
+            both.count()

@@ -129,3 +129,32 @@ def test_a_setting_can_be_given_alone_or_in_a_config():
         assert fc.range(3).num_partitions == 5
     with pytest.raises(ConfigError, match="did you mean"):
         inline_context(max_task_failure=2)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("workers", 8), ("threads_per_worker", 8), ("processes", False), ("memory_limit", "1GiB")]
+)
+@pytest.mark.parametrize("cluster", ["tcp://127.0.0.1:9", InlineLink])
+def test_what_describes_a_cluster_of_its_own_is_refused_beside_one_that_is_given(cluster, name, value):
+    given = cluster() if isinstance(cluster, type) else cluster
+    try:
+        with pytest.raises(InvalidArgument, match=rf"{name} = .*: describes a cluster of the Context's own") as caught:
+            fk.Context(given, **{name: value})
+        assert (caught.value.name, caught.value.value) == (name, value)
+    finally:
+        if isinstance(cluster, type):
+            given.close()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("workers", "2"), ("workers", 0), ("workers", True), ("workers", 1.5), ("threads_per_worker", 0), ("threads_per_worker", "1"),
+        ("processes", "no"), ("processes", None), ("memory_limit", "lots"), ("memory_limit", -5), ("memory_limit", True),
+        ("memory_limit", 0.5), ("memory_limit", ""),
+    ],
+)  # fmt: skip
+def test_a_cluster_of_its_own_that_cannot_be_is_refused_before_it_starts(name, value):
+    with pytest.raises(InvalidArgument, match=f"^{name} = ") as caught:
+        fk.Context(**{name: value})
+    assert caught.value.name == name
