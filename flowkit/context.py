@@ -418,7 +418,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         check_int("workers", workers, least=1)
         if self._embedded is None or not self._embedded.processes:
             raise InvalidArgument(
-                f"{self!r} has no worker processes of its own; scale the cluster where it was made",
+                f"workers = {workers!r}: {self!r} has no worker processes of its own; scale the cluster where it was made",
                 name="workers",
                 value=workers,
                 allowed="on a cluster of the Context's own",
