@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from flowkit.errors import BadInput
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
 from flowkit.storage.tables.casts import Unfit, cast_table
@@ -88,7 +89,8 @@ class ReadFragments:
             return cast_table(table, free)
         except Unfit as error:
             (row,) = table.slice(error.place, 1).to_pylist()
-            raise ValueError(
+            raise BadInput(
                 f"{path}: column {path_text(error.path)!r}: {short(error.value, 100)} of the row {short(row)} {error.reason}, which the "
-                "column is in other files"
+                "column is in other files",
+                path=path,
             ) from None

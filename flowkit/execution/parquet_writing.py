@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowkit.errors import InternalError
+from flowkit.errors import BadRow, InternalError
 from flowkit.execution.sinks import StoreTarget, Target, discard
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
@@ -126,13 +126,13 @@ class WriteParquet:
                 fields = common_fields(list(schema), list(table.schema))
             except NoCommonType as error:
                 value = short(table.column(error.path[0]).drop_null()[0].as_py(), 100)
-                raise TypeError(
+                raise BadRow(
                     f"column {path_text(error.path)!r} is {error.one} in rows before {where.format(number)}, and {error.other} ({value}) "
                     "from there on; a column has one type: make them alike, or say schema="
                 ) from None
             schema = pa.schema(fields, metadata=schema.metadata)
         elif unknown := [name for name in table.schema.names if name not in schema.names]:
-            raise TypeError(f"{where.format(number)} is of a table with columns that the schema has not: {', '.join(unknown)}")
+            raise BadRow(f"{where.format(number)} is of a table with columns that the schema has not: {', '.join(unknown)}")
         try:
             return schema, cast_table(table, schema)
         except Unfit as error:
@@ -148,12 +148,10 @@ class WriteParquet:
                 table = table.append_column(column, pa.nulls(table.num_rows))
         for column in self.directories:
             if not is_type_for_directories(kind := table.schema.field(column).type):
-                raise TypeError(f"column {column!r} is {kind}, of which no directories are made; choose another for partition_by")
+                raise BadRow(f"column {column!r} is {kind}, of which no directories are made; choose another for partition_by")
         rest = table.drop_columns(list(self.directories))
         if not rest.num_columns:
-            raise TypeError(
-                f"partition_by = {list(self.directories)!r}: names all columns; a file needs one that is no directory"
-            )
+            raise BadRow(f"partition_by = {list(self.directories)!r}: names all columns; a file needs one that is no directory")
         places: dict[str, list[int]] = {}
         values = zip(*(_in_utc(table[column]).to_pylist() for column in self.directories), strict=True)
         known: dict[Any, list[int]] = {}
@@ -169,7 +167,7 @@ class WriteParquet:
     def _directory(self, values: tuple[Any, ...]) -> str:
         for column, value in zip(self.directories, values, strict=True):
             if value == MISSING:
-                raise TypeError(f"column {column!r} has the value {value!r}, which as a directory's name says that there is none")
+                raise BadRow(f"column {column!r} has the value {value!r}, which as a directory's name says that there is none")
         return "/".join(map(directory_of, self.directories, values))
 
 
@@ -190,7 +188,7 @@ def _checked_table(table: Any) -> Any:
     names = table.schema.names
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise TypeError(f"a table has several columns of the name {', '.join(twice)}; a file keeps one")
+        raise BadRow(f"a table has several columns of the name {', '.join(twice)}; a file keeps one")
     schema = storable_schema(table.schema)
     return table if schema.equals(table.schema) else cast_table(table, schema)
 
@@ -279,7 +277,8 @@ class _Directory:
             file.path.rename(piece)
             file.pieces[-1] = piece, file.pieces[-1][1]
         else:
-            more = f"-{len(self.files)}" if self.files else ""
+            # Numbered from the first, so that files have the order of their rows by name.
+            more = f"-{len(self.files):05d}" if self._file_bytes else ""
             file = _File(self._place / f"{self._name}{more}.parquet")
             self.files.append(file)
         self._writer = writer = pq.ParquetWriter(file.path, schema, compression=self._compression)
@@ -299,7 +298,7 @@ class _Directory:
 def copy_tables(to: Path, schema: Any, compression: str, sources: list[Any], where: str) -> None:
     """Write the row groups of Parquet files into one file of another schema, every value equal to what it was.
 
-    Raises ``TypeError`` for the first value that has no equal, with its column and its row; ``where`` says of which rows, ``{}`` is the row.
+    Raises ``errors.BadRow`` for the first value that has no equal, with its column and its row; ``where`` says of which rows, ``{}`` is the row.
     """
     with pq.ParquetWriter(to, schema, compression=compression) as writer:
         for source in sources:

@@ -227,8 +227,9 @@ class FileSources:
         errors.InvalidArgument
             At the call: a column is not there; filters do not fit; a file is broken; files have columns that no type holds, named with
             both files and types.
-        ValueError
-            From the task: an integer that no float is equal to, where other files have floats; a moment that Python has not.
+        errors.BadInput
+            From the task, with the file: an integer that no float is equal to, where other files have floats; a moment that Python has
+            not. Also a ValueError.
 
         Notes
         -----
@@ -262,15 +263,15 @@ class FileSources:
         Parameters
         ----------
         path, min_partitions
-            As for ``binary_files``.
+            As for ``binary_files``; compressed files too.
         batches
             Whether elements are ``pyarrow.RecordBatch``.
 
         Raises
         ------
-        ValueError
+        errors.BadInput
             From the task, with the file: it is none of Arrow's, or is cut short; as rows, several columns of one name, or a moment that
-            Python has not.
+            Python has not. Also a ValueError.
 
         Notes
         -----
@@ -288,8 +289,7 @@ class FileSources:
         """
         from flowkit.execution.arrow_reading import ReadArrow
 
-        paths, stores = self._paths(path, min_partitions)
-        return paths.map_partitions(ReadArrow(batches, stores))
+        return self._file_rows(path, min_partitions, ReadArrow(batches), "read_arrow")
 
     def pickle_file(self, path: Paths, min_partitions: int | None = None) -> RDD[Any]:
         """What ``save_as_pickle`` wrote.
@@ -423,8 +423,3 @@ class FileSources:
         files, stores = self._listed(path)
         packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
         return self._source(FileRows(packed, reader, stores), len(packed), operation, source_identity=tuple(files))
-
-    def _paths(self, path: Paths, min_partitions: int | None) -> tuple[RDD[str], Stores | None]:
-        files, stores = self._listed(path)
-        packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
-        return self.parallelize(list(packed), max(1, len(packed))).flat_map(tuple), stores

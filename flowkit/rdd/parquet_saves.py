@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from flowkit.errors import InvalidArgument
+from flowkit.errors import BadRow, InvalidArgument
 from flowkit.execution.parquet_writing import RewriteParquet, WriteParquet, WrittenParquet
 from flowkit.execution.sinks import StoreTarget, Target
 from flowkit.model.checks import check_names
@@ -79,7 +79,7 @@ class ParquetSave:
     def settle(self, target: Target, written: Sequence[WrittenParquet], existing: ParquetTable | None, run: RunForEach) -> None:
         """Give all files one schema, that of the table they are added to included.
 
-        Raises ``TypeError`` when there is none, or when a value has no equal in it.
+        Raises ``errors.BadRow`` when there is none, or when a value has no equal in it.
         """
         schemas = self._schemas(written)
         found = [(f"partition {number}", schema) for number, schema in enumerate(schemas) if schema is not None]
@@ -87,17 +87,17 @@ class ParquetSave:
             return
         union = self._union(found, existing)
         if union.conflicts:
-            raise TypeError(_told(union) + _examples(target, union, written))
+            raise BadRow(_told(union) + _examples(target, union, written))
         if existing is not None:
             _check_readable(existing, union)
         schema = _of_columns(union.schema, [name for _, each in found for name in each.names])
         empty = path_of_empty(schema)
         if empty is not None:
             what = f"column {path_text(empty)!r} holds mappings" if empty else "rows are mappings"
-            raise TypeError(f"{what} without any field, and Parquet has no place for those; leave them out, or give them a field")
+            raise BadRow(f"{what} without any field, and Parquet has no place for those; leave them out, or give them a field")
         missing = [name for name in self.directories if name not in schema.names]
         if missing:
-            raise TypeError(f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(schema.names)}")
+            raise BadRow(f"rows have no column {', '.join(missing)} to partition by; they have {', '.join(schema.names)}")
         kept = file_schema(schema, self.directories)
         differing = [
             (number, name)
@@ -135,7 +135,7 @@ class ParquetSave:
                 wanted = schema.field(name).type
                 value = value_of(texts[name], before[name])
                 if value != value_of(texts[name], wanted) and value == value:  # noqa: PLR0124 - NaN
-                    raise TypeError(f"column {name!r}: {short(value)} does not fit {wanted}, which other rows of the column need")
+                    raise BadRow(f"column {name!r}: {short(value)} does not fit {wanted}, which other rows of the column need")
         return files
 
 
@@ -188,7 +188,7 @@ def _check_readable(existing: ParquetTable, union: SchemaUnion) -> None:
     """Refuse what would make a table that is there unreadable: what is added is written to fit it, but it stays as it is."""
     sources = union.names_by_source
     for one, other in union.alike_but_for_case():
-        raise TypeError(
+        raise BadRow(
             f"column {one!r} of {sources[one]} is called {other!r} in {sources[other]}; rows that are added must call it as the table does"
         )
     for file in existing.files:
@@ -198,7 +198,7 @@ def _check_readable(existing: ParquetTable, union: SchemaUnion) -> None:
                 continue
             low, high = _range_of(file.fragment.metadata, field.name)
             if high > _LARGEST_EXACT_FLOAT or low < -_LARGEST_EXACT_FLOAT:
-                raise TypeError(
+                raise BadRow(
                     f"column {field.name!r} is {field.type} in {file.path}, with numbers from {low} to {high}, which do not all fit "
                     f"{wanted}, the type of the rows that are added"
                 )

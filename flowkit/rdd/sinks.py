@@ -229,9 +229,9 @@ class Sinks(Base[T]):
 
         Raises
         ------
-        TypeError
+        errors.BadRow
             For a value that its column cannot hold as it is, or that has no type in common with others of its column: with column, row
-            and value. Nothing is at ``path`` then, or what was there before.
+            and value. Nothing is at ``path`` then, or what was there before. Also a TypeError.
         errors.InvalidArgument
             At the call: a schema that is none, or, with ``mode="append"``, that does not unite with the table's.
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.types as kinds
 
+from flowkit.errors import BadInput, BadRow
 from flowkit.model.shown import short
 from flowkit.storage.tables.casts import Unfit, cast_table, lists_of
 from flowkit.storage.tables.values import are_scattered, array_of, column_of
@@ -28,7 +29,7 @@ pc: Any = pyarrow.compute
 def as_mapping(row: Any) -> Mapping[Any, Any]:
     """A row as a mapping: a mapping itself, a namedtuple or a dataclass.
 
-    Raises TypeError for anything else.
+    Raises ``errors.BadRow`` for anything else.
     """
     if isinstance(row, Mapping):
         return row
@@ -37,7 +38,7 @@ def as_mapping(row: Any) -> Mapping[Any, Any]:
         return dict(zip(names, row, strict=True))
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
-    raise TypeError(
+    raise BadRow(
         f"cannot write {short(row)} as a row of columns: needs a mapping, a namedtuple, a dataclass, a RecordBatch or a Table"
     )
 
@@ -54,7 +55,7 @@ def table_of(rows: Sequence[Mapping[Any, Any]], schema: pa.Schema | None) -> pa.
     ------
     Unfit
         For the first value that its column cannot hold; the path begins with the column.
-    TypeError
+    errors.BadRow
         For a row with fields that the schema has not, or with a name that is no text.
     """
     columns = _columns_of(rows, schema)
@@ -85,13 +86,13 @@ def _columns_of(rows: Sequence[Mapping[Any, Any]], schema: pa.Schema | None) -> 
         unknown = found.keys() - set(names)
         if unknown:
             row = next(each for each in rows if unknown & each.keys())
-            raise TypeError(
+            raise BadRow(
                 f"{short(row)} has fields that the schema has not: {', '.join(sorted(map(str, unknown & row.keys())))}; add them to "
                 "schema=, or leave them out of the rows"
             )
         found = names
     elif are_scattered(found, rows):
-        raise TypeError(
+        raise BadRow(
             f"rows have {len(found)} different fields, each row few of them; a column of each would fill memory: say schema=, or give "
             f"lists of pairs ({short(rows[0])})"
         )
@@ -102,7 +103,7 @@ def _checked_names(columns: dict[Any, Sequence[Any]], rows: Sequence[Mapping[Any
     for name in columns:
         if not isinstance(name, str):
             row = next(each for each in rows if name in each)
-            raise TypeError(f"{short(row)} has the column name {short(name)} ({type(name).__name__}): must be text")
+            raise BadRow(f"{short(row)} has the column name {short(name)} ({type(name).__name__}): must be text")
     return columns
 
 
@@ -115,10 +116,10 @@ def path_text(path: Sequence[str]) -> str:
     return ".".join(path).replace(".[]", "[]")
 
 
-def misfit(error: Unfit, where: str, why: str = "") -> TypeError:
+def misfit(error: Unfit, where: str, why: str = "") -> BadRow:
     """The error that a user sees: column, row and value, and why the column is of a type that does not hold it."""
     kind = type(error.value).__name__
-    return TypeError(f"column {path_text(error.path)!r}, {where}: {short(error.value, 100)} ({kind}) {error.reason}{why}")
+    return BadRow(f"column {path_text(error.path)!r}, {where}: {short(error.value, 100)} ({kind}) {error.reason}{why}")
 
 
 # -- tables to rows ----------------------------------------------------------------------------------------------------------
@@ -127,16 +128,14 @@ def misfit(error: Unfit, where: str, why: str = "") -> TypeError:
 def rows_of(batch: Any, source: str = "") -> list[dict[str, Any]]:
     """Rows of a record batch or a table, of Python's own values: moments to the microsecond, whatever packages are installed.
 
-    Nanoseconds are cut off. Raises ``ValueError``, naming ``source``, for columns of one name, and for a value that Python has no type
+    Nanoseconds are cut off. Raises ``errors.BadInput``, naming ``source``, for columns of one name, and for a value that Python has no type
     for, with its column and row.
     """
     names = batch.schema.names
     before = f"{source}: " if source else ""
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"{before}several columns have the name {', '.join(twice)}; a row keeps one: rename them, or take batches"
-        )
+        raise BadInput(f"{before}several columns have the name {', '.join(twice)}; a row keeps one: rename them, or take batches")
     if not names:
         return [{} for _ in range(batch.num_rows)]
     plain = cut_to_microseconds(batch)
@@ -154,14 +153,14 @@ def cut_to_microseconds(batch: Any) -> Any:
     return type(batch).from_arrays([_to_microseconds(column) for column in batch.columns], names=batch.schema.names)
 
 
-def _without_place_in_python(batch: Any, before: str) -> ValueError | None:
+def _without_place_in_python(batch: Any, before: str) -> BadInput | None:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for place, value in enumerate(column):
             try:
                 value.as_py()
             except Exception as error:
                 shown = value.cast(pa.int64()) if kinds.is_temporal(value.type) else value
-                return ValueError(f"{before}column {name!r}, row {place} of a batch: {value.type} {shown}: {error}")
+                return BadInput(f"{before}column {name!r}, row {place} of a batch: {value.type} {shown}: {error}")
     return None
 
 

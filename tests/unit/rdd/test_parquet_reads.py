@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.errors import InvalidArgument
+from flowkit.errors import BadInput, InvalidArgument
 from flowkit.testing.inline import inline_context
 
 
@@ -178,7 +179,7 @@ def test_a_number_that_the_common_type_does_not_hold_is_named_with_its_file(fc, 
         ValueError, match=r"1.parquet: column 'v': 9007199254740993 of the row .* does not fit double, which the column is"
     ):
         fc.read_parquet(pair(tmp_path, [2**53 + 1], [0.5])).collect()
-    with pytest.raises(ValueError, match=r"2.parquet: column 'v': -1 of the row"):
+    with pytest.raises(BadInput, match=r"2.parquet: column 'v': -1 of the row"):
         fc.read_parquet(pair(tmp_path, pa.array([2**63], pa.uint64()), [-1])).collect()
 
 
@@ -243,7 +244,7 @@ def test_files_with_nanoseconds_stand_beside_files_with_far_dates(fc, tmp_path):
     assert [row["v"] for row in fc.read_parquet(place).collect()] == [dt.datetime(1970, 1, 1, 0, 0, 0, 1), dt.datetime.max]
     first = fc.read_parquet(place, filters=[("v", "<=", dt.datetime(1970, 1, 1, 0, 0, 0, 1))])
     assert first.count() == 1, "statistics are of nanoseconds, the filter is not"
-    with pytest.raises(ValueError, match=r"2.parquet: column 'v': .*9999.* does not fit timestamp\[ns\]"):
+    with pytest.raises(BadInput, match=r"2.parquet: column 'v': .*9999.* does not fit timestamp\[ns\]"):
         fc.read_parquet(place, batches=True).collect()
 
 
@@ -418,17 +419,32 @@ def test_filters_that_do_not_fit_are_refused_at_the_call_also_where_nothing_is_r
 # -- Arrow -------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"hi there everybody", b"ARROW1 and no more"])
+@pytest.mark.parametrize("content", [b"hi there everybody", b"ARROW1 and no more"])
 def test_an_arrow_file_that_cannot_be_read_is_named(fc, tmp_path, content):
     (tmp_path / "1.arrow").write_bytes(content)
-    with pytest.raises(ValueError, match=r"1.arrow cannot be read as an Arrow IPC file or stream"):
+    with pytest.raises(BadInput, match=r"1.arrow, batch 0: cannot be read as an Arrow IPC file or stream"):
         fc.read_arrow(tmp_path / "1.arrow").collect()
+
+
+def test_arrow_files_and_streams_are_read_compressed_too(fc, tmp_path):
+    table = pa.table({"n": list(range(10))})
+    for kind, open_writer in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        sink = pa.BufferOutputStream()
+        with open_writer(sink, table.schema) as writer:
+            writer.write_table(table, 4)
+        (tmp_path / kind).write_bytes(sink.getvalue())
+        (tmp_path / f"{kind}.gz").write_bytes(gzip.compress(sink.getvalue()))
+        for name in (kind, f"{kind}.gz"):
+            assert fc.read_arrow(tmp_path / name).collect() == table.to_pylist()
+    (tmp_path / "two").write_bytes((tmp_path / "stream").read_bytes() * 2)
+    with pytest.raises(BadInput, match="two, batch 3: .* there is more after the end of the stream"):
+        fc.read_arrow(tmp_path / "two").collect()
 
 
 def test_arrow_columns_of_one_name_are_refused_as_rows_and_kept_in_batches(fc, tmp_path):
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["v", "v"])
     with pa.OSFile(str(tmp_path / "1.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(ValueError, match=r"1.arrow: several columns have the name v"):
+    with pytest.raises(BadInput, match=r"1.arrow: several columns have the name v"):
         fc.read_arrow(tmp_path).collect()
     assert fc.read_arrow(tmp_path, batches=True).map(lambda batch: batch.num_columns).collect() == [2]

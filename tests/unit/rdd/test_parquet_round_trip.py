@@ -17,6 +17,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from flowkit.errors import BadRow
 from flowkit.testing.inline import inline_context
 
 ZONES = [dt.UTC, dt.timezone(dt.timedelta(hours=2)), dt.timezone(dt.timedelta(seconds=-3_661)), ZoneInfo("America/New_York")]
@@ -125,7 +126,7 @@ def test_rows_are_read_as_they_were_given_or_the_save_fails_and_leaves_nothing(f
         given_rows = fc.parallelize(parts, len(parts)).flat_map(list)
         if not possible:
             event("refused")
-            with pytest.raises(TypeError):
+            with pytest.raises(BadRow):
                 given_rows.save_as_parquet(out)
             assert list(Path(place).iterdir()) == []
             return
@@ -164,7 +165,7 @@ def test_values_of_directories_are_read_as_they_were_given_or_the_save_fails_and
         out = Path(place, "out")
         given_rows = fc.parallelize(rows, len(rows)).flat_map(list)
         if not can_be_one_column(values):
-            with pytest.raises(TypeError):
+            with pytest.raises(BadRow):
                 given_rows.save_as_parquet(out, partition_by=["k"])
             assert list(Path(place).iterdir()) == []
             return

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowkit.errors import InvalidArgument, OutputExists
+from flowkit.errors import BadRow, InvalidArgument, OutputExists
 from flowkit.testing.inline import inline_context
 
 
@@ -157,7 +157,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("parts", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_value_that_cannot_be_kept_is_named_and_nothing_appears(fc, tmp_path, parts, message):
-    with pytest.raises(TypeError, match=f"(?s){message}"):
+    with pytest.raises(BadRow, match=f"(?s){message}"):
         saved(fc, tmp_path / "out", *parts)
     assert list(tmp_path.iterdir()) == []
 
@@ -168,18 +168,18 @@ def test_the_row_of_an_error_is_counted_over_all_batches_of_its_partition(fc, tm
         TypeError, match=r"column 'v', row 20001 of partition 1: 'x' \(str\) stands in one column with int values"
     ):
         saved(fc, tmp_path / "out", *values([1], [*range(20_001), "x"]))
-    with pytest.raises(TypeError, match=r"'v' is int64 in rows before row 8192 of partition 1, and string \('x'\) from there on"):
+    with pytest.raises(BadRow, match=r"'v' is int64 in rows before row 8192 of partition 1, and string \('x'\) from there on"):
         saved(fc, tmp_path / "out", *values([1], [*range(8_192), None, "x"]))
-    with pytest.raises(TypeError, match=r"column 'v', row 20001 of partition 1: 'x' \(str\)"):
+    with pytest.raises(BadRow, match=r"column 'v', row 20001 of partition 1: 'x' \(str\)"):
         saved(fc, tmp_path / "out", *values([1], [*range(20_001), "x"]), schema=pa.schema([("v", pa.int64())]))
 
 
 def test_mappings_whose_names_are_data_are_refused_before_they_fill_memory(fc, tmp_path, monkeypatch):
     monkeypatch.setattr("flowkit.storage.tables.values._MANY_NAMES", 100)
     rows = [{f"user {number}": number} for number in range(300)]
-    with pytest.raises(TypeError, match="300 different fields"):
+    with pytest.raises(BadRow, match="300 different fields"):
         saved(fc, tmp_path / "out", rows)
-    with pytest.raises(TypeError, match="300 different keys"):
+    with pytest.raises(BadRow, match="300 different keys"):
         saved(fc, tmp_path / "out", values(rows)[0])
     wide = [{f"column {number}": number for number in range(300)}] * 2
     assert saved(fc, tmp_path / "wide", wide) == wide
@@ -235,7 +235,7 @@ def test_tables_batches_and_mappings_may_stand_side_by_side(fc, tmp_path):
     rows = [{"a": 1}, pa.table({"a": [2.5], "b": ["x"]}), {"a": 3}, pa.record_batch({"b": pa.array(["y"]).dictionary_encode()})]
     back = [{"a": 1.0, "b": None}, {"a": 2.5, "b": "x"}, {"a": 3.0, "b": None}, {"a": None, "b": "y"}]
     assert saved(fc, tmp_path / "out", rows) == back
-    with pytest.raises(TypeError, match="several columns of the name a"):
+    with pytest.raises(BadRow, match="several columns of the name a"):
         saved(fc, tmp_path / "no", [pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])])
 
 
@@ -298,12 +298,12 @@ def test_what_does_not_fit_a_schema_is_named_with_column_and_row(fc, tmp_path, k
 def test_columns_beside_a_schema_are_refused_and_those_that_rows_lack_are_none(fc, tmp_path):
     schema = pa.schema([("a", pa.int64()), ("b", pa.string())])
     assert saved(fc, tmp_path / "out", [{"a": 1}], schema=schema) == [{"a": 1, "b": None}]
-    with pytest.raises(TypeError, match="fields that the schema has not: c"):
+    with pytest.raises(BadRow, match="fields that the schema has not: c"):
         saved(fc, tmp_path / "no", [{"a": 1, "c": 2}], schema=schema)
-    with pytest.raises(TypeError, match="columns that the schema has not: c"):
+    with pytest.raises(BadRow, match="columns that the schema has not: c"):
         saved(fc, tmp_path / "no", [pa.table({"c": [1]})], schema=schema)
     strict = pa.schema([pa.field("a", pa.int64(), nullable=False)])
-    with pytest.raises(TypeError, match=r"column 'a', row 1 of partition 0: None .* not nullable"):
+    with pytest.raises(BadRow, match=r"column 'a', row 1 of partition 0: None .* not nullable"):
         saved(fc, tmp_path / "no", [{"a": 1}, {}], schema=strict)
 
 
@@ -388,7 +388,7 @@ def test_values_that_are_not_equal_to_themselves_share_a_directory(fc, tmp_path)
     ],
 )
 def test_columns_that_make_no_directories_are_refused(fc, tmp_path, parts, message):
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(BadRow, match=message):
         saved(fc, tmp_path / "out", *parts, partition_by=["k"])
     assert list(tmp_path.iterdir()) == []
 
@@ -436,7 +436,7 @@ def test_what_is_added_is_written_to_fit_the_table(fc, tmp_path):
     ],
 )
 def test_what_would_make_a_table_unreadable_is_not_added(fc, tmp_path, first, second, how, message):
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(BadRow, match=message):
         added(fc, tmp_path / "out", first, second, **how)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
     assert fc.read_parquet(tmp_path / "out").collect() == first

@@ -40,6 +40,14 @@ class Reader:
     empty_rows: int = 0
 
 
+def arrow_stream(*batches: list[int]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([("n", pa.int64())])) as writer:
+        for numbers in batches:
+            writer.write(pa.record_batch({"n": pa.array(numbers, pa.int64())}))
+    return sink.getvalue().to_pybytes()
+
+
 READERS = [
     Reader(
         "text_file",
@@ -80,6 +88,14 @@ READERS = [
         b"0001000",
         BadInput,
         ", byte 4: is no multiple of 4 bytes long: the last record has 3",
+    ),
+    Reader(
+        "read_arrow",
+        lambda n: arrow_stream([n]),
+        lambda fc, path: fc.read_arrow(path).map(lambda row: row["n"]),
+        arrow_stream([1], [2])[:-100],
+        BadInput,
+        ", batch 1: cannot be read as an Arrow IPC file or stream",
     ),
     Reader(
         "whole_text_files",
