@@ -58,6 +58,7 @@ _READING = (
     "execution/input_files.py",
     "execution/file_readers.py",
     "execution/csv_files.py",
+    "execution/arrow_reading.py",
     "storage/objects/local.py",
     "storage/objects/stores.py",
 )

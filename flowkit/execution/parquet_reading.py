@@ -11,10 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from flowkit.errors import BadInput
 from flowkit.execution.task_context import TaskContext
 from flowkit.model.shown import short
+from flowkit.storage.objects.local import check_regular
 from flowkit.storage.tables.casts import Unfit, cast_table
 from flowkit.storage.tables.rows import cut_to_microseconds, path_text, rows_of
 
@@ -66,6 +68,8 @@ class ReadFragments:
     def _batches(self, fragment: Any) -> Iterator[Any]:
         columns = None if self.columns is None else list(self.columns)
         needed = self.schema.names if columns is None or self.filter is not None else columns
+        if isinstance(fragment.filesystem, LocalFileSystem):
+            check_regular(fragment.path)
         file = fragment.physical_schema
         directories = ds.get_partition_keys(fragment.partition_expression)
         differing = differing_columns(file, self.schema, [name for name in needed if name not in directories])

@@ -86,7 +86,7 @@ def open_table(
     errors.InvalidArgument
         A file cannot be read as Parquet, or there are only others.
     """
-    found = list({file.path: file for file in files}.values())
+    found = list(files)
     candidates = _candidates(found, _named(path), stores)
     if found and not candidates and not may_have_none:
         names = [Path(file.path).name for file in found]

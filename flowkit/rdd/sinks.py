@@ -350,7 +350,7 @@ class Sinks(Base[T]):
 
 
 def _is_there(path: str | Path, stores: Stores) -> bool:
-    return stores.exists(str(path)) if address_of(path) is not None else local_place(local_path(path)).exists()
+    return stores.exists(str(path)) if address_of(path) is not None else local_place(local_path(path)).is_dir()
 
 
 def _exists_already(place: str) -> OutputExists:

@@ -235,6 +235,17 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
+def check_regular(path: str) -> None:
+    """Refuse what is no regular file before somebody opens it who would wait for a FIFO.
+
+    Raises
+    ------
+    FileNotFoundError, errors.InvalidArgument
+        As ``LocalFile.at``.
+    """
+    LocalFile.at(Path(path))
+
+
 def open_regular(path: str, buffering: int = -1) -> IO[bytes]:
     """Open a file of this machine for reading.
 

@@ -47,6 +47,14 @@ WRITERS = [
         ".csv",
         wrong=5,
     ),
+    Writer(
+        "save_as_parquet",
+        lambda n: {"n": n},
+        lambda fc, path: fc.read_parquet(path, num_partitions=1).map(lambda row: row["n"]),
+        ".parquet",
+        wrong=5,
+        compressions=("none",),
+    ),
     Writer("save_as_pickle", lambda n: {n}, lambda fc, path: fc.pickle_file(path).map(min), ".pickle", compressions=(None,)),
 ]
 every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.name)
