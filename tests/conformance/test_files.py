@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowkit.errors import InvalidArgument, OutputExists
+from flowkit.errors import BadInput, InvalidArgument, OutputExists
 
 
 def names(directory: Path) -> list[str]:
@@ -65,6 +65,40 @@ def test_an_rdd_may_replace_what_it_was_read_from(fc, tmp_path):
 def test_other_file_systems_are_refused_by_name(fc):
     with pytest.raises(InvalidArgument, match="ftp://...: no such store"):
         fc.range(1).save_as_text("ftp://host/out")
+
+
+@pytest.mark.parametrize(
+    ("save", "read"),
+    [
+        ("save_as_text", lambda fc, path: fc.text_file(path).map(int)),
+        ("save_as_text", lambda fc, path: fc.whole_text_files(path).values().flat_map(str.split).map(int)),
+        ("save_as_text", lambda fc, path: fc.binary_files(path).values().flat_map(bytes.split).map(int)),
+        ("save_as_text", lambda fc, path: fc.binary_records(path, 2).map(int)),
+        ("save_as_json_lines", lambda fc, path: fc.read_json_lines(path)),
+        ("save_as_csv", lambda fc, path: fc.read_csv(path, types={"n": int}).map(lambda row: row["n"])),
+        ("save_as_pickle", lambda fc, path: fc.pickle_file(path)),
+        ("save_as_parquet", lambda fc, path: fc.read_parquet(path).map(lambda row: row["n"])),
+    ],
+)
+def test_paths_are_relative_to_where_the_driver_is_when_it_calls(fc, tmp_path, monkeypatch, save, read):
+    monkeypatch.chdir(tmp_path)
+    rows = fc.range(4, num_partitions=2)
+    if save in {"save_as_csv", "save_as_parquet"}:
+        rows = rows.map(lambda n: {"n": n})
+    getattr(rows, save)("out")
+    found = [read(fc, path) for path in ("out", "./out/part-*", ["out/part-00000*", Path("out")])]
+    monkeypatch.chdir("/")
+    assert [sorted(each.collect()) for each in found] == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 0, 1, 1, 2, 3]]
+    assert names(tmp_path / "out")[0] == "_SUCCESS"
+
+
+def test_content_that_is_wrong_is_read_once_and_named_on_every_way_to_run(fc, tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text('{"n": 1}\n')
+    (tmp_path / "2.jsonl").write_text('{"n": 1}\n\n{"n":\n')
+    with pytest.raises(BadInput, match=r"2\.jsonl, line 3: not JSON: '\{\"n\":'") as raised:
+        fc.read_json_lines(tmp_path, 4).collect()
+    assert (raised.value.path, raised.value.line) == (str(tmp_path / "2.jsonl"), 3)
 
 
 # -- text, JSON, CSV -----------------------------------------------------------------------------------------------------

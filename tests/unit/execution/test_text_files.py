@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit.execution import text_lines, text_writing
-from flowkit.execution.sinks import Portions, TextFormat
+from flowkit.execution.file_readers import ParseJsonLines
+from flowkit.execution.sinks import JsonLinesFormat, Portions, TextFormat
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage.kernels import FileSplit, TextLines
 from flowkit.storage.objects.compressed import SUFFIXES
@@ -125,3 +126,23 @@ def test_a_line_that_an_encoding_cannot_say_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError) as raised:
         TextFormat("latin-1").write(iter(["a", "preis: 5 €", "b"]), tmp_path / "out")
     assert raised.value.__notes__ == ["'preis: 5 €' cannot be written in 'latin-1'; see save_as_text(..., encoding=)"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters()),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=3), each, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(rows=st.lists(JSON, max_size=6))
+def test_every_json_value_comes_back_as_it_was(surroundings: Surroundings, rows: list[object]) -> None:
+    path = surroundings.directory / "out.jsonl"
+    assert JsonLinesFormat().write(iter(rows), path).rows == len(rows)
+    assert surroundings.run(chain_of(TextLines(((FileSplit(str(path), 0, None, None),),), parse=ParseJsonLines()))) == rows
+
+
+def test_half_of_a_surrogate_pair_is_written_as_json_has_it(tmp_path: Path) -> None:
+    JsonLinesFormat().write(iter([{"a": "\ud800"}, "é"]), tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b'{"a": "\\ud800"}\n"\xc3\xa9"\n'

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowkit.errors import InvalidArgument
+from flowkit.errors import BadInput, InvalidArgument
 from flowkit.execution import text_lines
+from flowkit.execution.file_readers import ParseJsonLines
+from flowkit.execution.sources import LinesAt
 from flowkit.lineage.kernels import FileSplit, TextLines, WholeFiles
 from tests.unit.execution.surroundings import Surroundings, chain_of
 
@@ -120,6 +122,39 @@ def test_bytes_that_are_no_text_fail_with_file_and_line_or_are_replaced(surround
     assert str(path) in caught.value.__notes__[0]
     assert r"b'b\xffad'" in caught.value.__notes__[0]
     assert read(surroundings, [FileSplit(str(path), 0, None, None)], errors="replace") == ["good", "b�ad"]
+
+
+@FIXTURES
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 1000), max_size=4), block=st.integers(1, 40), data=st.data())
+def test_a_line_that_is_no_text_is_named_by_its_number_in_the_file(
+    surroundings: Surroundings, text: str, cuts: list[int], block: int, data: st.DataObject
+) -> None:
+    lines = expected_lines(text)
+    number = data.draw(st.integers(1, len(lines) + 1))
+    ends = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    path = surroundings.directory / "text"
+    before = "".join(line + ends for line in lines[: number - 1]).encode()
+    path.write_bytes(before + b"b\xffad" + ends.encode() + "".join(line + ends for line in lines[number - 1 :]).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_lines, "_FIRST_BLOCK_BYTES", block)
+        patch.setattr(text_lines, "_BLOCK_BYTES", 2 * block)
+        with pytest.raises(UnicodeDecodeError) as raised:
+            for split in splits_of(path, cuts):
+                read(surroundings, [split])
+    assert f"in {path}, line {number}, which begins with b'b\\xffad'" in raised.value.__notes__[0]
+
+
+def test_where_too_much_lies_before_a_line_its_number_is_left_out(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = surroundings.directory / "text"
+    path.write_bytes(b"a\nb\nc\n{\n")
+    split = FileSplit(str(path), 4, 5, None)
+    with pytest.raises(BadInput, match=r"text, line 4: not JSON: '\{'"):
+        list(ParseJsonLines()(["{"], LinesAt(split, 1)))
+    monkeypatch.setattr(text_lines, "_MOST_COUNTED_BYTES", 1)
+    with pytest.raises(BadInput, match=r"text, line 2 of those that begin at byte 4 or later: not JSON: '\{'"):
+        list(ParseJsonLines()(["{"], LinesAt(split, 1)))
 
 
 def test_taking_a_line_reads_one_block(surroundings: Surroundings) -> None:
