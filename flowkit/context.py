@@ -199,7 +199,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         except BaseException:
             self.close()
             raise
-        self._lifetime.ends_with(self, self.jobs.hold_threads)
+        self._lifetime.ends_with(self, self.jobs._hold_threads)
         _live[next(_contexts)] = self
 
     def _start_listening(self) -> None:

@@ -564,7 +564,7 @@ class Jobs:
             with self._lock:
                 self._handles.pop(handle.job, None)
 
-    def hold_threads(self) -> None:
+    def _hold_threads(self) -> None:
         """The interpreter ends, and daemon threads with it: those that wait here do so until then, instead of printing an error each."""
         self._holds_threads = True
 
