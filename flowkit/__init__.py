@@ -87,7 +87,9 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
             missing_from_module("flowkit", "flowkit", name)
         from importlib import import_module
 
-        value = getattr(import_module(home), name)
+        from flowkit.tracebacks import as_public
+
+        value = as_public(getattr(import_module(home), name))
         globals()[name] = value
         return value
 

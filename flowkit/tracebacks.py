@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from flowkit.errors import InternalError
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 
 OWN_DIRECTORY: Final = __file__.replace("\\", "/").rpartition("/")[0] + "/"
 _INSTALLED: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -77,6 +78,13 @@ def trims_own_frames(cls: C) -> C:
     return cls
 
 
+def as_public(thing: Any) -> Any:
+    """A class or function that users name: ``public``, or behind a ``door``; exceptions and whatever else as they are."""
+    if isinstance(thing, type) and not issubclass(thing, BaseException):
+        return public(thing)
+    return door(thing) if isinstance(thing, FunctionType) else thing
+
+
 def _make_door(home: type, name: str, found: object) -> None:
     if isinstance(found, classmethod):
         if (inner := found.__func__) is not (made := door(inner)):
@@ -88,13 +96,14 @@ def _make_door(home: type, name: str, found: object) -> None:
         setattr(home, name, door(found))
 
 
-def door(fn: Callable[..., Any]) -> Callable[..., Any]:
+def door(fn: F) -> F:
     """The function, as one by which exceptions leave flowkit."""
     made = _door(fn, _leave, sys._getframe)
     if not isinstance(fn, FunctionType) or fn.__code__ is made.__code__:
         return fn
     # In the globals of its own module still, for whoever looks (doctest does): so it takes what it needs along.
-    return functools.wraps(fn)(FunctionType(made.__code__, fn.__globals__, fn.__name__, None, made.__closure__))
+    found: Any = functools.wraps(fn)(FunctionType(made.__code__, fn.__globals__, fn.__name__, None, made.__closure__))
+    return found  # type: ignore[no-any-return]
 
 
 def _door(

@@ -220,10 +220,9 @@ class _Task:
         launch, definition = attempt.launch, stage.definition
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
-        self.program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
-        if launch.attempt_number:
-            # It may have failed before, and then for an element that is to be named.
-            self.program = recording(self.program)
+        program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
+        # A later attempt may be one after a failure, and then the element at fault is to be named.
+        self.program = recording(program) if launch.attempt_number else program
         self.memory = TaskMemory(
             services.memory, attempt.id, definition.properties, operator_limit_bytes=services.config.operator_memory_bytes
         )

@@ -86,6 +86,10 @@ FAILURES: dict[str, Callable[[Context], Any]] = {
     "a setting": lambda fc: fk.Config(max_task_failures=0),
     "an unknown setting": lambda fc: fk.Config(nonsense=1),
     "a setting of a context": lambda fc: fk.Context(nonsense=1),
+    "a policy": lambda fc: fk.FailureCounts(after=-1),
+    "a pool": lambda fc: fk.Pool(weight=-1),
+    "a storage level": lambda fc: fk.StorageLevel.parse(3) if hasattr(fk.StorageLevel, "parse") else fk.StorageLevel(nonsense=1),
+    "a file that is no capsule": lambda fc: fk.open_capsule(__file__),
     "a context's argument": lambda fc: fk.Context("tcp://127.0.0.1:1", workers=3),
 }
 
