@@ -14,6 +14,8 @@ from typing import Any
 from xml.sax.xmlreader import Locator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowkit.errors import FlowkitError, JobFailed
 from flowkit.execution.exception_pickling import dumps, loads
@@ -213,3 +215,77 @@ def test_errors_of_our_own_arrive_with_their_data() -> None:
         assert data is not None
         restored: Any = loads(data)
         assert (type(restored), str(restored), restored.path, restored.number) == (kind, str(kind("what it says")), "x", 3)
+
+
+class Plain(Exception):
+    """As most classes of users are."""
+
+
+class WithSlots(Exception):
+    __slots__ = ("hidden",)
+
+
+class OfRequiredArguments(OSError):
+    def __init__(self, *, path: str) -> None:
+        super().__init__(5, "broken", path)
+
+
+class Reducing(Exception):
+    def __init__(self, first: str, second: int) -> None:
+        super().__init__(f"{first}-{second}")
+        self.first, self.second = first, second
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.first, self.second)
+
+
+def _with_slots(value: object) -> WithSlots:
+    error = WithSlots(value)
+    error.hidden = value
+    return error
+
+
+values = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5) | st.lists(st.integers(), max_size=2)
+)
+single_errors = st.one_of(
+    st.builds(lambda args: Plain(*args), st.lists(values, max_size=3)),
+    st.builds(_with_slots, values),
+    st.builds(lambda path: OfRequiredArguments(path=path), st.text(max_size=5)),
+    st.builds(Reducing, st.text(max_size=5), st.integers()),
+    st.builds(KeyError, values),
+    st.builds(SystemExit, values),
+    st.builds(StopIteration, values),
+    st.builds(lambda n, a, b: OSError(n, "text", a, None, b), st.sampled_from([2, 13, 17, 9999]), st.text(), st.text()),
+    st.builds(lambda data: UnicodeDecodeError("utf-8", data + b"\xff", len(data), len(data) + 1, "bad"), st.binary(max_size=5)),
+    st.builds(lambda name: ImportError("text", name=name, path="path"), st.text()),
+    st.builds(lambda line, text: SyntaxError("text", ("file", line, 1, text)), st.integers(1, 99), st.text()),
+)
+
+
+@st.composite
+def errors(draw: st.DrawFn, depth: int = 2) -> BaseException:
+    error = draw(single_errors)
+    if depth and draw(st.booleans()):
+        inner = draw(st.lists(errors(depth - 1), min_size=1, max_size=2))
+        error = BaseExceptionGroup("several", inner)
+    if depth and draw(st.booleans()):
+        error.__cause__ = draw(errors(depth - 1))
+    if depth and draw(st.booleans()):
+        error.__context__ = draw(errors(depth - 1))
+    error.__suppress_context__ = draw(st.booleans())
+    for note in draw(st.lists(st.text(max_size=5), max_size=2)):
+        error.add_note(note)
+    for name, value in draw(st.dictionaries(st.sampled_from(["one", "two"]), values)).items():
+        setattr(error, name, value)
+    return error
+
+
+@given(errors())
+def test_what_comes_back_is_what_went(error: BaseException) -> None:
+    data = dumps(error)
+    assert data is not None
+    restored = loads(data)
+    assert restored is not None
+    assert _facts(restored) == _facts(error)
+    assert restored.__suppress_context__ == error.__suppress_context__
