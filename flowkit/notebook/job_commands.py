@@ -13,6 +13,7 @@ from flowkit.context import Context
 from flowkit.jobs import DESCRIPTION, GROUP
 from flowkit.model.ids import JobId
 from flowkit.notebook.commands import argument, command, context_of, positive, tell, usage, wait_until
+from flowkit.observe.marks import mark_of
 from flowkit.observe.metrics import counted, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
 from flowkit.observe.status import JobStatus, StageStatus
 from flowkit.observe.tables import Table
@@ -49,14 +50,8 @@ def job(shell: Any, options: argparse.Namespace) -> Any:
     """One job with its stages."""
     context = context_of(shell)
     found = _job(context, options.id)
-    known = {each.stage: each for each in context.status.stages()}
     took = format_seconds((found.ended_at or time.time()) - found.started_at)
-    rows = [
-        _stage_row(known[stage], skipped=stage in found.skipped)
-        if stage in known
-        else (stage, "", "skipped" if stage in found.skipped else "not run", *[""] * 8)
-        for stage in found.stages
-    ]
+    rows = [_stage_row(each) for each in context.status.stages_of(found.job)]
     state = f"{found.outcome}{' since' if not found.ended_at else ' after'} {took}"
     return _stage_table(f"job {found.job}: {found.name}, {state}, {counted(len(rows), 'stage')}", rows)
 
@@ -71,7 +66,9 @@ def _job(context: Context, number: int) -> JobStatus:
 @command("stages", argument("id", nargs="?", type=int, help="one stage only"), takes="stage")
 def stages(shell: Any, options: argparse.Namespace) -> Any:
     """Stages: tasks, rows, bytes, seconds."""
-    found = context_of(shell).status.stages()
+    status = context_of(shell).status
+    not_run = [each for job in status.jobs()[-_MOST_STAGES:] for each in status.stages_of(job.job) if each.state == "not run"]
+    found = sorted((*status.stages(), *not_run), key=lambda each: (each.stage, each.stage_attempt))
     chosen = [each for each in found if options.id is None or each.stage == options.id]
     if options.id is not None and not chosen:
         raise usage(f"there is no stage {options.id}, or it has not run, or it is forgotten; %flowkit stages lists them")
@@ -88,12 +85,12 @@ def _stage_table(title: str, rows: Sequence[Sequence[Any]]) -> Table:
     return Table(title, _COLUMNS, [[*row, *[""] * (len(_COLUMNS) - len(row))] for row in rows]).without_empty(5, 6, 7)
 
 
-def _stage_row(stage: StageStatus, *, skipped: bool = False) -> tuple[Any, ...]:
-    if skipped:
-        return stage.stage, stage.name, "skipped"
+def _stage_row(stage: StageStatus) -> tuple[Any, ...]:
+    state = f"{mark_of(stage.state)} {stage.state}"
+    if stage.stage_attempt < 0:
+        return stage.stage, stage.name, state
     metrics = stage.metrics
     attempt = f" (attempt {stage.stage_attempt + 1})" if stage.stage_attempt else ""
-    state = ("failed" if stage.failure else "done") if stage.ended_at else "running"
     failed = f", {stage.failed_count} failed" if stage.failed_count else ""
     times = [format_seconds(stage.durations[place]) for place in (0, 2, 4)] if stage.task_ends else ["", "", ""]
     return (

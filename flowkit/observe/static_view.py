@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
+from flowkit.observe.marks import in_words, mark_of
 from flowkit.observe.metrics import format_bytes, format_count, format_seconds
 from flowkit.observe.snapshot import ClusterChange, ExecutorView, Snapshot, StageView
 from flowkit.observe.timeline import Block
@@ -27,17 +28,6 @@ _OK: Final = "var(--jp-success-color1, #388e3c)"
 _BAD: Final = "var(--jp-error-color1, #d32f2f)"
 _WARN: Final = "var(--jp-warn-color1, #b26a00)"
 _RUN: Final = "var(--jp-brand-color1, #1976d2)"
-_SYMBOLS: Final = {
-    "waiting": "○",
-    "running": "▶",
-    "succeeded": "✔",
-    "done": "✔",
-    "failed": "✘",
-    "cancelled": "■",
-    "skipped": "↷",
-    "not run": "⊘",
-}
-_WORDS: Final = {"succeeded": "done", "skipped": "skipped: its output exists", "not run": "not run: its job ended before"}
 #: of stages in the timeline, the same as in extensions/view/src/model.js
 _COLOURS: Final = ("#4285c9", "#e08a32", "#4a9e5c", "#9166b8", "#c25b8f", "#3f9fa3", "#a3872f", "#7a6a5d")
 
@@ -49,7 +39,7 @@ def render_line(snapshot: Snapshot, now: float = 0.0) -> str:
     >>> render_line(ProgressModel("cell 3").snapshot())
     '○ cell 3: no job yet'
     """
-    return f"{_SYMBOLS.get(snapshot.state, '·')} {_headline(snapshot)}{_numbers(snapshot, now)}"
+    return f"{mark_of(snapshot.state)} {_headline(snapshot)}{_numbers(snapshot, now)}"
 
 
 def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float = 0.0) -> str:
@@ -60,7 +50,7 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
             f'<div style="color: {_FAINT}">%flowkit replay runs the partition that failed here, in a debugger at your line</div>'
         )
     head = (
-        f"<div><b>{_SYMBOLS.get(snapshot.state, '·')} {escape(_headline(snapshot))}</b>"
+        f"<div><b>{mark_of(snapshot.state)} {escape(_headline(snapshot))}</b>"
         f'<span style="color: {_FAINT}">{escape(_numbers(snapshot, now))}</span></div>'
     )
     notes = f'<div style="color: {_BAD}">{format_count(snapshot.dropped_events)} events missed: numbers are too low</div>'
@@ -102,7 +92,7 @@ def _headline(snapshot: Snapshot) -> str:
 def _numbers(snapshot: Snapshot, now: float) -> str:
     if not snapshot.job_count:
         return ""
-    state = _WORDS.get(snapshot.state, snapshot.state) + _why(snapshot)
+    state = in_words(snapshot.state) + _why(snapshot)
     parts = [state, f"{format_count(snapshot.tasks_done)}/{format_count(snapshot.task_count)} tasks"]
     stages = snapshot.stages
     for word, count in (
@@ -203,7 +193,7 @@ def _table(columns: Sequence[tuple[str, str, bool]], rows: Sequence[tuple[str, S
 
 def _name_cell(stage: StageView, _now: float) -> str:
     mark = f'<span style="color: {_COLOURS[stage.stage % len(_COLOURS)]}">&#9632;</span>'
-    return f"{mark} {_SYMBOLS.get(stage.state, '·')} {escape(_title(stage))}"
+    return f"{mark} {mark_of(stage.state)} {escape(_title(stage))}"
 
 
 def _bar_cell(stage: StageView, _now: float) -> str:
@@ -217,7 +207,7 @@ def _part_done(stage: StageView) -> float:
 
 def _tasks_cell(stage: StageView, _now: float) -> str:
     if stage.state in {"skipped", "not run"}:
-        return f'<span title="{_WORDS[stage.state]}">{stage.state}</span>'
+        return f'<span title="{in_words(stage.state)}">{stage.state}</span>'
     return f"{stage.done}/{stage.task_count}" + (f" ✘{stage.failed}" if stage.failed else "")
 
 
@@ -341,7 +331,7 @@ def _edge(start: tuple[int, int, int], end: tuple[int, int, int], size: int) -> 
 
 def _box(stage: StageView, x: int, y: int, wide: int) -> str:
     fits = int((wide - 16) / _LETTER)
-    tasks = _WORDS.get(stage.state) if stage.state in {"skipped", "not run"} else f"{stage.done}/{stage.task_count} tasks"
+    tasks = in_words(stage.state) if stage.state in {"skipped", "not run"} else f"{stage.done}/{stage.task_count} tasks"
     colours = {"failed": _BAD, "done": _OK, "skipped": _FAINT, "cancelled": _FAINT}
     edge = _BAD if stage.state == "failed" else _LINE
     return (

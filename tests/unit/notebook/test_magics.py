@@ -105,8 +105,8 @@ def test_jobs_and_stages_are_tables(shell):
     assert run_line(shell, "jobs -n 1").title == "2 jobs, the last 1"
     first, second = run_line(shell, "job 0"), run_line(shell, "job 1")
     assert first.title.endswith(", 2 stages")
-    assert [row[2] for row in first.rows] == ["done", "done"]
-    assert [row[2] for row in second.rows] == ["skipped", "done"]
+    assert [row[2] for row in first.rows] == ["✔ done", "✔ done"]
+    assert [row[2] for row in second.rows] == ["↷ skipped", "✔ done"]
     assert first.names == ("stage", "name", "state", "tasks", "rows", "in", "shuffle", "time", "least", "median", "most")
     assert first.rows[0][3] == "2/2"
     stages = run_line(shell, "stages")
@@ -114,6 +114,16 @@ def test_jobs_and_stages_are_tables(shell):
     assert run_line(shell, f"stages {stages.rows[0][0]}").title == f"stage {stages.rows[0][0]}"
     assert dict(run_line(shell, "status").rows)["jobs"] == 2
     assert "<table>" in run_line(shell, "jobs")._repr_html_()
+
+
+def test_stages_that_failed_were_cancelled_or_did_not_run_are_three_things(shell):
+    numbers = shell.user_ns["numbers"]
+    with pytest.raises(ZeroDivisionError):
+        numbers.map(lambda x: (x % 2, 1 / 0)).group_by_key(2).count()
+    shell.user_ns["fc"].wait_for_listeners()
+    assert [row[2] for row in run_line(shell, "job 0").rows] == ["✘ failed", "⊘ not run"]
+    assert [row[2] for row in run_line(shell, "stages").rows] == ["✘ failed", "⊘ not run"]
+    assert [row[2] for row in run_line(shell, "stages 1").rows] == ["⊘ not run"]
 
 
 def test_a_count_of_one_is_one(shell):
