@@ -29,6 +29,7 @@ from flowkit.config import Config
 from flowkit.errors import ClusterError, ConfigError, InvalidArgument, JobFailed, NotReplayable
 
 if TYPE_CHECKING:
+    from flowkit.context import Context
     from flowkit.observe.applications import LoggedApplication
     from flowkit.observe.tables import Table
 
@@ -209,7 +210,7 @@ def _settings(chosen: argparse.Namespace) -> dict[str, str]:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from flowkit.context import Context
+    from flowkit.context import Context, observe_contexts
 
     script = Path(chosen.script)
     if not script.is_file():
@@ -227,6 +228,7 @@ def _run(chosen: argparse.Namespace) -> int:
     except ConfigError as error:
         return _complain(str(error), BAD_SETTING)
     Context.prepare(cluster=chosen.cluster, workers=chosen.workers, name=chosen.name or script.stem, config=config)
+    observe_contexts(lambda context: _look_whether_heeded(context, config, chosen))
     # As `python script.py` has it: its directory first, for modules beside it, and `__file__` whole.
     sys.argv = [str(script), *chosen.arguments]
     sys.path.insert(0, str(script.resolve().parent))
@@ -244,6 +246,14 @@ def _run(chosen: argparse.Namespace) -> int:
         for context in Context.live():
             context.close()
     return OK
+
+
+def _look_whether_heeded(context: Context, config: Config, chosen: argparse.Namespace) -> None:
+    """Say that a Context is not as the command line has it: the script made it by itself."""
+    options = ("cluster", "workers", "name", "conf", "event_log", "quiet")
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(chosen, name)]
+    if given and context._asked["config"] is not config:
+        _complain(f"{context.made_at}: Context() does not heed {', '.join(given)}; Context.get_or_create() does", OK)
 
 
 def _replay(chosen: argparse.Namespace) -> int:

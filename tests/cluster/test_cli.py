@@ -72,6 +72,17 @@ def test_a_script_that_fails_says_so_in_one_line_or_whole(script: Path):
     assert "Traceback (most recent call last)" in whole.stderr
 
 
+def test_a_context_that_does_not_heed_the_command_line_is_named(tmp_path: Path):
+    script = tmp_path / "own.py"
+    script.write_text(
+        "import flowkit as fk\nwith fk.Context(workers=1, processes=False) as fc:\n    print(fc.default_parallelism)\n"
+    )
+    done = flowkit("run", "--workers", "2", "--quiet", str(script))
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert done.stderr == f"flowkit: {script}:2: Context() does not heed --workers, --quiet; Context.get_or_create() does\n"
+    assert flowkit("run", str(script)).stderr == ""
+
+
 def test_a_scripts_own_exit_code_is_passed_on(tmp_path: Path):
     script = tmp_path / "leave.py"
     script.write_text("raise SystemExit(7)\n")
