@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from flowkit.abc import Serializer
+from flowkit.errors import BadRow
 from flowkit.lineage import pickling
 
 _thread = threading.local()
@@ -86,7 +87,8 @@ class MsgpackSerializer:
 class ArrowSerializer:
     """Mappings as one Arrow table a batch: columns of one type each, the smallest form for rows that are alike.
 
-    Every row comes back with all columns of its batch, None where it had none.
+    Every row comes back with all columns of its batch, None where it had none. Values come back as from Parquet: equal to what they were,
+    ints beside floats as floats, tuples as lists.
 
     Examples
     --------
@@ -100,14 +102,19 @@ class ArrowSerializer:
         return kinds == {dict}
 
     def dumps(self, values: list[Any]) -> bytes:
-        """Mappings as bytes. Raises ``TypeError`` for columns of several types."""
+        """Mappings as bytes. Raises ``errors.BadRow``, a TypeError, for columns of several types and mappings without fields."""
         import pyarrow as pa
 
-        names = list(dict.fromkeys(name for row in values for name in row))
+        from flowkit.storage.tables.casts import Unfit
+        from flowkit.storage.tables.rows import misfit, table_of
+        from flowkit.storage.tables.widening import path_of_empty
+
         try:
-            table = pa.table({name: [row.get(name) for row in values] for name in names})
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            raise TypeError(f"rows do not fit into columns: {error}") from None
+            table = table_of(values, None)
+        except Unfit as error:
+            raise misfit(error, f"row {error.place} of a batch") from None
+        if path_of_empty(table.schema) is not None:
+            raise BadRow("rows do not fit into columns: a mapping has no fields in any row of a batch")
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -117,9 +124,10 @@ class ArrowSerializer:
         """Bytes as mappings."""
         import pyarrow as pa
 
+        from flowkit.storage.tables.rows import rows_of
+
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            rows: list[Any] = reader.read_all().to_pylist()
-        return rows
+            return rows_of(reader.read_all())
 
 
 class PickleSerializer:

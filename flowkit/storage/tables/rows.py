@@ -58,6 +58,8 @@ def table_of(rows: Sequence[Mapping[Any, Any]], schema: pa.Schema | None) -> pa.
     errors.BadRow
         For a row with fields that the schema has not, or with a name that is no text.
     """
+    if not rows:
+        return (pa.schema([]) if schema is None else schema).empty_table()
     columns = _columns_of(rows, schema)
     arrays = []
     for name, values in columns.items():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 
 import pytest
 
+from flowkit.errors import BadRow
 from flowkit.storage.serializers import chosen, decode_batch, encode_batch
 from flowkit.storage.serializers.chosen import ArrowSerializer, CloudpickleSerializer, MsgpackSerializer, PickleSerializer
 from flowkit.testing.serializers import check_serializer
@@ -26,6 +28,30 @@ OBJECTS = [["a", 1, None, (2, 3)], [object, len], [{1, 2}, frozenset()]]
 )
 def test_those_of_flowkit_pass_the_tests_for_all(serializer, samples):
     check_serializer(serializer, samples)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"v": "x"}, {"v": b"x"}],
+        [{"v": True}, {"v": 1}],
+        [{"v": 2**53 + 1}, {"v": 0.5}],
+        [{"v": dt.date(2020, 1, 1)}, {"v": dt.datetime(2020, 1, 1, 5, tzinfo=dt.UTC)}],
+        [{"v": {1}}],
+        [{"v": {}}],
+        [{}],
+    ],
+    ids=str,
+)
+def test_arrow_refuses_rows_that_it_would_change_or_lose(rows):
+    with pytest.raises(BadRow):
+        ArrowSerializer().dumps(rows)
+
+
+def test_arrow_gives_back_values_equal_to_what_they_were():
+    rows = [{"v": 1, "w": [{"x": 1}]}, {"v": 2.5, "w": [{"y": "z"}]}, {"w": None}]
+    back = ArrowSerializer().loads(memoryview(ArrowSerializer().dumps(rows)))
+    assert back == [{"v": 1.0, "w": [{"x": 1, "y": None}]}, {"v": 2.5, "w": [{"x": None, "y": "z"}]}, {"v": None, "w": None}]
 
 
 class Broken(PickleSerializer):
