@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -331,9 +332,15 @@ class _Columns:
 
     def fields_of(self, row: Any) -> Sequence[Any]:
         """Of one row."""
-        fields = row if isinstance(row, Mapping) else _as_mapping(row)
-        if fields is None:
+        kind: Any = type(row)
+        if kind is tuple or kind is list:
             return self._of_sequence(row)
+        fields: Any = row
+        if kind is not dict and not isinstance(row, Mapping):
+            names = _fields_of(kind)
+            if names is None:
+                return self._of_sequence(row)
+            fields = {name: getattr(row, name) for name in names}
         if self.names is None:
             raise BadRow(f"cannot write {short(row)} as CSV: it has names, and rows before it have none; give columns=")
         assert self._known is not None
@@ -357,18 +364,17 @@ class _Columns:
 
 
 def _names_of(row: Any) -> tuple[Any, ...] | None:
-    if isinstance(row, Mapping):
-        return tuple(row)
-    if isinstance(row, tuple) and hasattr(row, "_fields"):
-        return tuple(row._fields)
-    if dataclasses.is_dataclass(row) and not isinstance(row, type):
-        return tuple(field.name for field in dataclasses.fields(row))
-    return None
+    kind: Any = type(row)
+    return tuple(row) if isinstance(row, Mapping) else _fields_of(kind)
 
 
-def _as_mapping(row: Any) -> Mapping[Any, Any] | None:
-    names = _names_of(row)
-    return None if names is None else {name: getattr(row, name) for name in names}
+@lru_cache(256)
+def _fields_of(kind: type) -> tuple[str, ...] | None:
+    """Of a kind of named tuples or dataclass instances; None: of another kind."""
+    if issubclass(kind, tuple):
+        names = getattr(kind, "_fields", None)
+        return None if names is None else tuple(names)
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def _check_names(row: Any, names: tuple[Any, ...]) -> None:
