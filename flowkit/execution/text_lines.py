@@ -25,6 +25,7 @@ _FIRST_BLOCK_BYTES = 64 * 1024
 _BLOCK_BYTES = 128 * 1024
 #: Lines before a piece of a file are counted for a message, if they are not more than this.
 _MOST_COUNTED_BYTES = 1 << 30
+_RETURN = ord("\r")
 #: U+FEFF at the beginning of a text
 MARK = "\ufeff"
 #: what ``str.splitlines`` takes for the end of a line too
@@ -146,25 +147,21 @@ def _first_line_of(file: IO[bytes], split: FileSplit) -> int | None:
         return 0
     end = None if split.length is None else split.start + split.length
     # The byte before tells whether a line begins exactly here.
-    file.seek(split.start - 1)
-    passed = split.start - 1
-    after_return = False
+    begin = _after_line_end(file, split.start - 1, end)
+    return None if begin is None or (end is not None and begin >= end) else begin
+
+
+def _after_line_end(file: IO[bytes], position: int, until: int | None) -> int | None:
+    """What follows the first end of a line from a position on; None: no line ends before ``until``."""
+    file.seek(position)
     for piece in _pieces_of(file):
-        found = -1 if after_return else _line_end(piece)
-        if after_return:
-            begin = passed + piece.startswith(b"\n")
-        elif piece[found : found + 1] == b"\r" and found + 1 == len(piece):
-            after_return = True  # whether a \n belongs to it says the next piece
-            passed += len(piece)
-            continue
-        elif found >= 0:
-            begin = passed + found + 1 + (piece[found : found + 2] == b"\r\n")
-        else:
-            passed += len(piece)
-            if end is not None and passed >= end:
-                return None
-            continue
-        return begin if end is None or begin < end else None
+        found = _line_end(piece)
+        if found >= 0:
+            following = piece[found + 1 : found + 2] or file.read(1)
+            return position + found + 1 + (piece[found] == _RETURN and following == b"\n")
+        position += len(piece)
+        if until is not None and position >= until:
+            return None
     return None
 
 
