@@ -56,14 +56,24 @@ def test_four_failures_raise_the_users_own_exception_with_where_and_what(start):
     assert "flowkit/execution" not in told, "frames of flowkit's own help nobody here"
 
 
-def test_an_exception_that_cannot_travel_arrives_as_text(start):
+def test_an_exception_arrives_as_itself_or_where_it_cannot_travel_as_text(start):
+    import threading
+
     fc = start(workers=1)
 
     def fail(i):
         raise Odd(1, 2)
 
-    with pytest.raises(JobFailed, match="odd one"):
+    with pytest.raises(Odd, match="odd one"):
         fc.range(1).map(fail).collect()
+
+    def fail_with_a_lock(i):
+        error = Odd(1, 2)
+        error.lock = threading.Lock()
+        raise error
+
+    with pytest.raises(JobFailed, match="Odd: odd one"):
+        fc.range(1).map(fail_with_a_lock).collect()
 
 
 def test_a_result_that_cannot_be_pickled_fails_at_once(start, story):
@@ -92,7 +102,7 @@ def test_system_exit_in_a_task_is_the_tasks_failure_and_the_worker_lives(start, 
     from flowkit.model import events as ev
 
     fc = start(workers=1)
-    with pytest.raises(BaseException, match="41"):
+    with pytest.raises(JobFailed, match="SystemExit: 41"):
         fc.range(1).map(lambda _i: sys.exit(41)).collect()
     assert fc.range(3).sum() == 3
     assert not story.of(ev.ExecutorRemoved)
