@@ -79,9 +79,9 @@ def trims_own_frames(cls: C) -> C:
 
 
 def as_public(thing: Any) -> Any:
-    """A class or function that users name: ``public``, or behind a ``door``; exceptions and whatever else as they are."""
+    """A class that users name, as ``trims_own_frames``, or a function behind a ``door``; exceptions and whatever else as they are."""
     if isinstance(thing, type) and not issubclass(thing, BaseException):
-        return public(thing)
+        return trims_own_frames(thing)
     return door(thing) if isinstance(thing, FunctionType) else thing
 
 
