@@ -1,7 +1,8 @@
 """Tracebacks that are the user's: their line, then what they wrote; not the way through flowkit in between.
 
-Runs everywhere. Errors leave flowkit by its public methods, and classes that have such are marked ``@trims_own_frames`` (``model.advice.public`` does that too): an exception that passes
-a method of theirs on its way to the user's code leaves flowkit's frames behind, in its causes, contexts and groups too.
+Runs everywhere. Errors leave flowkit by its public methods. Classes that have such are marked ``@trims_own_frames``
+(``model.advice.public`` does that too): an exception that passes a method of theirs on its way to the user's code leaves flowkit's
+frames behind, in its causes, contexts and groups too.
 
 A bare ``raise`` adds no frame to a traceback: that of the function it stands in was added when the exception arrived there. So a method
 that catches what passes it can take its own frame out with the others, and raise on.
