@@ -192,7 +192,7 @@ def _table(columns: Sequence[tuple[str, str, bool]], rows: Sequence[tuple[str, S
 
 
 def _name_cell(stage: StageView, _now: float) -> str:
-    mark = f'<span style="color: {_COLOURS[stage.stage % len(_COLOURS)]}">&#9632;</span>'
+    mark = f'<span style="color: {_COLOURS[stage.stage % len(_COLOURS)]}">&#9612;</span>'
     return f"{mark} {mark_of(stage.state)} {escape(_title(stage))}"
 
 

@@ -22,7 +22,7 @@ export const STYLE = `
 .fk[data-state=failed] .fk-whole > i, .fk-bar.fk-failed > i { background: var(--fk-bad); }
 .fk-bar.fk-done > i { background: var(--fk-ok); }
 .fk-bar.fk-skipped > i, .fk-bar.fk-cancelled > i, .fk[data-state=cancelled] .fk-whole > i { background: var(--fk-faint); opacity: .5; }
-.fk-mark { display: inline-block; width: 8px; height: 8px; border-radius: 2px; margin-right: 5px; }
+.fk-mark { display: inline-block; width: 4px; height: 11px; border-radius: 1px; margin-right: 6px; vertical-align: -1px; }
 .fk-tabs { display: flex; flex-wrap: wrap; gap: 4px; margin: 4px 0; }
 .fk-tabs button[aria-selected=true] { background: var(--fk-back); font-weight: 600; }
 .fk table { border-collapse: collapse; width: 100%; font-size: 12px; margin: 0; }
