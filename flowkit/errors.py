@@ -16,7 +16,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- DriverOnly                 also a RuntimeError; what only the driver may do, inside a task
     |   |   +-- NestedAction           an action, an RDD or a Context inside a task
     |   +-- TaskOnly                   also a RuntimeError; what only a task may do, outside of one
-    |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut a partition short
+    |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut rows off, also on the driver
     |   +-- ResultNotPicklable         also a TypeError; a task's result that cannot travel
     |   +-- AccumulatorMisused         also a RuntimeError; read in a task, or updates that cannot be merged
     |   +-- BroadcastDestroyed         also a RuntimeError
@@ -155,7 +155,10 @@ class NestedAction(DriverOnly):
 
 
 class StopIterationInTask(UserError, RuntimeError):
-    """User code let a StopIteration escape, which would silently have truncated the partition; carries ``function``."""
+    """User code let a StopIteration escape, in a task or where results are merged on the driver; carries ``function``.
+
+    Left alone it would silently have cut a partition short, or ended a loop around the action.
+    """
 
 
 class ResultNotPicklable(UserError, TypeError):

@@ -20,6 +20,7 @@ from flowkit.cluster.outcomes import WHERE
 from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
 from flowkit.execution.actions import joiner_of
+from flowkit.execution.on_driver import OnDriver
 from flowkit.execution.sides import check_on_driver
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs, JobScopes, RunningAction, announce_job, check_wanted, surrounding_properties
@@ -33,6 +34,7 @@ from flowkit.model.shown import text_of
 from flowkit.model.task import FULL_TRACEBACKS, PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
+from flowkit.rdd.checks import check_partitions
 from flowkit.rdd.replay import Replay, replay_of
 
 #: RDDs of which is known which stage computed them last
@@ -109,11 +111,26 @@ class Submission(JobScopes, JobRunner):
     ) -> list[Any]:
         """Run ``fn(partition index, iterator)`` over partitions of a node; what every action does.
 
+        Parameters
+        ----------
+        partitions
+            Which, each once, in any order; None: all.
+
+        Returns
+        -------
+        list
+            What ``fn`` returned, in the order of ``partitions``.
+
+        Raises
+        ------
+        errors.InvalidArgument
+            One of ``partitions`` is no whole number, is none of the node's, or stands there twice.
+
         Notes
         -----
         Cost: one job, and before it those that the node's preparations take (bounds of a sort, counts for indices).
         """
-        chosen = range(node.num_partitions) if partitions is None else partitions
+        chosen = range(node.num_partitions) if partitions is None else check_partitions(partitions, node.num_partitions)
         results = self._results(node, fn, chosen, operation, call_site)
         return [results[partition] for partition in chosen]
 
@@ -214,10 +231,13 @@ class Submission(JobScopes, JobRunner):
         self._note_result_stage(node, spec.result_stage.stage)
         shuffles = {str(stage.stage): stage.shuffle for stage in spec.stages}
 
+        unpickling = OnDriver(operation, call_site, doing="unpickling results")
+
         def take(partition: int, data: bytes) -> None:
-            value = pickle.loads(data)
-            if joined is not None and type(value) is PieceResults:
-                value = joined(list(map(pickle.loads, value)))
+            with unpickling:
+                value = pickle.loads(data)
+                if joined is not None and type(value) is PieceResults:
+                    value = joined([pickle.loads(each) for each in value])
             results[partition] = value
 
         announce_job(self, properties)

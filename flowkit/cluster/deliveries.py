@@ -154,7 +154,7 @@ class Deliveries:
             return False
         try:
             work()
-        except Exception:
+        except BaseException:  # users' functions merge and unpickle here, and all jobs wait for this thread
             logger.exception("a result could not be handed over")
         return True
 

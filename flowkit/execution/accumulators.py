@@ -15,11 +15,13 @@ from itertools import count
 from typing import Any, Generic, NoReturn, TypeVar
 
 from flowkit.errors import AccumulatorMisused, LimitExceeded
+from flowkit.execution.on_driver import OnDriver
 from flowkit.execution.sides import is_replayed
 from flowkit.execution.task_context import TaskContext, inside_task
 from flowkit.lineage import pickling
+from flowkit.lineage.call_site import find_call_site
 from flowkit.model.advice import public
-from flowkit.model.shown import short
+from flowkit.model.shown import short, text_of
 from flowkit.model.task import Accumulated
 
 logger = logging.getLogger(__name__)
@@ -53,14 +55,16 @@ class Accumulator(Generic[T]):
     (3, 1)
     """
 
-    __slots__ = ("__weakref__", "_error", "_key", "_lock", "_merge", "_value", "name")
+    __slots__ = ("__weakref__", "_error", "_key", "_lock", "_merge", "_merging", "_value", "name")
 
     def __init__(self, key: Key, initial: T, name: str, merge: Callable[[T, T], T]) -> None:
         self._key = key
         self._merge = merge
         self._value = initial
-        self._error: Exception | None = None
-        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        # Reentrant: a merge function may look at the value it changes.
+        self._lock = threading.RLock()
+        self._merging = OnDriver(f"accumulator {name!r}" if name else "accumulator", find_call_site(), merge=merge)
         self.name = name
 
     @property
@@ -74,7 +78,7 @@ class Accumulator(Generic[T]):
         with self._lock:
             if self._error is not None:
                 raise AccumulatorMisused(
-                    f"an update of {self!r} could not be merged: {type(self._error).__name__}: {self._error}"
+                    f"an update of {self!r} could not be merged: {type(self._error).__name__}: {text_of(self._error)}"
                 ) from self._error
             return self._value
 
@@ -89,7 +93,7 @@ class Accumulator(Generic[T]):
             if not is_replayed():
                 TaskAccumulator(self._key, self.name, self._merge).add(term)
             return
-        with self._lock:
+        with self._lock, self._merging:
             self._value = self._merge(self._value, term)
 
     def __iadd__(self, term: T) -> Accumulator[T]:
@@ -109,9 +113,13 @@ class Accumulator(Generic[T]):
     def _merge_update(self, update: T) -> None:
         with self._lock:
             try:
-                self._value = self._merge(self._value, update)
-            except Exception as error:
+                with self._merging:
+                    self._value = self._merge(self._value, update)
+            except BaseException as error:
+                # All kinds: on this thread results of all jobs are handed over.
                 self._error = error
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    raise  # Ctrl-C
 
     def __reduce__(self) -> tuple[type[TaskAccumulator], tuple[Key, str, Callable[[T, T], T]]]:
         return TaskAccumulator, (self._key, self.name, self._merge)

@@ -410,9 +410,11 @@ def _functions_of_aggregator(aggregator: Aggregator, place: str) -> Iterator[_Us
 def _functions_of_action(fn: Any, place: str) -> Iterator[_UserFunction]:
     yield _UserFunction(fn, place, _Role.ENCLOSES)
     match fn:
-        case actions.ReduceRows(inner) | actions.FoldRows(_, inner):
+        case actions.ReduceRows(inner) | actions.FoldRows(_, inner) | actions.ReduceByKey(inner):
             yield _UserFunction(inner, place, _Role.MERGES)
-        case actions.ExtremeRow(_, key) | actions.TopRows(_, key) | actions.SampleKeys(_, key) if key is not None:
+        case actions.ExtremeRow(_, key) | actions.TopRows(_, key) | actions.SmallestRows(_, key) | actions.SampleKeys(_, key) if (
+            key is not None
+        ):
             yield _UserFunction(key, place, _Role.TAKES_ELEMENT)
         case actions.ForeachPartition(inner):
             yield _UserFunction(inner, place, _Role.ENCLOSES)

@@ -33,10 +33,10 @@ def function_name(fn: Any) -> str:
     return type(fn).__qualname__
 
 
-def leaked_stop_iteration(function: str, operation: str) -> StopIterationInTask:
-    """The error for a function that raised ``StopIteration``."""
+def leaked_stop_iteration(function: str, operation: str, harm: str = "cut the partition short") -> StopIterationInTask:
+    """The error for a function that raised ``StopIteration``; ``harm``: what that would have done otherwise."""
     return StopIterationInTask(
-        f"{function}, called by {operation}, raised StopIteration; left alone it would have cut the partition short. "
+        f"{function}, called by {operation}, raised StopIteration; left alone it would have {harm}. "
         "Call next(iterator, default), or catch StopIteration in the function.",
         function=function,
     )

@@ -175,7 +175,9 @@ def is_counted(value: Any) -> bool:
 def extremes_of_rows(_partition: int, rows: Iterator[Any]) -> list[Any]:
     """``[least, greatest]`` of what is counted, empty when there is none."""
     least = greatest = None
-    for value in filter(is_counted, rows):
+    for value in rows:  # not filter: a StopIteration of a comparison would end it early, and rows would be lost
+        if not is_counted(value):
+            continue
         if least is None or value < least:
             least = value
         if greatest is None or value > greatest:
@@ -193,7 +195,7 @@ class CountInBuckets:
         """Counts, one a bucket."""
         bounds, last = self.bounds, len(self.bounds) - 2
         counts = [0] * (last + 1)
-        for value in filter(is_counted, rows):
-            if bounds[0] <= value <= bounds[-1]:
+        for value in rows:  # not filter, as above
+            if is_counted(value) and bounds[0] <= value <= bounds[-1]:
                 counts[min(bisect_right(bounds, value) - 1, last)] += 1
         return counts

@@ -111,7 +111,7 @@ class _Queue:
                 for listener in self.listeners:
                     try:
                         listener.on_event(event)
-                    except Exception:
+                    except BaseException:  # SystemExit too: others wait on this thread for their events
                         self._errors += 1
                         logger.exception("listener %r raised on %s; it stays", listener, type(event).__name__)
                 if len(self._events) == 1:  # this one, which only this thread takes away
@@ -128,7 +128,7 @@ class _Queue:
             if on_idle is not None:
                 try:
                     on_idle()
-                except Exception:
+                except BaseException:
                     self._errors += 1
                     logger.exception("listener %r raised when it was told that there is nothing more for now; it stays", listener)
 

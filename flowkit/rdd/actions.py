@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import reduce
+from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -174,7 +175,8 @@ class Actions(Base[T]):
         parts = [value for part in self._run(ReduceRows(fn), "reduce") for value in part]
         if not parts:
             raise EmptyRdd("Can not reduce() empty RDD")
-        merged: T = reduce(fn, parts)
+        with self._on_driver("reduce", merge=fn):
+            merged: T = reduce(fn, parts)
         return merged
 
     @action
@@ -198,7 +200,10 @@ class Actions(Base[T]):
         46
         """
         check_callable("fn", fn)
-        return reduce(fn, self._run(FoldRows(zero, fn), "fold"), deepcopy(zero))
+        parts = self._run(FoldRows(zero, fn), "fold")
+        with self._on_driver("fold", merge=fn):
+            merged: T = reduce(fn, parts, deepcopy(zero))
+        return merged
 
     @action
     def aggregate(self, zero: U, merge_element: Callable[[U, T], U], merge_results: Callable[[U, U], U]) -> U:
@@ -215,7 +220,10 @@ class Actions(Base[T]):
         """
         check_callable("merge_element", merge_element)
         check_callable("merge_results", merge_results)
-        return reduce(merge_results, self._run(FoldRows(zero, merge_element), "aggregate"), deepcopy(zero))
+        parts = self._run(FoldRows(zero, merge_element), "aggregate")
+        with self._on_driver("aggregate", merge=merge_results):
+            merged: U = reduce(merge_results, parts, deepcopy(zero))
+        return merged
 
     @action
     def sum(self) -> Any:
@@ -230,7 +238,9 @@ class Actions(Base[T]):
         >>> fc.range(101).sum()
         5050
         """
-        return sum(self._run(sum_rows, "sum"))
+        parts = self._run(sum_rows, "sum")
+        with self._on_driver("sum"):
+            return sum(parts)
 
     @action
     def max(self, key: Callable[[T], Any] | None = None) -> T:
@@ -278,7 +288,8 @@ class Actions(Base[T]):
         parts = [value for part in self._run(ExtremeRow(choose, key), operation) for value in part]
         if not parts:
             raise EmptyRdd(f"{operation}() of an empty RDD")
-        chosen: T = choose(parts, key=key)
+        with self._on_driver(operation, key=key):
+            chosen: T = choose(parts, key=key)
         return chosen
 
     @action
@@ -297,7 +308,10 @@ class Actions(Base[T]):
         if key is not None:
             check_callable("key", key)
         limit = max(0, check_int("num", num))
-        return heapq.nlargest(limit, (row for part in self._run(TopRows(limit, key), "top") for row in part), key=key)
+        parts = self._run(TopRows(limit, key), "top")
+        with self._on_driver("top", key=key):
+            largest: list[T] = heapq.nlargest(limit, chain.from_iterable(parts), key=key)
+        return largest
 
     @action
     def take_ordered(self, num: int, key: Callable[[T], Any] | None = None) -> list[T]:
@@ -316,7 +330,9 @@ class Actions(Base[T]):
             check_callable("key", key)
         limit = check_int("num", num, least=0)
         parts = self._run(SmallestRows(limit, key), "take_ordered")
-        return heapq.nsmallest(limit, (row for part in parts for row in part), key=key)
+        with self._on_driver("take_ordered", key=key):
+            smallest: list[T] = heapq.nsmallest(limit, chain.from_iterable(parts), key=key)
+        return smallest
 
     @action
     def count_by_value(self) -> dict[T, int]:
@@ -337,7 +353,9 @@ class Actions(Base[T]):
         >>> fc.parallelize(["a", "b", "a"]).count_by_value()
         {'a': 2, 'b': 1}
         """
-        return _added_up(self._run(count_equal_rows, "count_by_value"))
+        parts = self._run(count_equal_rows, "count_by_value")
+        with self._on_driver("count_by_value"):
+            return _added_up(parts)
 
     @action
     def tree_reduce(self, fn: Callable[[T, T], T], depth: int = 2) -> T:
@@ -370,7 +388,8 @@ class Actions(Base[T]):
         parts = self._tree(ReduceRows(fn), fn, rounds, "tree_reduce", one=False)
         if not parts:
             raise EmptyRdd("tree_reduce() of an empty RDD")
-        merged: T = reduce(fn, parts)
+        with self._on_driver("tree_reduce", merge=fn):
+            merged: T = reduce(fn, parts)
         return merged
 
     @action
@@ -401,7 +420,9 @@ class Actions(Base[T]):
         check_callable("merge_results", merge_results)
         rounds = check_int("depth", depth, least=1)
         parts = self._tree(FoldRows(zero, merge_element), merge_results, rounds, "tree_aggregate", one=True)
-        return reduce(merge_results, parts) if parts else deepcopy(zero)
+        with self._on_driver("tree_aggregate", merge=merge_results):
+            merged: U = reduce(merge_results, parts) if parts else deepcopy(zero)
+        return merged
 
     def _tree(
         self,

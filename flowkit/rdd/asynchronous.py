@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from flowkit.execution.on_driver import without_stop_iteration
 from flowkit.jobs import Cancellation
 from flowkit.lineage.call_site import called_from, find_call_site
 from flowkit.rdd.actions import Actions
@@ -164,7 +165,8 @@ class Asynchronous(Actions[T]):
                     result = action()
             except BaseException as error:
                 trim(error)
-                future.set_exception(error)
+                # All kinds: who waits for the future would wait for ever. One of asyncio takes no StopIteration.
+                future.set_exception(without_stop_iteration(error, operation, call_site))
             else:
                 future.set_result(result)
 

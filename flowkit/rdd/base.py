@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from flowkit.abc import JobRunner
 from flowkit.errors import ClosureError, InvalidArgument, WrongType
+from flowkit.execution.on_driver import OnDriver
 from flowkit.execution.task_context import inside_task
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.kernels import Aggregate, Aggregator, Kernel, ShuffleRead, SortOrder
@@ -201,3 +202,9 @@ class Base(Generic[T]):
     def _run(self, fn: Callable[[int, Iterator[Any]], Any], operation: str, partitions: Sequence[int] | None = None) -> list[Any]:
         check_on_driver(operation)
         return self._runner.run_job(self._node, fn, partitions, operation=operation, call_site=find_call_site())
+
+    def _on_driver(
+        self, operation: str, *, merge: Callable[[Any, Any], Any] | None = None, key: Callable[[Any], Any] | None = None
+    ) -> OnDriver:
+        """Around what an action does with its results by functions of the user's: those named, and what rows do by themselves."""
+        return OnDriver(operation, find_call_site(), merge=merge, key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flowkit.errors import InvalidArgument
@@ -29,10 +30,44 @@ __all__ = [
     "check_names",
     "check_number",
     "check_on_driver",
+    "check_partitions",
     "check_path",
     "check_seconds",
     "check_str",
 ]
+
+
+def check_partitions(partitions: Any, count: int) -> Sequence[int]:
+    """Refuse what isn't several of ``count`` partitions, each once.
+
+    >>> check_partitions([2, 0], 3)
+    [2, 0]
+    >>> check_partitions([0, 3], 3)
+    Traceback (most recent call last):
+        ...
+    flowkit.errors.InvalidArgument: partitions[1] = 3: must be a whole number from 0 to 2
+    """
+    if not isinstance(partitions, Iterable) or isinstance(partitions, str | bytes):
+        raise InvalidArgument(
+            f"partitions = {partitions!r}: must be several, as in [0, 1]", name="partitions", value=partitions, allowed="a list"
+        )
+    chosen: list[int] = []
+    seen: dict[int, int] = {}
+    for place, value in enumerate(partitions):
+        name = f"partitions[{place}]"
+        if isinstance(value, bool) or not hasattr(type(value), "__index__") or not 0 <= value.__index__() < count:
+            allowed = f"a whole number from 0 to {count - 1}" if count else "left out: there are no partitions"
+            raise InvalidArgument(f"{name} = {value!r}: must be {allowed}", name=name, value=value, allowed=allowed)
+        number = int(value.__index__())
+        if seen.setdefault(number, place) != place:
+            raise InvalidArgument(
+                f"{name} = {value!r}: is partitions[{seen[number]}] as well; each may be asked for once",
+                name=name,
+                value=value,
+                allowed="each partition once",
+            )
+        chosen.append(number)
+    return chosen
 
 
 def check_encoding(encoding: Any) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from flowkit.errors import EmptyRdd, InvalidArgument, WrongType
@@ -147,7 +146,11 @@ class Numeric(Base[T]):
         >>> fc.range(51).histogram([0, 5, 25, 50])
         ([0, 5, 25, 50], [5, 20, 26])
         """
-        bounds = _checked_bounds(buckets) if not isinstance(buckets, int) else self._even_bounds(buckets)
+        if isinstance(buckets, int):
+            bounds = self._even_bounds(buckets)
+        else:
+            with self._on_driver("histogram"):
+                bounds = _checked_bounds(buckets)
         if len(bounds) == 2 and bounds[0] == bounds[1]:
             parts = self._run(_CountEqual(bounds[0]), "histogram")
             return bounds, [sum(parts)]
@@ -159,26 +162,33 @@ class Numeric(Base[T]):
         parts = [part for part in self._run(extremes_of_rows, "histogram (bounds)") if part]
         if not parts:
             raise EmptyRdd("a histogram of nothing has no bounds; give them")
-        least, greatest = min(map(itemgetter(0), parts)), max(map(itemgetter(1), parts))
-        if least == greatest or count == 1:
-            return [least, greatest]
-        try:
-            infinite = math.isinf(greatest - least)
-        except TypeError:
-            raise TypeError(
-                f"buckets of equal width need numbers, not {type(least).__name__}; give the bounds, or ask for one bucket"
-            ) from None
-        if infinite:
-            raise InvalidArgument(
-                "buckets of equal width cannot reach to infinity; give the bounds",
-                name="buckets",
-                value=buckets,
-                allowed="bounds",
-            )
-        width = (greatest - least) // count
-        if width * count != greatest - least:
-            width = (greatest - least) / count
-        return [*(least + index * width for index in range(count)), greatest]
+        with self._on_driver("histogram"):
+            # In lists: a StopIteration of a comparison must not look like the end of them.
+            least, greatest = min([part[0] for part in parts]), max([part[1] for part in parts])
+            return _even(least, greatest, count)
+
+
+def _even(least: Any, greatest: Any, count: int) -> list[Any]:
+    """Bounds of so many buckets of equal width."""
+    if least == greatest or count == 1:
+        return [least, greatest]
+    try:
+        infinite = math.isinf(greatest - least)
+    except TypeError:
+        raise TypeError(
+            f"buckets of equal width need numbers, not {type(least).__name__}; give the bounds, or ask for one bucket"
+        ) from None
+    if infinite:
+        raise InvalidArgument(
+            "buckets of equal width cannot reach to infinity; give the bounds",
+            name="buckets",
+            value=count,
+            allowed="bounds",
+        )
+    width = (greatest - least) // count
+    if width * count != greatest - least:
+        width = (greatest - least) / count
+    return [*(least + index * width for index in range(count)), greatest]
 
 
 class _CountEqual:
@@ -206,7 +216,7 @@ def _checked_bounds(buckets: Sequence[Any]) -> list[Any]:
     bounds = list(buckets)
     if len(bounds) < 2:
         raise refuse("a number, or two bounds or more")
-    if not all(map(is_counted, bounds)):
+    if not all(is_counted(bound) for bound in bounds):  # not map: a StopIteration of a comparison would end it
         raise refuse("bounds without None or NaN")
     if any(one >= other for one, other in pairwise(bounds)):
         raise refuse("bounds in ascending order, none twice")

@@ -509,8 +509,10 @@ class Pairs(Base[T]):
         {'a': 2, 'b': 1}
         """
         total: Counter[K] = Counter()
-        for part in self._run(count_equal_keys, "count_by_key"):
-            total.update(part)
+        parts = self._run(count_equal_keys, "count_by_key")
+        with self._on_driver("count_by_key"):
+            for part in parts:
+                total.update(part)
         return dict(total)
 
     @action
@@ -528,9 +530,11 @@ class Pairs(Base[T]):
         """
         check_callable("fn", fn)
         merged: dict[K, V] = {}
-        for part in self._run(ReduceByKey(fn), "reduce_by_key_locally"):
-            for key, value in part.items():
-                merged[key] = fn(merged[key], value) if key in merged else value
+        parts = self._run(ReduceByKey(fn), "reduce_by_key_locally")
+        with self._on_driver("reduce_by_key_locally", merge=fn):
+            for part in parts:
+                for key, value in part.items():
+                    merged[key] = fn(merged[key], value) if key in merged else value
         return merged
 
     @action
@@ -548,8 +552,11 @@ class Pairs(Base[T]):
         """
         partitioner = self._node.partitioner
         # The bounds of a sort may still be unknown.
-        known = partitioner is not None and getattr(partitioner, "resolved", True)
-        partitions = [partitioner.partition_of(key)] if partitioner is not None and known else None
+        partitions = None
+        if partitioner is not None and getattr(partitioner, "resolved", True):
+            places_by = partitioner.fn if isinstance(partitioner, FunctionPartitioner) else getattr(partitioner, "key", None)
+            with self._on_driver("lookup", key=places_by):
+                partitions = [partitioner.partition_of(key)]
         return [value for part in self._run(ValuesOfKey(key), "lookup", partitions) for value in part]
 
     @action
@@ -565,4 +572,6 @@ class Pairs(Base[T]):
         >>> fc.parallelize([("a", 1), ("b", 2)]).collect_as_map()
         {'a': 1, 'b': 2}
         """
-        return merged_map(self._run(collect_rows, "collect_as_map"))
+        parts = self._run(collect_rows, "collect_as_map")
+        with self._on_driver("collect_as_map"):
+            return merged_map(parts)

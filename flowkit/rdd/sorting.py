@@ -7,6 +7,7 @@ from typing import Any
 
 from flowkit.abc import JobRunner
 from flowkit.execution.actions import SampleKeys
+from flowkit.execution.on_driver import OnDriver
 from flowkit.lineage.kernels import SortOrder
 from flowkit.lineage.nodes import Preparation
 from flowkit.lineage.partitioners import RangePartitioner, sample_bounds, sample_size_per_partition
@@ -33,7 +34,8 @@ def sorted_by_key(
             if count > 1
             else []
         )
-        partitioner.resolve(sample_bounds(samples, count))
+        with OnDriver(operation, node.call_site, key=key, doing="choosing ranges"):
+            partitioner.resolve(sample_bounds(samples, count))
 
     return pairs._by_key(
         operation, partitioner, order=SortOrder(key, descending=not ascending), preparation=Preparation(draw_sample)

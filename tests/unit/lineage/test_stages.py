@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import gc
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from operator import add
 
 import pytest
 
+from flowkit import StorageLevel
 from flowkit.errors import ClosureTooLarge, TooManyPartitions
-from flowkit.lineage.kernels import Result, ShuffleWrite
+from flowkit.lineage import stages
+from flowkit.lineage.fingerprint import fingerprint
+from flowkit.lineage.kernels import IntegerRange, Result, ShuffleWrite, StoredPartitions
 from flowkit.lineage.nodes import ancestors
 from flowkit.lineage.stages import cached_inputs, cut, parent_shuffles
 from flowkit.model.ids import RddId
-from flowkit.model.job_spec import CachedInput, JobSpec, StageKind
+from flowkit.model.job_spec import CachedInput, Determinism, JobSpec, StageKind
 from flowkit.testing.inline import InlineLink, inline_context
 
 
@@ -218,3 +223,159 @@ def test_too_many_partitions_that_come_of_several_rdds_are_refused_at_the_action
         both = fc.range(5, num_partitions=6).union(fc.range(5, num_partitions=5))
         with pytest.raises(TooManyPartitions, match="11 partitions"):
             both.count()
+
+
+# -- what changes after it was planned ---------------------------------------------------------------------------------
+
+
+def test_a_cut_is_as_its_nodes_were_when_it_was_made(fc):
+    source = pairs(fc)
+    counts = source.reduce_by_key(add)
+    before = cut(counts._node)
+    source.cache()
+    after = cut(counts._node)
+    assert cached_inputs(before[0]) == ()
+    assert cached_inputs(after[0]) == (CachedInput(RddId(source.id), 0, 2),)
+    assert before[0].revision < after[0].revision
+    assert before[1].changes == after[1].changes == ()
+
+
+def test_a_node_has_one_recipe_in_all_stages_of_a_job(fc, monkeypatch):
+    source = pairs(fc)
+    both = source.reduce_by_key(add).join(source)
+    read = []
+    monkeypatch.setattr(
+        stages, "ancestors", lambda node, **options: (read.append(node.id), source._node.change(), ancestors(node, **options))[-1]
+    )
+    found = {node.revision for stage in cut(both._node) for node in stage.nodes if node.id == source.id}
+    assert len(read) > 1
+    assert len(found) == 1
+
+
+def test_another_storage_level_makes_another_program(fc, specs):
+    source = pairs(fc).persist(StorageLevel.MEMORY_ONLY)
+    counts = source.reduce_by_key(add)
+    counts.collect()
+    source.unpersist().persist(StorageLevel.DISK_ONLY)
+    counts.collect()
+    programs = [pickle.loads(spec.stages[0].program.inline) for spec in specs]
+    assert [program.steps[-1].level for program in programs] == [StorageLevel.MEMORY_ONLY, StorageLevel.DISK_ONLY]
+    assert specs[0].stages[0].revision < specs[1].stages[0].revision
+
+
+def test_a_checkpoint_makes_another_program_without_parents(fc, specs, tmp_path):
+    base = pairs(fc).partition_by(2).checkpoint(tmp_path / "base")
+    sums = base.map_values(abs).reduce_by_key(add, 3)
+    sums.collect()
+    sums.collect()
+    first, last = specs[0], specs[-1]
+    assert [len(stage.parents) for stage in first.stages] == [0, 1, 1]
+    assert [len(stage.parents) for stage in last.stages] == [0, 1]
+    assert last.stages[0].shuffle == first.stages[1].shuffle
+    (source, *_) = pickle.loads(last.stages[0].program.inline).steps
+    assert isinstance(source.kernel, StoredPartitions)
+
+
+def test_programs_go_when_neither_the_planner_nor_a_job_refers_to_them(fc):
+    table = list(range(20_000))
+    source = fc.range(4, num_partitions=2).map(lambda i: (i % 2, table[i]))
+    counts = source.reduce_by_key(add)
+    held = fc._link._content_users
+    counts.collect()
+    assert len(held) == 1, "that of the map stage; that of the result is gone with its job"
+    source.cache()
+    counts.collect()
+    fc._release_garbage()
+    assert len(held) == 1, "the one before is gone"
+    del counts, source
+    gc.collect()
+    fc._release_garbage()
+    assert len(held) == 0
+
+
+def test_of_two_threads_that_plan_one_shuffle_each_releases_what_it_put(fc, monkeypatch):
+    table = list(range(20_000))
+    counts = fc.range(4, num_partitions=2).map(lambda i: (i % 2, table[i])).reduce_by_key(add)
+    together = threading.Barrier(2)
+    monkeypatch.setattr(fc._planner, "_dumps", lambda program, dumps=fc._planner._dumps: (together.wait(20), dumps(program))[1])
+    with ThreadPoolExecutor(2) as threads:
+        assert len({tuple(sorted(found)) for found in threads.map(lambda _: counts.collect(), range(2))}) == 1
+    held = fc._link._content_users
+    fc._release_garbage()
+    assert dict(held._counts) != {}
+    del counts
+    gc.collect()
+    fc._release_garbage()
+    assert dict(held._counts) == {}
+
+
+def test_what_a_plan_refers_to_stays_until_its_job_is_over(fc, monkeypatch):
+    """Its shuffles, and what its functions captured: another thread may checkpoint what they belong to."""
+    released = []
+    monkeypatch.setattr(fc._link, "release_shuffle", released.append)
+    base = pairs(fc).partition_by(2)
+    shuffle = base._node.dependencies[0].id
+    submit = fc._link.submit
+
+    def truncate_meanwhile(spec, take):
+        base._node.truncate(IntegerRange(0, 0, 1, 2))
+        gc.collect()
+        assert released == []
+        return submit(spec, take)
+
+    monkeypatch.setattr(fc._link, "submit", truncate_meanwhile)
+    assert sorted(base.map(tuple).collect()) == sorted((x % 2, x) for x in range(4))
+    gc.collect()
+    assert released == [shuffle]
+
+
+def test_rows_that_differ_each_time_are_fixed_by_a_checkpoint_for_what_is_made_from_then_on(fc, tmp_path):
+    base = pairs(fc).indeterminate()
+    before = base.reduce_by_key(add)
+    base.checkpoint(tmp_path / "base", eager=True)
+    after = base.reduce_by_key(add)
+    assert cut(before._node)[0].determinism is Determinism.INDETERMINATE, "its outputs may hold other rows than the checkpoint"
+    assert cut(after._node)[0].determinism is Determinism.DETERMINATE
+    assert after._node.determinism is Determinism.DETERMINATE
+
+
+# -- what is pending -----------------------------------------------------------------------------------------------------
+
+
+def test_of_two_actions_one_writes_a_checkpoint(fc, specs, tmp_path):
+    base = pairs(fc).checkpoint(tmp_path / "base")
+    together = threading.Barrier(2)
+
+    def count(_):
+        together.wait(20)
+        return base.count()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(count, range(2))) == [4, 4]
+    assert sum(spec.name.startswith("checkpoint") for spec in specs) == 1
+
+
+def test_a_checkpoint_that_fails_is_tried_again_after_the_next_action(fc, tmp_path):
+    base = pairs(fc).checkpoint(tmp_path / "base")
+    (tmp_path / "base").write_text("somebody's file")
+    with pytest.raises(OSError):  # noqa: PT011 - whichever it is
+        base.count()
+    assert not base.is_checkpointed
+    (tmp_path / "base").unlink()
+    assert base.count() == 4
+    assert base.is_checkpointed
+
+
+def test_an_rdd_that_is_unpersisted_before_its_local_checkpoint_keeps_its_lineage(fc):
+    base = pairs(fc).local_checkpoint()
+    base.unpersist()
+    assert base.count() == 4
+    assert not base.is_locally_checkpointed
+    assert sorted(base.values().collect()) == [0, 1, 2, 3]
+
+
+def test_a_local_checkpoint_is_no_fingerprint(fc):
+    made = [fc.range(number, num_partitions=2).map(abs).local_checkpoint() for number in (2, 3)]
+    for each in made:
+        each.count()
+    assert fingerprint(made[0]._node, "app") != fingerprint(made[1]._node, "app")

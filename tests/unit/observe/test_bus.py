@@ -128,6 +128,26 @@ def test_a_listener_that_raises_is_logged_and_stays(caplog):
     assert "a listener's own bug" in caplog.text
 
 
+@pytest.mark.parametrize("leaving", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_listener_that_raises_more_than_errors_costs_itself_one_event(leaving, caplog):
+    class Leaving(Recorder):
+        def on_event(self, event) -> None:
+            raise leaving
+
+        def on_idle(self) -> None:
+            raise leaving
+
+    sound = Recorder()
+    with ListenerBus() as bus, caplog.at_level(logging.CRITICAL + 1, logger="flowkit.observe.bus"):
+        bus.add_listener(Leaving())
+        bus.add_listener(sound)
+        for number in range(3):
+            bus.post([event(number)])
+            bus.wait_until_empty(20)
+        assert sound.heard == [0, 1, 2]
+        assert bus.statistics()["shared"].error_count >= 3
+
+
 def test_a_removed_listener_hears_nothing_more():
     recorder, other = Recorder(), Recorder()
     with ListenerBus() as bus:
