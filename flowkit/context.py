@@ -347,6 +347,10 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         return tuple(status for job in lost if (status := self.jobs.info(job)) is not None)
 
     @property
+    def _closed(self) -> bool:
+        return self._lifetime.is_over
+
+    @property
     def app(self) -> AppId:
         """The session's id."""
         return self._link.app
