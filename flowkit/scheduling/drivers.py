@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
-from flowkit.model.ids import AppId, ShuffleId, StageId
+from flowkit.model.ids import AppId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Determinism, JobSpec
 from flowkit.scheduling import jobs, losses, readiness
 from flowkit.scheduling import stimuli as sti
@@ -186,14 +186,25 @@ def _refusal(books: Books, application: Application, spec: JobSpec) -> str:
 
 
 def _note_origins(application: Application, spec: JobSpec) -> None:
-    """Remember which shuffles with rows that are others each time its cached RDDs are made from."""
+    """Remember which shuffles with rows that are others each time its cached RDDs are made from.
+
+    As this job has it: an RDD that was checkpointed since is made from none any more. What is kept of a local checkpoint is its only copy.
+    """
     origins: dict[ShuffleId, set[ShuffleId]] = {}
+    made_from: dict[RddId, set[ShuffleId]] = {}
     for stage in spec.stages:  # parents first
+        for cached in stage.cached:
+            made_from.setdefault(cached.rdd, set())
         if stage.determinism is not Determinism.INDETERMINATE:
             continue
         found = {parent.shuffle for parent in stage.parents if parent.shuffle in origins}
         found.update(*(origins[shuffle] for shuffle in list(found)))
         if stage.shuffle is not None:
             origins[stage.shuffle] = found
-        for cached in stage.cached if found else ():
-            application.made_from.setdefault(cached.rdd, set()).update(found)
+        for cached in stage.cached:
+            made_from[cached.rdd].update(found)
+    for rdd, found in made_from.items():
+        if found:
+            application.made_from[rdd] = found
+        else:
+            application.made_from.pop(rdd, None)

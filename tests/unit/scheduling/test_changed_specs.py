@@ -8,7 +8,7 @@ import pytest
 from flowkit.config import Config
 from flowkit.model import events as ev
 from flowkit.model.ids import AppId, ShuffleId
-from flowkit.model.job_spec import JobSpec, StageSpec
+from flowkit.model.job_spec import Determinism, JobSpec, StageSpec
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.simulation.cluster import SimulatedCluster, SimulatedJob
@@ -168,3 +168,24 @@ def test_a_stage_that_reads_pieces_which_are_made_anew_is_split_by_them_no_more(
         if place >= so_far and isinstance(each, act.DefineStage) and each.definition.stage == MIDDLE
     )
     assert driver.pieces_launched(2, made_anew) == 0
+
+
+@pytest.mark.parametrize("checkpointed_locally", [True, False])
+def test_what_is_kept_of_a_local_checkpoint_outlives_the_rows_it_was_made_of(checkpointed_locally):
+    cluster = SimulatedCluster(Config(validate=True))
+    for host in ("north", "south"):
+        cluster.add_executor(host)
+    app = cluster.open_application("app")
+    drawn = map_stage(0, 4, determinism=Determinism.INDETERMINATE)
+    kept = msgspec.structs.replace(result_stage(1, 3, [drawn], cached=100), determinism=Determinism.INDETERMINATE)
+    cluster.submit(job(app, 0, drawn, kept))
+    cluster.run()
+    if checkpointed_locally:
+        cluster.submit(job(app, 1, result_stage(2, 3, cached=100)))
+        cluster.run()
+    cluster.delete_output(app, 0, 1)
+    again = cluster.submit(job(app, 2, drawn, result_stage(3, 3, [drawn])))
+    cluster.run()
+    assert again.failed is None
+    lost = [block for each in cluster.events if isinstance(each, ev.BlocksLost) for block in each.blocks]
+    assert bool(lost) != checkpointed_locally
