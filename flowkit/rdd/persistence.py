@@ -126,6 +126,9 @@ class Persistence(Base[T]):
     def unpersist(self, *, blocking: bool = False) -> Self:
         """Drop what ``cache`` or ``persist`` kept; the RDD can still be used and computes again.
 
+        Of a local checkpoint that was made there is nothing else: dropped, it is lost (``errors.CheckpointLost``). One that was only asked
+        for is not made.
+
         Parameters
         ----------
         blocking

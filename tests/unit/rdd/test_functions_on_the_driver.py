@@ -200,7 +200,7 @@ def test_results_that_cannot_be_unpickled_say_so(fc, action, leaving, monkeypatc
         "collect_async": lambda: rows.collect_async().result(20),
         "to_local_iterator": lambda: list(rows.to_local_iterator()),
     }
-    error = raised_by(calls.get(action, getattr(rows, action)))
+    error = raised_by(calls[action] if action in calls else getattr(rows, action))
     check_unread(error, leaving)
 
 

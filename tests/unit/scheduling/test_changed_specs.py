@@ -42,7 +42,7 @@ class Driver:
     def submit(self, number: int, middle: StageSpec) -> SimulatedJob:
         return self.cluster.submit(self.spec(number, middle))
 
-    def run_until_middle(self, kind: type = ev.TaskEnd) -> None:
+    def run_until_middle(self, kind: type[ev.TaskStart | ev.TaskEnd] = ev.TaskEnd) -> None:
         while not any(isinstance(each, kind) and each.stage == MIDDLE for each in self.cluster.events):
             self.cluster.advance(0.1)
 
