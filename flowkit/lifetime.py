@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 logger = logging.getLogger(__name__)
+
+#: whoever asks a kernel to end kills it after 5 s
+KERNEL_WAIT_S: Final = 4.0
 
 
 class Closable(Protocol):
@@ -55,6 +60,7 @@ class Lifetime:
         """Close when nobody refers to ``owner`` any more, and at the interpreter's end, after ``at_exit()``, at the latest."""
         self._at_exit = at_exit
         atexit.register(self._end)
+        _end_before_kernel(self)
         weakref.finalize(owner, self._abandon).atexit = False
 
     def close(self) -> bool:
@@ -70,6 +76,13 @@ class Lifetime:
             for part in reversed(self._parts):
                 stack.callback(part.close)
         return True
+
+    def end_logged(self) -> None:
+        """Close at the end of a process that would go on with it if this raised."""
+        try:
+            self._end()
+        except Exception:
+            logger.warning("a Context did not close well at the end of its process", exc_info=True)
 
     def _end(self) -> None:
         """The interpreter ends."""
@@ -90,3 +103,39 @@ class Lifetime:
             self.close()
         except Exception:
             logger.warning("a Context that nothing referred to any more did not close well", exc_info=True)
+
+
+_in_kernel: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+
+
+def _end_before_kernel(lifetime: Lifetime) -> None:
+    """A notebook's kernel kills its child processes before the interpreter ends, and again those that are started in their place."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    if not callable(getattr(kernel, "do_shutdown", None)):
+        return
+    _in_kernel.add(lifetime)
+    if not hasattr(kernel.do_shutdown, "_ends_contexts"):
+        kernel.do_shutdown = _ending_first(kernel.do_shutdown)
+
+
+def _end_all_in_kernel() -> None:
+    for each in tuple(_in_kernel):
+        each.end_logged()
+    # Python's own child process, which worker processes were registered with: it hears no signal, and the kernel would wait for it.
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    if hasattr(tracker, "_stop"):
+        tracker._stop()
+
+
+def _ending_first(do_shutdown: Callable[[bool], Any]) -> Callable[[bool], Any]:
+    @functools.wraps(do_shutdown)
+    def end_and_shut_down(restart: bool) -> Any:
+        # A thread of its own: here an event loop runs, and what is closed waits for others.
+        closing = threading.Thread(target=_end_all_in_kernel, name="flowkit closes")
+        closing.start()
+        closing.join(KERNEL_WAIT_S)
+        return do_shutdown(restart)
+
+    end_and_shut_down._ends_contexts = True  # type: ignore[attr-defined]
+    return end_and_shut_down

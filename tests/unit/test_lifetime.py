@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,3 +146,27 @@ def test_an_error_that_went_by_keeps_no_context_open():
     gc.collect()
     assert this() is None
     join_closers()
+
+
+def test_a_notebooks_kernel_closes_what_is_open_before_it_ends_its_children(monkeypatch):
+    order = []
+
+    class Kernel:
+        def do_shutdown(self, restart):
+            order.append(("kernel", restart))
+            return {"status": "ok"}
+
+    class Closes(Part):
+        def close(self) -> None:
+            order.append("part")
+            super().close()
+
+    shell = SimpleNamespace(kernel=Kernel())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    owners, lifetimes = [Owner(), Owner()], [Lifetime(), Lifetime()]
+    for owner, lifetime in zip(owners, lifetimes, strict=True):
+        lifetime.holds(Closes(ValueError("an error does not keep the kernel")))
+        lifetime.ends_with(owner)
+    assert shell.kernel.do_shutdown(True) == {"status": "ok"}
+    assert order == ["part", "part", ("kernel", True)]
+    assert all(lifetime.is_over for lifetime in lifetimes)
