@@ -111,7 +111,7 @@ _in_kernel: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 def _end_before_kernel(lifetime: Lifetime) -> None:
     """A notebook's kernel kills its child processes before the interpreter ends, and again those that are started in their place."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    kernel = getattr(shell, "kernel", None)
+    kernel: Any = getattr(shell, "kernel", None)
     if not callable(getattr(kernel, "do_shutdown", None)):
         return
     _in_kernel.add(lifetime)
@@ -123,7 +123,7 @@ def _end_all_in_kernel() -> None:
     for each in tuple(_in_kernel):
         each.end_logged()
     # Python's own child process, which worker processes were registered with: it hears no signal, and the kernel would wait for it.
-    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    tracker: Any = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     if hasattr(tracker, "_stop"):
         tracker._stop()
 
