@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
 from flowkit.execution.sides import driver_only
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.model.checks import check_int, check_iterable, check_mapping, check_seconds, check_str, refuse
 from flowkit.model.ids import AppId, JobId, StageId
 from flowkit.observe.status import JobStatus, StageStatus, StatusStore
@@ -454,7 +454,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
 
 
 @public("Jobs")
-class Jobs:
+class Jobs(metaclass=Advising):
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 
     def __init__(self, status: StatusStore) -> None:

@@ -36,7 +36,7 @@ from flowkit.config.setting import (
     shown,
 )
 from flowkit.errors import ConfigError
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.tracebacks import door
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @public("Config")
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Config:
+class Config(metaclass=Advising):
     """All settings of one application. Its repr tells those that are not the default.
 
     >>> Config(max_task_failures=2).max_task_failures

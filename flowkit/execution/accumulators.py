@@ -20,7 +20,7 @@ from flowkit.execution.sides import is_replayed
 from flowkit.execution.task_context import TaskContext, inside_task
 from flowkit.lineage import pickling
 from flowkit.lineage.call_site import find_call_site
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.model.shown import short, text_of
 from flowkit.model.task import Accumulated
 
@@ -36,7 +36,7 @@ _SHOWN = 100
 
 
 @public("Accumulator")
-class Accumulator(Generic[T]):
+class Accumulator(Generic[T], metaclass=Advising):
     """A value that tasks add to and the driver reads. Made by ``Context.accumulator``; thread-safe.
 
     In a task, ``add`` and ``+=`` are all there is. An update counts when its task succeeded, exactly once for each partition of a
@@ -129,7 +129,6 @@ class Accumulator(Generic[T]):
         return f"<Accumulator{named} {short(self._value, 60)}>"
 
 
-@public("Accumulator")
 class TaskAccumulator:
     """What an accumulator is inside a task."""
 

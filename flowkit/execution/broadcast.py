@@ -18,7 +18,7 @@ from flowkit.execution.sides import driver_only
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage import pickling
 from flowkit.lineage.closures import find_unpicklable, note_carried
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
 
@@ -28,7 +28,7 @@ _INSTEAD = "call it there, after the action that reads the value; what a process
 
 
 @public("Broadcast")
-class Broadcast(Generic[T]):
+class Broadcast(Generic[T], metaclass=Advising):
     """A value that tasks read by ``value``. Made by ``Context.broadcast``; immutable, thread-safe.
 
     Examples
@@ -116,7 +116,6 @@ _shared: weakref.WeakValueDictionary[ContentId, _Shared] = weakref.WeakValueDict
 _sharing = threading.Lock()
 
 
-@public("Broadcast")
 class TaskBroadcast:
     """What a broadcast is inside a task."""
 

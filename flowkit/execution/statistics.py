@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 
 #: numbers looked at together: enough for numpy to be worth it
 _CHUNK = 8_192
@@ -19,7 +19,7 @@ _CHUNK = 8_192
 
 @public("StatCounter")
 @dataclass(frozen=True, slots=True)
-class StatCounter:
+class StatCounter(metaclass=Advising):
     """Statistics of numbers, in floating point. Immutable; merged by ``merge``.
 
     Parameters

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from flowkit.errors import InvalidArgument, TaskListenersFailed, TaskOnly
 from flowkit.lineage import pickling
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.shown import text_of
@@ -45,7 +45,7 @@ REPLAY: Final = AppId("replay")
 
 
 @public("TaskContext")
-class TaskContext:
+class TaskContext(metaclass=Advising):
     """What a task knows of itself. ``TaskContext.get()`` inside user code; None on the driver.
 
     A context can be pickled (with its fields, without its listeners), and unpickling one never makes it anybody's current one.

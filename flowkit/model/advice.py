@@ -1,6 +1,7 @@
 """What a public class or module says when a name is missing, or an argument stands where none does: the name that was meant.
 
-Pure; runs everywhere, costs nothing where nothing is wrong but for the options of a call, which pass through one more Python call.
+Pure; runs everywhere. Names cost nothing where they are right: those that are not ours are descriptors on the class, since a
+``__getattr__`` would slow every access to a class's attributes. Calls of operations with options pass through one more Python call.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache, update_wrapper
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from flowkit.errors import WrongType
 from flowkit.model.checks import check_bool, check_str
@@ -87,12 +88,6 @@ def vars_of(owner: object) -> dict[str, Any]:
     return {name: member for base in reversed(kind.__mro__) for name, member in vars(base).items()}
 
 
-def refuse_name(label: str, name: str, owner: object) -> None:
-    """Raise the AttributeError that names what was meant; nothing where nobody knows."""
-    if not name.startswith("_") and (told := advice(label, name, owner)) is not None:
-        raise AttributeError(told, name=name, obj=owner)
-
-
 def missing_from_module(label: str, module: str, name: str) -> NoReturn:
     """For a module's ``__getattr__``: its own error, or one that names what was meant, also from ``from flowkit import name``."""
     told = None if name.startswith("_") else advice(label, name, sys.modules[module])
@@ -111,14 +106,35 @@ def _is_imported(frame: Any) -> bool:
     return bool(0 <= place < len(code) and opcode.opname[code[place]] == "IMPORT_FROM")
 
 
+class _Foreign:
+    """A name that is not ours, on a class: whoever asks for it has an AttributeError that says what is."""
+
+    __slots__ = ("_label", "_name")
+
+    def __init__(self, label: str, name: str) -> None:
+        self._label = label
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        asked = owner if instance is None else instance
+        told = advice(self._label, self._name, asked) or f"{self._label!r} object has no attribute {self._name!r}"
+        raise AttributeError(told, name=self._name, obj=asked)
+
+
+def _dir(self: object) -> list[str]:
+    return _without_foreign(type(self), object.__dir__(self))
+
+
+def _without_foreign(kind: type, names: Iterable[str]) -> list[str]:
+    known = vars_of(kind)
+    return [name for name in names if type(known.get(name)) is not _Foreign]
+
+
 class Advising(type):
-    """Of classes whose own attributes are asked for by PySpark's names: ``Context.getOrCreate``."""
+    """Of classes that are ``public``: names that are not ours are not among those that are listed."""
 
-    if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts any name
-
-        def __getattr__(cls, name: str) -> Any:
-            refuse_name(cls.__name__, name, cls)
-            return type.__getattribute__(cls, name)  # raises Python's own error
+    def __dir__(cls) -> list[str]:
+        return _without_foreign(cls, super().__dir__())
 
 
 # -- classes
@@ -133,8 +149,9 @@ def public(label: str, *, internal: Collection[str] = ()) -> Callable[[C], C]:
     """
 
     def decorated(kind: C) -> C:
-        if "__getattr__" not in vars(kind):
-            kind.__getattr__ = _missing(label)  # type: ignore[attr-defined]
+        for name in _foreign_names(label, kind):
+            setattr(kind, name, _Foreign(label, name))
+        kind.__dir__ = _dir  # type: ignore[method-assign, assignment]
         for home, name, function in _own_functions(kind):
             function.__qualname__ = _innermost(function).__qualname__ = f"{label}.{name}"
             if name not in internal and _takes_options(function):
@@ -144,12 +161,18 @@ def public(label: str, *, internal: Collection[str] = ()) -> Callable[[C], C]:
     return decorated
 
 
-def _missing(label: str) -> Callable[[Any, str], Any]:
-    def __getattr__(self: Any, name: str) -> Any:  # noqa: N807
-        refuse_name(label, name, self)
-        return object.__getattribute__(self, name)  # raises Python's own error, or a property's
+def _foreign_names(label: str, kind: type) -> set[str]:
+    """PySpark's names that are looked for on a class, and its own in camelCase, as far as it has none of that name."""
+    own = vars_of(kind)
+    camel = {_camel(name) for name in own if not name.startswith("_")}
+    theirs = {name for of, name in _by_name() if of == label and not name.startswith("_")}
+    slots = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", ())}
+    return (camel | theirs) - set(own) - slots
 
-    return __getattr__
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
 
 
 def _own_functions(kind: type) -> Iterator[tuple[type, str, FunctionType]]:
@@ -187,10 +210,12 @@ def _explaining(function: FunctionType) -> FunctionType:
     refusal, checks = _refusal, _checks_of(inner)  # no globals of this module's, see below
 
     def call(*args: Any, **options: Any) -> Any:
-        for name, value in options.items():
-            if name in checks:
-                checks[name](name, value)
         try:
+            if not options:
+                return function(*args)  # half the cost
+            for name, value in options.items():
+                if name in checks:
+                    checks[name](name, value)
             return function(*args, **options)
         except TypeError:
             refused = refusal(inner, args[1:], options)

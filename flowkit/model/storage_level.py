@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from flowkit.errors import InvalidArgument
-from flowkit.model.advice import Advising
+from flowkit.model.advice import Advising, public
 
 _MOST_REPLICAS: Final = 8
 
 
+@public("StorageLevel")
 @dataclass(frozen=True, slots=True)
 class StorageLevel(metaclass=Advising):
     """How an RDD's partitions are kept. The names are Spark's, and so is the order of the arguments.

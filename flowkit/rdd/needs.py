@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowkit.errors import InvalidArgument
 from flowkit.lineage.kernels import MapPartitions
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile, resource_profile
 from flowkit.rdd.base import Base
 from flowkit.rdd.checks import check_callable, check_on_driver
@@ -108,7 +108,7 @@ class Needs(Base[T]):
 
 
 @public("BarrierRDD")
-class BarrierRDD(Generic[T]):
+class BarrierRDD(Generic[T], metaclass=Advising):
     """An RDD whose next step runs in all partitions at once."""
 
     __slots__ = ("_rdd",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from flowkit.model.advice import public
+from flowkit.model.advice import Advising, public
 from flowkit.rdd.approximate import Approximate
 from flowkit.rdd.asynchronous import Asynchronous
 from flowkit.rdd.narrow import Narrow
@@ -33,6 +33,7 @@ class RDD(
     Sinks[T],
     Persistence[T],
     Needs[T],
+    metaclass=Advising,
 ):
     """A resilient distributed dataset: a recipe for elements in partitions, computed when an action asks, recomputed when lost.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gzip
-import logging
 import math
 import operator
 import os
@@ -936,7 +935,6 @@ def _not_run(fc: fk.Context) -> int:
 
 @pytest.mark.parametrize("call, expected", [each[1:] for each in SAME], ids=[each[0] for each in SAME])
 def test_where_the_table_says_nothing_behaviour_is_pysparks(fc, call, expected):
-    logging.getLogger("flowkit").setLevel(logging.ERROR)
     if isinstance(expected, type) and issubclass(expected, BaseException):
         with pytest.raises(expected):
             call(fc)

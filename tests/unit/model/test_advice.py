@@ -86,6 +86,21 @@ def test_a_misspelled_operation_is_suggested_by_the_traceback(fc):
     assert "reduce_by_kye" in traceback.format_exception_only(caught.value)[0]
 
 
+@pytest.mark.parametrize("made", [lambda fc: fc, lambda fc: fc.range(3), lambda fc: fc.range(3).stats(), lambda fc: fc.jobs])
+def test_names_that_are_not_ours_are_not_listed(fc, made):
+    thing = made(fc)
+    for listed in (dir(thing), dir(type(thing)), dict(inspect.getmembers(type(thing)))):
+        assert not {"reduceByKey", "textFile", "getJobInfo", "sampleStdev", "saveAsCsv"} & set(listed)
+    assert {"reduce_by_key", "text_file", "info", "merge"} & set(dir(thing))
+
+
+def test_right_names_are_found_as_fast_as_ever(fc):
+    """A ``__getattr__`` would turn off what makes looking an attribute up quick, for every name."""
+    for thing in (fc, fc.range(3), fc.range(3).stats(), fc.broadcast(1), fc.accumulator(0), fk.TaskContext, fk.Config()):
+        kind = thing if isinstance(thing, type) else type(thing)
+        assert not hasattr(kind, "__getattr__")
+
+
 def test_what_a_property_raises_is_its_own():
     from flowkit.model.advice import public
 
