@@ -383,10 +383,6 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         self._lifetime.close()
         show_no_more_for(self)
 
-    @property
-    def _closed(self) -> bool:
-        return self._lifetime.is_over
-
     def __enter__(self) -> Self:
         return self
 
