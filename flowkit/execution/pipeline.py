@@ -79,18 +79,20 @@ class TaskValue:
 TaskOutput = TaskValue | MapStatus
 
 
-def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iterable[PartitionIndex] | None = None) -> TaskOutput:
+def run_program(
+    program: StageProgram, environment: TaskEnvironment, turns: Iterable[tuple[PartitionIndex, StageProgram]] | None = None
+) -> TaskOutput:
     """Compute one partition and hand it to the stage's end; or several, one after the other.
 
     Parameters
     ----------
     program
-        The stage; not changed, may be run by several threads at once.
+        The stage; not changed but by the user's functions. One that has no state may be run by several threads at once.
     environment
         Services of this task; its partition is the one computed.
     turns
-        Partitions to compute in its place. What they make is made as if each had a task of its own: a shuffle file has their rows in
-        their order, the value is a list of pickled values.
+        Partitions to compute in its place, each with the program for it. What they make is made as if each had a task of its own: a
+        shuffle file has their rows in their order, the value is a list of pickled values.
 
     Returns
     -------
@@ -108,20 +110,21 @@ def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iter
 
     Cost: one pass; C iterators for element-wise steps, batches for wide ones, memory as the task's budget allows, else spilled.
     """
+
+    def taken() -> Iterator[PartitionIndex]:
+        nonlocal program
+        for partition, own in ((environment.partition, program),) if turns is None else turns:
+            program = own  # the one at work: what leaked is looked for in it
+            yield partition
+
     try:
-        first, last = environment.partition, len(program.steps) - 1
         match program.output:
-            case Result(fn) if turns is None:
-                return TaskValue(fn(first, build(program, last, first, environment).closed()))
-            case Result(fn):
-                made = (fn(each, build(program, last, each, environment).closed()) for each in turns or ())
-                return TaskValue(list(map(pickle_result, made)))
+            case Result() if turns is None:
+                return TaskValue(_made(program, environment.partition, environment))
+            case Result():
+                return TaskValue([pickle_result(_made(program, partition, environment)) for partition in taken()])
             case ShuffleWrite() as output:
-                place = where_it_ends(program)
-                parts = (
-                    _combined(build(program, last, each, environment).closed(), output, place, environment)
-                    for each in ((first,) if turns is None else turns)
-                )
+                parts = (_combined(program, partition, environment) for partition in taken())
                 return _write(chain.from_iterable(parts), output, environment)
     except StopIteration as error:
         raise leaked_stop_iteration(*who_leaked(error, program)) from error
@@ -132,9 +135,19 @@ def run_program(program: StageProgram, environment: TaskEnvironment, turns: Iter
         raise leaked_stop_iteration(*who_leaked(error.__cause__, program)) from error.__cause__
 
 
-def _combined(pairs: Iterator[Any], output: ShuffleWrite, place: str, environment: TaskEnvironment) -> Iterator[Any]:
+def _made(program: StageProgram, partition: PartitionIndex, environment: TaskEnvironment) -> Any:
+    assert isinstance(program.output, Result)
+    return program.output.fn(partition, build(program, len(program.steps) - 1, partition, environment).closed())
+
+
+def _combined(program: StageProgram, partition: PartitionIndex, environment: TaskEnvironment) -> Iterator[Any]:
+    output = program.output
+    assert isinstance(output, ShuffleWrite)
+    pairs = build(program, len(program.steps) - 1, partition, environment).closed()
     if output.aggregator is not None and output.aggregator.map_side:
-        return combine_map_side(in_chunks(pairs, environment.check_killed), output.aggregator, environment, place)
+        return combine_map_side(
+            in_chunks(pairs, environment.check_killed), output.aggregator, environment, where_it_ends(program)
+        )
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""What an executor knows of the stages it was told of: their newest sources, and each program unpickled once.
+"""What an executor knows of the stages it was told of: their newest sources, and their programs, unpickled once or for each task.
 
 ``Stages`` is written by the event loop's thread; slot threads read, and are the ones that fetch and unpickle.
 """
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flowkit.errors import FetchFailed
+from flowkit.execution.program_state import has_state
 from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.faults import FAULTS
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken, ShuffleId, StageId
@@ -28,17 +29,21 @@ class ProgramUnreadable(Exception):
 
 
 class Program:
-    """A stage's program, unpickled by the first task that needs it and shared by all. Thread-safe."""
+    """A stage's program: unpickled once for all tasks, or for each of them where running it could change it. Thread-safe."""
 
-    __slots__ = ("_lock", "_value", "content")
+    __slots__ = ("_first", "_is_shared", "_lock", "content")
 
     def __init__(self, content: Content) -> None:
         self.content = content
         self._lock = threading.Lock()
-        self._value: Any = None
+        #: the first that was unpickled; kept in any case, and with it what all of them share: broadcast values
+        self._first: Any = None
+        self._is_shared = False
 
     def load(self, read: Callable[[ContentId], Path], directory: Path, executor: ExecutorId, metrics: TaskMetrics) -> Any:
-        """The program; files that it needs are put below ``directory``. Whoever unpickles it has the time in its metrics.
+        """Return a program that nothing was changed in; files that it needs are put below ``directory``.
+
+        A task asks once for each of its partitions. Whoever unpickles it has the time in its metrics.
 
         Raises
         ------
@@ -47,33 +52,44 @@ class Program:
         ProgramUnreadable
             It needs something that is not there on this executor.
         """
-        if self._value is not None:
-            return self._value
+        found = self._shared()
+        if found is not None:
+            return found
         # Imports run under this lock; a second task of the stage could only wait for the same imports.
         with self._lock:
-            if self._value is None:
-                started = time.perf_counter()
-                data = self.content.inline
-                if data is None:
-                    data = read(self.content.id).read_bytes()
-                try:
-                    with installing_into(Place(directory, read)):
-                        self._value = pickle.loads(data)
-                except FetchFailed:
-                    raise
-                except ModuleNotFoundError as error:
-                    said = ModuleNotFoundError(
-                        f"no module named {error.name!r} on executor {executor}, which the job's functions import; "
-                        "install it in the workers' environment, add it with add_py_file, or define the functions in the driver's "
-                        "own script",
-                        name=error.name,
-                    )
-                    raise ProgramUnreadable from said
-                except Exception as error:
-                    error.add_note(f"while unpickling the job's functions on executor {executor}; do driver and workers differ?")
-                    raise ProgramUnreadable from error
-                metrics.deserialise_s = time.perf_counter() - started
-        return self._value
+            if self._first is None:
+                found = self._unpickled(read, directory, executor, metrics)
+                self._is_shared = not has_state(found)
+                self._first = found
+                return found
+        return self._shared() or self._unpickled(read, directory, executor, metrics)
+
+    def _shared(self) -> Any:
+        return self._first if self._is_shared else None
+
+    def _unpickled(self, read: Callable[[ContentId], Path], directory: Path, executor: ExecutorId, metrics: TaskMetrics) -> Any:
+        started = time.perf_counter()
+        data = self.content.inline
+        if data is None:
+            data = read(self.content.id).read_bytes()
+        try:
+            with installing_into(Place(directory, read)):
+                found = pickle.loads(data)
+        except FetchFailed:
+            raise
+        except ModuleNotFoundError as error:
+            said = ModuleNotFoundError(
+                f"no module named {error.name!r} on executor {executor}, which the job's functions import; "
+                "install it in the workers' environment, add it with add_py_file, or define the functions in the driver's "
+                "own script",
+                name=error.name,
+            )
+            raise ProgramUnreadable from said
+        except Exception as error:
+            error.add_note(f"while unpickling the job's functions on executor {executor}; do driver and workers differ?")
+            raise ProgramUnreadable from error
+        metrics.deserialise_s += time.perf_counter() - started
+        return found
 
 
 class Stage:

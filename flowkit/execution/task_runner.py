@@ -34,7 +34,7 @@ from flowkit.execution.accumulators import packed
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.content_fetch import ContentFetcher
-from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.environment import ContentSource, TaskEnvironment
 from flowkit.execution.failure import MOST_CHARACTERS, add_note, describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
@@ -220,9 +220,7 @@ class _Task:
         launch, definition = attempt.launch, stage.definition
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
-        program = stage.program.load(content.path, application.directory.path, services.executor, attempt.metrics)
-        # A later attempt may be one after a failure, and then the element at fault is to be named.
-        self.program = recording(program) if launch.attempt_number else program
+        self.program = self._loaded(content)
         self.memory = TaskMemory(
             services.memory, attempt.id, definition.properties, operator_limit_bytes=services.config.operator_memory_bytes
         )
@@ -281,6 +279,13 @@ class _Task:
             self.visible_before = os.environ.get(_VISIBLE_GPUS, "")
             os.environ[_VISIBLE_GPUS] = ",".join(launch.resources["gpu"])
 
+    def _loaded(self, content: ContentSource) -> StageProgram:
+        launch, services = self.attempt.launch, self.services
+        directory = services.applications.get(launch.app).directory.path
+        program: StageProgram = self.attempt.stage.program.load(content.path, directory, services.executor, self.attempt.metrics)
+        # A later attempt may be one after a failure, and then the element at fault is to be named.
+        return recording(program) if launch.attempt_number else program
+
     def _meet(self, call: str, data: bytes) -> tuple[bytes, ...]:
         services = self.services
         return self.attempt.meet(services.reach_barrier, call, data, services.config.executor_timeout_s)
@@ -330,14 +335,15 @@ class _Task:
             case _:
                 assert_never(output)
 
-    def _turns(self, began: float) -> Iterator[PartitionIndex]:
-        """The partitions of its span, until it has taken long: then those left are better off as tasks of their own."""
+    def _turns(self, began: float) -> Iterator[tuple[PartitionIndex, StageProgram]]:
+        """The partitions of its span, each with a program that no other has changed, until it has taken long: then those left are better off as tasks of their own."""
         launch, context, environment = self.attempt.launch, self.context, self.environment
         assert context is not None
         assert environment is not None
         reads = RangeReads(environment.shuffle_files, launch.partition, launch.span)
         environment.shuffle_reads = reads
-        yield launch.partition
+        assert self.program is not None
+        yield launch.partition, self.program
         for at in range(1, launch.span):
             if time.perf_counter() > began + GIVE_BACK_S:
                 break
@@ -345,7 +351,8 @@ class _Task:
             self.at = at
             environment.partition = partition = PartitionIndex(launch.partition + at)
             context.move_on(partition)
-            yield partition
+            self.program = self._loaded(environment.content)
+            yield partition, self.program
 
     def _faults_of(self, plan: str) -> Faults:
         from flowkit.execution.faults import Faults

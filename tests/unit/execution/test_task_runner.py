@@ -311,10 +311,10 @@ def test_a_failed_task_keeps_none_of_its_objects_alive(make_bench):
 
 
 class CountedLoad:
-    loads = 0
+    """Has no room for a state."""
 
-    def __init__(self) -> None:
-        pass
+    __slots__ = ()
+    loads = 0
 
     def __call__(self, partition, iterator):
         return partition
@@ -341,6 +341,14 @@ def test_a_program_is_unpickled_once_for_all_tasks_and_attempts_of_its_stage(mak
     assert CountedLoad.loads == 1
     loaded = [each for each in bench.reports if isinstance(each, TaskSucceeded) and each.metrics.deserialise_s > 0]
     assert len(loaded) == 1, "the time it took is in the metrics of the task that did it"
+
+
+def test_a_program_that_remembers_is_unpickled_for_each_task(make_bench):
+    bench = make_bench(slots=4)
+    seen = []
+    bench.define(lambda partition, iterator: (seen.append(partition), len(seen))[1])
+    bench.launch(*range(20))
+    assert [bench.value(attempt) for attempt in range(20)] == [1] * 20
 
 
 def test_a_module_that_is_missing_here_is_named_with_the_executor_and_fatal(bench):
