@@ -16,7 +16,7 @@ import sysconfig
 import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType, FunctionType, TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from flowkit.errors import InternalError
 
@@ -103,8 +103,8 @@ def door(fn: F) -> F:
     if not isinstance(fn, FunctionType) or fn.__code__ is made.__code__:
         return fn
     # In the globals of its own module still, for whoever looks (doctest does): so it takes what it needs along.
-    found: Any = functools.wraps(fn)(FunctionType(made.__code__, fn.__globals__, fn.__name__, None, made.__closure__))
-    return found  # type: ignore[no-any-return]
+    through = FunctionType(made.__code__, fn.__globals__, fn.__name__, None, made.__closure__)
+    return cast("F", functools.wraps(fn)(through))
 
 
 def _door(
