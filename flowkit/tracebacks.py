@@ -100,10 +100,11 @@ def _make_door(home: type, name: str, found: object) -> None:
 def door(fn: F) -> F:
     """The function, as one by which exceptions leave flowkit."""
     made = _door(fn, _leave, sys._getframe)
-    if not isinstance(fn, FunctionType) or fn.__code__ is made.__code__:
+    function: object = fn
+    if not isinstance(function, FunctionType) or function.__code__ is made.__code__:
         return fn
     # In the globals of its own module still, for whoever looks (doctest does): so it takes what it needs along.
-    through = FunctionType(made.__code__, fn.__globals__, fn.__name__, None, made.__closure__)
+    through = FunctionType(made.__code__, function.__globals__, function.__name__, None, made.__closure__)
     return cast("F", functools.wraps(fn)(through))
 
 
