@@ -155,7 +155,8 @@ class _Looks:
         self._holds = holds
         self.seen = threading.Event()
 
-    def on_event(self, _event: Event) -> None:
+    def on_event(self, event: Event) -> None:
+        """Look; see ``abc.Listener``."""
         if self._holds():
             self.seen.set()
 
