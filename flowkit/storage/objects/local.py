@@ -70,10 +70,10 @@ class LocalFile:
 def codec_of(path: str) -> str | None:
     """The compression of a file, by the suffix of its name.
 
-    >>> codec_of("a.txt.gz"), codec_of("a.txt")
-    ('gz', None)
+    >>> codec_of("a.txt.gz"), codec_of("A.TXT.GZ"), codec_of("a.txt")
+    ('gz', 'gz', None)
     """
-    return _CODECS.get(Path(path).suffix)
+    return _CODECS.get(Path(path).suffix.lower())
 
 
 def local_place(path: str | os.PathLike[str]) -> Path:
