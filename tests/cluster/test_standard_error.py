@@ -84,7 +84,7 @@ def test_a_command_line_program_ends_quietly() -> None:
         ("fc.range(3).map(bad).collect()", "ZeroDivisionError"),
         ("fc.range(3).reduce_by_key(max).collect()", "TypeError: reduce_by_key at"),
         ("fc.range(3).map(lambda x: sys.exit(3)).count()", "flowkit.errors.JobFailed: SystemExit: 3"),
-        ("fc.range(3).map(3)", "flowkit.errors.InvalidArgument: fn = 3"),
+        ("fc.range(3).map(3)", "flowkit.errors.WrongType: fn = 3"),
         ("threading.Thread(target=lambda: fc.range(3).map(bad).collect()).start()", "ZeroDivisionError"),
     ],
 )
