@@ -17,6 +17,7 @@ from flowkit.errors import JobCancelled, JobTimeout
 from flowkit.model.events import ApplicationEnd, Event, JobEnd
 from flowkit.model.ids import JobId
 
+_ENDS: Final = frozenset({JobEnd, ApplicationEnd})
 #: what an action raises when somebody wanted no more of it
 _CANCELLATIONS: Final = (JobCancelled, JobTimeout, KeyboardInterrupt, SystemExit)
 
@@ -68,7 +69,7 @@ class JobEnds:
         """Take events from the scheduler, and pass on those that need not wait."""
         with self._lock:
             # Nearly all batches are about tasks only.
-            if any(type(event) in {JobEnd, ApplicationEnd} for event in events):
+            if not _ENDS.isdisjoint(map(type, events)):
                 events = self._sifted(events)
             if events:
                 self._time = max(self._time, events[-1].time)
@@ -89,6 +90,9 @@ class JobEnds:
         """Return the events to pass on now."""
         found: list[Event] = []
         for event in events:
+            if type(event) not in _ENDS:
+                found.append(event)
+                continue
             match event:
                 case JobEnd(job=job) if job in self._errors:
                     found.append(_judged(event, self._errors.pop(job)))

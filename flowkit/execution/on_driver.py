@@ -51,7 +51,7 @@ class OnDriver:
     ['In reduce at words.py:12 (function ratio), on the driver, merging 1 and 0']
     """
 
-    __slots__ = ("_doing", "_fn", "_place", "_program")
+    __slots__ = ("_call_site", "_doing", "_key", "_merge", "_operation")
 
     def __init__(
         self,
@@ -62,13 +62,25 @@ class OnDriver:
         key: Callable[[Any], Any] | None = None,
         doing: str = "",
     ) -> None:
-        self._place = at(operation, call_site)
+        # Kept as they are: nearly every block ends well, and then nothing is made of them.
+        self._operation = operation
+        self._call_site = call_site
+        self._merge = merge
+        self._key = key
         self._doing = doing
-        self._fn = merge or key
-        # As the end of a stage that has no steps: whoever looks for the function at fault need not know of drivers.
-        self._program = StageProgram(
-            (), Result(ReduceRows(merge) if merge is not None else TopRows(0, key), operation, call_site)
-        )
+
+    @property
+    def _place(self) -> str:
+        return at(self._operation, self._call_site)
+
+    @property
+    def _fn(self) -> Callable[..., Any] | None:
+        return self._merge or self._key
+
+    def _program(self) -> StageProgram:
+        """The end of a stage that has no steps: whoever looks for the function at fault need not know of drivers."""
+        fn = ReduceRows(self._merge) if self._merge is not None else TopRows(0, self._key)
+        return StageProgram((), Result(fn, self._operation, self._call_site))
 
     def __enter__(self) -> None:
         return None
@@ -89,7 +101,7 @@ class OnDriver:
 
     def _blamed(self, error: BaseException) -> Blame:
         try:
-            return blame(error, self._program)
+            return blame(error, self._program())
         except BaseException:  # users' objects are looked at, and theirs may do anything
             return Blame(())
 

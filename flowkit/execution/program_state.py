@@ -120,13 +120,19 @@ def _attributes(value: Any) -> Iterator[Any]:
 
 #: the names of slots, by type; of our types, which are few
 _slots: dict[type, tuple[str, ...]] = {}
+#: annotations of what calls nothing
+_PLAIN: Final = frozenset({"int", "str", "bool", "float", "bytes", "int | None", "str | None", "tuple[int, ...]"})
 
 
 def _slots_of(kind: type) -> tuple[str, ...]:
     found = _slots.get(kind)
     if found is None:
-        items = (item for base in kind.__mro__ for item in vars(base).items())
-        found = _slots[kind] = tuple(name for name, slot in items if isinstance(slot, MemberDescriptorType))
+        found = _slots[kind] = tuple(
+            name
+            for base in kind.__mro__
+            for name, slot in vars(base).items()
+            if isinstance(slot, MemberDescriptorType) and vars(base).get("__annotations__", {}).get(name) not in _PLAIN
+        )
     return found
 
 

@@ -6,7 +6,7 @@ A kernel holds the user's functions and nothing of the DSL, so that what is ship
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -391,3 +391,21 @@ class StageProgram:
 
     steps: tuple[Step, ...]
     output: ShuffleWrite | Result
+
+
+# -- pickling ----------------------------------------------------------------------------------------------------------
+
+
+def _pickle_as_call(kind: Any) -> None:
+    """Have values of a type pickle as a call of it. What dataclasses with slots do by themselves takes longer on both sides."""
+    names = [each.name for each in fields(kind)]
+
+    def __reduce__(self: Any) -> tuple[Any, ...]:  # noqa: N807
+        return kind, tuple([getattr(self, name) for name in names])
+
+    kind.__reduce__ = __reduce__
+
+
+for _each in list(vars().values()):
+    if isinstance(_each, type) and _each.__module__ == __name__ and is_dataclass(_each):
+        _pickle_as_call(_each)

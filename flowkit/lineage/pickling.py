@@ -76,6 +76,19 @@ def _make_dispatch(implementations: dict[type, Any]) -> Any:
     return made
 
 
+#: classes and functions of flowkit that every process finds by name
+_own: Final[set[Any]] = set()
+
+
+def _is_own(value: Any) -> bool:
+    if value in _own:
+        return True
+    is_own = str(value.__module__).startswith("flowkit.") and _found_by_name(value)
+    if is_own:
+        _own.add(value)
+    return is_own
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As cloudpickle's. What ``functools`` and ``typing`` make of a script's functions travels by value as these do."""
 
@@ -91,12 +104,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         """As cloudpickle's, but for functions that choose by their argument's type."""
-        if (
-            type(value) is FunctionType
-            and hasattr(value, "registry")
-            and hasattr(value, "dispatch")
-            and not _found_by_name(value)
-        ):
+        kind = type(value)
+        if (kind is type or kind is FunctionType) and _is_own(value):
+            return NotImplemented  # by name; cloudpickle would find that out anew each time
+        if kind is FunctionType and hasattr(value, "registry") and hasattr(value, "dispatch") and not _found_by_name(value):
             return _make_dispatch, (dict(value.registry),)
         return super().reducer_override(value)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations, repeat
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -107,7 +108,8 @@ def take_apart(values: Sequence[Any]) -> TakenApart | None:
 
 def _shape_of(values: Sequence[Any], columns: list[Sequence[Any]], depth: int) -> Shape | None:
     """Return the shape of values, and append their columns to ``columns``."""
-    if are_immutable(values):
+    # One look at the first saves looking at all of them twice, where it shows that they are not immutable.
+    if not _holds_mutable(values) and are_immutable(values):
         columns.append(values)
         return IMMUTABLE
     kinds = set(map(type, values))
@@ -118,6 +120,12 @@ def _shape_of(values: Sequence[Any], columns: list[Sequence[Any]], depth: int) -
     return _shape_of_flat(kinds, values)
 
 
+def _holds_mutable(values: Sequence[Any]) -> bool:
+    """Return whether the first value can be changed, or is a tuple of which a field can. Only what needs no closer look: arrays do."""
+    first = next(iter(values), None)
+    return type(first) in _MUTABLE or (type(first) is tuple and any(type(each) in _MUTABLE for each in first))
+
+
 def _shape_of_tuples(kind: type, values: Sequence[Any], columns: list[Sequence[Any]], depth: int) -> Shape | None:
     lengths = set(map(tuple.__len__, values))
     if not depth or len(lengths) > 1 or max(lengths) > _MOST_FIELDS:
@@ -125,7 +133,8 @@ def _shape_of_tuples(kind: type, values: Sequence[Any], columns: list[Sequence[A
     fields: list[Shape] = []
     for index in range(max(lengths)):
         # zip(*values) would make an iterator for each row, and the garbage collector would look at all of them.
-        field = _shape_of(list(map(tuple.__getitem__, values, repeat(index))), columns, depth - 1)
+        taken = map(itemgetter(index), values) if kind is tuple else map(tuple.__getitem__, values, repeat(index))
+        field = _shape_of(list(taken), columns, depth - 1)
         if field is None:
             return None
         fields.append(field)
@@ -170,6 +179,8 @@ _FLAT: Final[dict[type, tuple[Copy, Callable[[Any], Iterable[Any] | None]]]] = {
     array: (array.__copy__, lambda _values: ()),
     np.ndarray: (_copy_array, _no_objects),
 }
+#: of these no value is immutable, where an array may be read-only
+_MUTABLE: Final = _FLAT.keys() - {np.ndarray}
 
 
 def _hold_immutable(values: Sequence[Any], parts_of: Callable[[Any], Iterable[Any] | None]) -> bool:
