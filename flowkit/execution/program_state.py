@@ -78,7 +78,7 @@ def has_state(program: StageProgram) -> bool:
                 if len(known) > _MOST_VISITS:
                     return True
                 waiting += _parts_of(value)
-    except _HasState:
+    except Exception:  # it has a state, or an object of the user's that does not let itself be looked at
         return True
     return False
 

@@ -170,3 +170,17 @@ def test_a_program_too_large_to_look_through_has_a_state():
     for _ in range(100):
         fn = captures(tuple(captures((fn, number)) for number in range(300)))
     assert has_state(StageProgram((Step(0, Map(fn), (), 1, "map", ""),), Result(len)))
+
+
+class Evasive:
+    """It answers no question about itself."""
+
+    __module__ = None
+
+    @property
+    def __class__(self):
+        raise LookupError("no class")
+
+
+def test_what_cannot_be_looked_at_counts_as_having_a_state():
+    assert has_state(StageProgram((Step(0, Map(captures(Evasive())), (), 1, "map", ""),), Result(len)))
