@@ -438,9 +438,10 @@ class StatusStore:
         return replace(stage, metrics=copy(stage.metrics), durations=durations.quantiles(), slow_executor=by_executor.slowest())
 
     def executors(self) -> tuple[ExecutorStatus, ...]:
-        """Remembered executors, oldest first."""
+        """Remembered executors, oldest first; of one age, by name."""
         with self._lock:
-            return tuple(copy(executor) for executor in self._executors.values())
+            found = [copy(executor) for executor in self._executors.values()]
+        return tuple(sorted(found, key=lambda executor: (executor.added_at, executor.executor)))
 
     def stored(self, rdd: int) -> Stored:
         """What is stored now of an RDD that is cached."""

@@ -210,3 +210,8 @@ def test_rates_are_rows_over_the_stages_own_time():
     store = fold(submitted(time=10.0), task_end(0, metrics=TaskMetrics(input_rows=100, shuffle_read_rows=100)))
     assert store.stages()[0].rows_per_second(now=12.0) == 100.0
     assert store.stages()[0].rows_per_second(now=10.0) == 0.0
+
+
+def test_executors_of_one_age_have_one_order_whoever_told_of_them_first():
+    one, other = ExecutorAdded("a", "host", 1, time=1.0), ExecutorAdded("b", "host", 1, time=1.0)
+    assert fold(one, other).executors() == fold(other, one).executors()
