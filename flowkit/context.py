@@ -78,7 +78,7 @@ else:
         """Protocols have a metaclass of their own."""
 
 
-@public("Context", internal=("run_job", "run_job_partially", "unpersist"))
+@public("Context", internal=("new_rdd_id", "new_shuffle_id", "run_job", "run_job_partially", "unpersist"))
 class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     """A driver's session on a cluster.
 

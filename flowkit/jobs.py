@@ -28,7 +28,11 @@ from flowkit.observe.status import JobStatus, StageStatus, StatusStore
 from flowkit.scheduling.policies.pools import DEFAULT, POOL, PRIORITY, WEIGHT
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from flowkit.config import Config
+
+    ScopeToken = contextvars.Token[Mapping[AppId, "_Scope"]]
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +75,33 @@ class Cancellation:
             handle.cancel(reason)
 
 
-@dataclass(slots=True)
 class RunningAction:
-    """An action under way: its last job, which ends when it does."""
+    """A block that is one action: its last job ends when it does.
 
-    job: JobId | None = None
+    Parameters
+    ----------
+    enter
+        Called at its beginning, with this; returns what gives the thread back its scope of before.
+    settle
+        Called at the end of the block, with this and what the block raised.
+    """
+
+    __slots__ = ("_before", "_enter", "_settle", "job")
+
+    def __init__(
+        self, enter: Callable[[RunningAction], ScopeToken], settle: Callable[[RunningAction, BaseException | None], None]
+    ) -> None:
+        self._enter = enter
+        self._settle = settle
+        #: the last job
+        self.job: JobId | None = None
+
+    def __enter__(self) -> None:
+        self._before = self._enter(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _scopes.reset(self._before)
+        self._settle(self, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +115,10 @@ class _Scope:
     cancellations: tuple[Cancellation, ...] = ()
     #: the action that this thread is in
     action: RunningAction | None = None
+
+    def within(self, action: RunningAction) -> _Scope:
+        """Return what holds within an action."""
+        return _Scope(self.properties, self.deadline, self.timeout_s, self.cancellations, action)
 
 
 _scopes: contextvars.ContextVar[Mapping[AppId, _Scope]] = contextvars.ContextVar("flowkit_jobs", default=MappingProxyType({}))
@@ -182,7 +212,7 @@ class JobScopes:
         driver_only("a Context's scope of jobs", _IN_TASKS)
         return _scopes.get().get(self._app) or _Scope()
 
-    def _enter(self, scope: _Scope) -> contextvars.Token[Mapping[AppId, _Scope]]:
+    def _enter(self, scope: _Scope) -> ScopeToken:
         return _scopes.set(MappingProxyType({**_scopes.get(), self._app: scope}))
 
     @contextlib.contextmanager
@@ -453,7 +483,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, properties.get(TAGS, "").split(",")))
 
 
-@public("Jobs")
+@public("Jobs", internal=("wait",))
 class Jobs(metaclass=Advising):
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,8 @@ from flowkit.rdd.replay import Replay, replay_of
 
 #: RDDs of which is known which stage computed them last
 _EXPLAINED = 1_000
+#: what a block within an action enters
+_NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 if TYPE_CHECKING:
@@ -146,21 +147,12 @@ class Submission(JobScopes, JobRunner):
         """As ``run_job`` over all partitions, for so many seconds; the results that came by then. The rest is cancelled."""
         return self._results(node, fn, range(node.num_partitions), operation, call_site, enough_after_s=timeout_s)
 
-    @contextlib.contextmanager
-    def action(self) -> Iterator[None]:
+    def action(self) -> contextlib.AbstractContextManager[None]:
         """Make a block one action: when it raises, the last job that it ran has failed."""
         scope = self._scope()
         if scope.action is not None:
-            yield
-            return
-        action = RunningAction()
-        try:
-            with self._within(replace(scope, action=action)):
-                yield
-        except BaseException as error:
-            self._settle(action, error)
-            raise
-        self._settle(action, None)
+            return _NOTHING
+        return RunningAction(lambda action: self._enter(scope.within(action)), self._settle)
 
     def _settle(self, action: RunningAction, error: BaseException | None) -> None:
         job, action.job = action.job, None
@@ -169,10 +161,8 @@ class Submission(JobScopes, JobRunner):
             if self._progress is not None:
                 self._progress.settle(job)
 
-    def _submit(self, spec: JobSpec, take: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
-        """Submit the next job of this thread's action; the job before it has succeeded."""
-        action = self._scope().action
-        assert action is not None, "a job outside of an action"
+    def _submit(self, action: RunningAction, spec: JobSpec, take: Callable[[PartitionIndex, bytes], None]) -> JobHandle:
+        """Submit the next job of an action; the job before it has succeeded."""
         self._settle(action, None)
         self._job_ends.expect(spec.job)  # it may end before this thread goes on
         try:
@@ -210,6 +200,7 @@ class Submission(JobScopes, JobRunner):
             return results
         name = f"{operation} at {short_call_site(call_site)}" if call_site else operation
         scope = self._scope()
+        assert scope.action is not None, "a job outside of an action"
         check_wanted(scope, name)
         self._release_garbage()
         tolerances = [(each, each.counts()) for each in self._prepare(node)]
@@ -234,14 +225,17 @@ class Submission(JobScopes, JobRunner):
         unpickling = OnDriver(operation, call_site, doing="unpickling results")
 
         def take(partition: int, data: bytes) -> None:
-            with unpickling:
+            try:
                 value = pickle.loads(data)
                 if joined is not None and type(value) is PieceResults:
                     value = joined([pickle.loads(each) for each in value])
+            except BaseException:
+                with unpickling:
+                    raise
             results[partition] = value
 
         announce_job(self, properties)
-        handle = self._submit(spec, take)
+        handle = self._submit(scope.action, spec, take)
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)
         except Exception as error:

@@ -14,7 +14,7 @@ import functools
 import sys
 import sysconfig
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType, FunctionType, TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -69,12 +69,15 @@ def show_no_more_for(owner: object) -> None:
     _curious.discard(owner)
 
 
-def trims_own_frames(cls: C) -> C:
-    """Class decorator: exceptions that leave its public methods, also inherited ones, have no frames of flowkit."""
+def trims_own_frames(cls: C, internal: Collection[str] = ()) -> C:
+    """Class decorator: exceptions that leave its public methods, also inherited ones, have no frames of flowkit.
+
+    ``internal`` methods are called by flowkit alone, and stay as they are.
+    """
     for home in cls.__mro__:
         if home.__module__.startswith("flowkit."):
             for name, found in list(vars(home).items()):
-                if not name.startswith("_") or name in _SPECIAL:
+                if (not name.startswith("_") or name in _SPECIAL) and name not in internal:
                     _make_door(home, name, found)
     return cls
 

@@ -30,11 +30,13 @@ import numpy as np
 from flowkit.execution.accumulators import TaskAccumulator
 from flowkit.execution.broadcast import TaskBroadcast
 from flowkit.lineage.kernels import StageProgram
-from flowkit.storage.blocks.immutable_values import are_immutable
+from flowkit.storage.blocks.immutable_values import ATOMS, are_immutable
 
 #: what is looked at; a program with more counts as having a state
 _MOST_VISITS: Final = 20_000
-#: callables of Python's and numpy's own, and handles of ours whose values live elsewhere
+#: handles of ours whose values live elsewhere
+_HANDLES: Final = (TaskAccumulator, TaskBroadcast)
+#: these, and callables of Python's and numpy's own
 _STATELESS: Final = (
     ModuleType,
     MethodDescriptorType,
@@ -46,8 +48,7 @@ _STATELESS: Final = (
     attrgetter,
     methodcaller,
     np.ufunc,
-    TaskAccumulator,
-    TaskBroadcast,
+    *_HANDLES,
 )
 _WRITES_GLOBALS: Final = frozenset(opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
 _WRITES_CELLS: Final = frozenset(opmap[name] for name in ("STORE_DEREF", "DELETE_DEREF"))
@@ -86,12 +87,14 @@ def has_state(program: StageProgram) -> bool:
 def _parts_of(value: Any) -> Iterable[Any]:
     """Return what a value holds that might have a state. Raises ``_HasState`` for one that has."""
     kind = type(value)
+    if kind is FunctionType:
+        return _parts_of_function(value)
+    if kind.__module__.startswith("flowkit.") and kind not in _HANDLES:
+        return _callables_in(value)
     if isinstance(value, type):
         return () if _is_importable(value) else _functions_of(value)
     if isinstance(value, _STATELESS):
         return ()
-    if kind is FunctionType:
-        return _parts_of_function(value)
     if kind is BuiltinFunctionType:
         return () if isinstance(value.__self__, ModuleType | type(None)) else (value.__self__,)
     if kind is MethodType:
@@ -100,8 +103,6 @@ def _parts_of(value: Any) -> Iterable[Any]:
         return value.func, *value.args, *value.keywords.values()
     if kind is _lru_cache_wrapper:
         return (value.__wrapped__,)  # what it remembers would be computed again alike
-    if kind.__module__.partition(".")[0] == "flowkit":
-        return _callables(_attributes(value))
     if kind in {tuple, frozenset}:
         found: Iterable[Any] = value
         return found
@@ -112,10 +113,21 @@ def _parts_of(value: Any) -> Iterable[Any]:
     return ()
 
 
-def _attributes(value: Any) -> Iterator[Any]:
-    """Return the attributes of an object of ours."""
-    yield from getattr(value, "__dict__", {}).values()
-    yield from (getattr(value, name, None) for name in _slots_of(type(value)))
+def _callables_in(value: Any) -> list[Any]:
+    """Return what an object of ours may call users' functions by.
+
+    Other data of ours is ours to leave as it is, and users' values in it are copied where they are used.
+    """
+    found: list[Any] = []
+    waiting: list[Any] = list(getattr(value, "__dict__", {}).values())
+    waiting += [getattr(value, name, None) for name in _slots_of(type(value))]
+    for each in waiting:  # grows while it is walked
+        kind = type(each)
+        if kind is tuple or kind is list:
+            waiting += each
+        elif kind not in ATOMS and (kind.__module__.startswith("flowkit.") or callable(each)):
+            found.append(each)
+    return found
 
 
 #: the names of slots, by type; of our types, which are few
@@ -134,15 +146,6 @@ def _slots_of(kind: type) -> tuple[str, ...]:
             if isinstance(slot, MemberDescriptorType) and vars(base).get("__annotations__", {}).get(name) not in _PLAIN
         )
     return found
-
-
-def _callables(values: Iterable[Any]) -> Iterator[Any]:
-    """Return what may call users' functions; data of ours is ours to leave as it is, and users' values in it are copied where they are used."""
-    for value in values:
-        if type(value) in {tuple, list}:
-            yield from _callables(value)
-        elif callable(value) or type(value).__module__.partition(".")[0] == "flowkit":
-            yield value
 
 
 # -- classes and functions ---------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def inside_task() -> bool:
 REPLAY: Final = AppId("replay")
 
 
-@public("TaskContext")
+@public("TaskContext", internal=("__init__", "mark_completed", "mark_failed", "move_on"))
 class TaskContext(metaclass=Advising):
     """What a task knows of itself. ``TaskContext.get()`` inside user code; None on the driver.
 

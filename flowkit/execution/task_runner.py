@@ -220,7 +220,7 @@ class _Task:
         launch, definition = attempt.launch, stage.definition
         application = services.applications.get(launch.app)
         content = _StageContent(application.content, stage)
-        self.program = self._loaded(content)
+        self.program = self._loaded(content, application.directory.path)
         self.memory = TaskMemory(
             services.memory, attempt.id, definition.properties, operator_limit_bytes=services.config.operator_memory_bytes
         )
@@ -279,12 +279,11 @@ class _Task:
             self.visible_before = os.environ.get(_VISIBLE_GPUS, "")
             os.environ[_VISIBLE_GPUS] = ",".join(launch.resources["gpu"])
 
-    def _loaded(self, content: ContentSource) -> StageProgram:
-        launch, services = self.attempt.launch, self.services
-        directory = services.applications.get(launch.app).directory.path
-        program: StageProgram = self.attempt.stage.program.load(content.path, directory, services.executor, self.attempt.metrics)
+    def _loaded(self, content: ContentSource, directory: Path) -> StageProgram:
+        attempt = self.attempt
+        program: StageProgram = attempt.stage.program.load(content.path, directory, self.services.executor, attempt.metrics)
         # A later attempt may be one after a failure, and then the element at fault is to be named.
-        return recording(program) if launch.attempt_number else program
+        return recording(program) if attempt.launch.attempt_number else program
 
     def _meet(self, call: str, data: bytes) -> tuple[bytes, ...]:
         services = self.services
@@ -340,6 +339,7 @@ class _Task:
         launch, context, environment = self.attempt.launch, self.context, self.environment
         assert context is not None
         assert environment is not None
+        directory = self.services.applications.get(launch.app).directory.path
         reads = RangeReads(environment.shuffle_files, launch.partition, launch.span)
         environment.shuffle_reads = reads
         assert self.program is not None
@@ -351,7 +351,7 @@ class _Task:
             self.at = at
             environment.partition = partition = PartitionIndex(launch.partition + at)
             context.move_on(partition)
-            self.program = self._loaded(environment.content)
+            self.program = self._loaded(environment.content, directory)
             yield partition, self.program
 
     def _faults_of(self, plan: str) -> Faults:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 
-from flowkit.tracebacks import is_own
+from flowkit.tracebacks import OWN_DIRECTORY
 
 _known: ContextVar[str] = ContextVar("flowkit_call_site", default="")
 
@@ -28,7 +28,7 @@ def find_call_site() -> str:
     if known := _known.get():
         return known
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_own(frame.f_code.co_filename):
+    while frame is not None and frame.f_code.co_filename.startswith(OWN_DIRECTORY):
         frame = frame.f_back
     return "" if frame is None else _place(frame.f_code.co_filename, frame.f_lineno)
 

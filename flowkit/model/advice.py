@@ -156,7 +156,7 @@ def public(label: str, *, internal: Collection[str] = ()) -> Callable[[C], C]:
             function.__qualname__ = _innermost(function).__qualname__ = f"{label}.{name}"
             if name not in internal and _takes_options(function):
                 setattr(home, name, _explaining(function))
-        return trims_own_frames(kind)
+        return trims_own_frames(kind, internal)
 
     return decorated
 

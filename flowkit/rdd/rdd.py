@@ -20,7 +20,7 @@ from flowkit.rdd.wide import Wide
 T = TypeVar("T")
 
 
-@public("RDD")
+@public("RDD", internal=("__init__",))
 class RDD(
     Narrow[T],
     Wide[T],
