@@ -72,7 +72,8 @@ class JobEnds:
             if not _ENDS.isdisjoint(map(type, events)):
                 events = self._sifted(events)
             if events:
-                self._time = max(self._time, events[-1].time)
+                if (time := events[-1].time) > self._time:
+                    self._time = time
                 self._post(events)
 
     def settle(self, job: JobId, error: BaseException | None) -> None:

@@ -196,8 +196,8 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def _operations(code: CodeType) -> set[int]:
-    return {operation for each in _inner(code) for operation in each.co_code[::2]}
+    return set().union(*(each.co_code[::2] for each in _inner(code)))
 
 
 def _names(code: CodeType) -> set[str]:
-    return {name for each in _inner(code) for name in each.co_names}
+    return set().union(*(each.co_names for each in _inner(code)))
