@@ -23,6 +23,9 @@ from flowkit.scheduling import stimuli as sti
 
 logger = logging.getLogger("flowkit.cluster")
 
+#: letters of an error that tells why a result could not be fetched
+_MOST_REASON = 1_000
+
 FETCHES_AT_ONCE = 4
 
 
@@ -127,7 +130,8 @@ class Deliveries:
                     data = await self._calls.read_result(message.executor, message.attempt, size_bytes)
                 except Exception as error:
                     logger.info("the result of attempt %s is lost: %s", message.attempt, error)
-                    self._say(sti.ResultLost(self._app, message.job, message.attempt))
+                    reason = f"{type(error).__name__}: {error}"
+                    self._say(sti.ResultLost(self._app, message.job, message.attempt, reason[:_MOST_REASON]))
                     return
                 self._work.put(lambda: self._hand_over(job, message, data))
         self._note_fetched(message.attempt)

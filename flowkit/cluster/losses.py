@@ -41,16 +41,20 @@ class LossFacts:
     running: Mapping[str, Sequence[int]] = field(default_factory=dict)
     #: the worker was asked to leave, or said that it leaves
     leaving: str = ""
+    #: another process connected from its address
+    came_back: bool = False
+    #: a nanny watches the process, and would have told how it ended if it could
+    has_nanny: bool = True
     #: tasks in words, ``stage 3 partition 7``
     ran: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The verdict."""
+    """The verdict. ``task_caused``: what ran there may be to blame; None: nobody knows."""
 
     reason: str
-    task_caused: bool
+    task_caused: bool | None
 
 
 def diagnose(facts: LossFacts) -> Loss:
@@ -62,6 +66,7 @@ def diagnose(facts: LossFacts) -> Loss:
     Loss(reason='worker tcp://w:1 left the cluster: retired', task_caused=False)
     """
     who = f"worker {facts.address}" + (f" (pid {facts.pid})" if facts.pid else "")
+    caused: bool | None
     if facts.killed_for_memory_bytes is not None:
         verdict, caused = (
             f"{who} was killed for memory by its nanny at {_size(facts.killed_for_memory_bytes)}{_limit(facts)}",
@@ -70,7 +75,9 @@ def diagnose(facts: LossFacts) -> Loss:
     elif facts.leaving and not (facts.exit_code or 0) < 0:
         return Loss(f"{who} left the cluster: {facts.leaving}", task_caused=False)
     elif facts.exit_code is None:
-        verdict, caused = f"the connection to {who} broke and nobody could say how its process ended{_last_memory(facts)}", False
+        begin = f"{who} came back as another process" if facts.came_back else f"the connection to {who} broke"
+        nanny = "" if facts.has_nanny else " (it has no nanny, which would know)"
+        verdict, caused = f"{begin} and nobody could say how its process ended{nanny}{_last_memory(facts)}", None
     elif facts.exit_code < 0:
         number = -facts.exit_code
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -62,11 +62,12 @@ class Membership:
         """It connected. Another incarnation at the same address is lost with that."""
         known = self._by_address.get(executor.address)
         if known is not None:
-            self.lose(known, Loss(f"worker {executor.address} came back as another process", task_caused=False))
+            self._facts_of(executor.address).came_back = True
+            self._diagnose(known)
         self._by_address[executor.address] = self._by_id[executor.executor] = executor
         state = self._scheduler.workers[executor.address]
         self._facts[executor.address] = LossFacts(
-            executor.address, pid=state.pid or None, memory_limit_bytes=state.memory_limit or 0
+            executor.address, pid=state.pid or None, memory_limit_bytes=state.memory_limit or 0, has_nanny=bool(state.nanny)
         )
         # Dask's record of the worker goes before its plugins hear of a loss; its last measurements are wanted then.
         executor.dask_state = state

@@ -152,7 +152,8 @@ class ExceptionFailure(msgspec.Struct, frozen=True, tag="exception"):
 class FetchFailure(msgspec.Struct, frozen=True, tag="fetch"):
     """A map output could not be read. Never counts against the task.
 
-    ``map_partition`` None: the whole host could not be reached, all its outputs of this shuffle are in doubt.
+    ``map_partition`` None: the whole host could not be reached, all its outputs of this shuffle are in doubt. ``others`` are outputs of
+    the shuffle, with their attempts, that its reader knows to be lost as well: so all are made again at once.
     """
 
     shuffle: ShuffleId
@@ -164,6 +165,7 @@ class FetchFailure(msgspec.Struct, frozen=True, tag="fetch"):
     message: str
     #: of the sources the task used; an older one than the core's is answered by a re-launch alone
     epoch: int = 0
+    others: tuple[tuple[PartitionIndex, AttemptId], ...] = ()
 
 
 class ContentMissing(msgspec.Struct, frozen=True, tag="content"):
@@ -183,10 +185,14 @@ class KilledFailure(msgspec.Struct, frozen=True, tag="killed"):
 
 
 class ExecutorLostFailure(msgspec.Struct, frozen=True, tag="lost"):
-    """Made by the core: the executor went away under the task. Counts only if the task may have caused it."""
+    """Made by the core: the executor went away under the task. Counts only if the task may have caused it.
+
+    ``unexplained``: it ran the task, and nobody could say why it went. So many of these as failures that count are too many.
+    """
 
     reason: str
     counts: bool
+    unexplained: bool = False
 
 
 class MemoryFailure(msgspec.Struct, frozen=True, tag="memory"):

@@ -70,6 +70,8 @@ class Stage:
         self.attempt_count = 0
         #: how often each map output was lost under its tasks, since its last success
         self.lost_inputs: Counter[tuple[ShuffleId, PartitionIndex]] = Counter()
+        #: MAP only: how often each output went with its host, as long as jobs list the stage
+        self.lost_with_host: Counter[PartitionIndex] = Counter()
         #: submitted and not held up by its parents
         self.is_running = False
         #: ``definition_version`` when its input was seen to be all there
@@ -206,6 +208,8 @@ class Job:
         self.result_bytes = 0
         #: results the driver was told of and has not fetched yet: where they lie
         self.unfetched: dict[AttemptId, tuple[ExecutorId, PartitionIndex, int]] = {}
+        #: how often the result of a task was lost before the driver had it
+        self.lost_results: Counter[PartitionIndex] = Counter()
 
     @property
     def id(self) -> JobId:

@@ -59,10 +59,10 @@ def apply(
                     if held is not None and books.executors.get(held[0]) is not None:
                         books.emit(ReleaseResults(held[0], (attempt,)))
                 jobs.finish_job_if_done(books, application, job)
-        case sti.ResultLost(job=job_id, attempt=attempt):
+        case sti.ResultLost(job=job_id, attempt=attempt, reason=reason):
             job = application.jobs.get(job_id)
             if job is not None and attempt in job.unfetched:
-                losses.result_lost(application, job, attempt)
+                losses.result_lost(books, application, job, attempt, f"the driver could not fetch it: {reason}")
         case sti.ContentPut(content=content, host=host):
             application.contents.setdefault(content, set()).add(host)
             application.content_epoch += 1

@@ -6,6 +6,7 @@ the slot it frees.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from flowkit.abc import Preferred
@@ -44,10 +45,7 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import CONTENT_WAIT_S
 from flowkit.scheduling.stimuli import TaskWouldNotStop
-from flowkit.scheduling.task_sets import Attempt, TaskSet
-
-#: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
-UNCOUNTED_LIMIT = 50
+from flowkit.scheduling.task_sets import UNCOUNTED_LIMIT, Attempt, TaskSet, Vanished
 
 # -- reports -------------------------------------------------------------------------------------------------------
 
@@ -72,7 +70,7 @@ def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report:
         case TaskRecalled():
             _leave(books, attempt)
             if not attempt.is_void:
-                requeue(books, attempt, _wish_left(books, attempt))
+                _recalled(books, attempt)
         case TaskFailed():
             if report.started_at:
                 note_start(books, attempt, report.started_at)
@@ -81,6 +79,16 @@ def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report:
             _failed(books, attempt, report)
         case _:
             assert_never(report)
+
+
+def _recalled(books: Books, attempt: Attempt) -> None:
+    """It has not begun, and waits again: no try. That of a barrier stage stops the others, who may have: it counts with what is nobody's fault."""
+    stage = books.stage_of(attempt.task_set)
+    if attempt.task_set.barrier is None or stage is None or stage.task_set is not attempt.task_set:
+        requeue(books, attempt, _wish_left(books, attempt))
+        return
+    given_back = KilledFailure(f"{attempt.executor.id} gave it back before it began")
+    after_failure(books, books.applications[stage.app], stage, attempt, given_back, counted=False)
 
 
 def note_start(books: Books, attempt: Attempt, at: float) -> None:
@@ -276,7 +284,9 @@ def after_failure(
 ) -> None:
     """Try again, or give up. ``at``: which partition of its span failed."""
     task_set = attempt.task_set
-    if attempt.span > 1 and counted and not task_set.has_another(attempt):
+    lost = isinstance(failure, ExecutorLostFailure)
+    unexplained = isinstance(failure, ExecutorLostFailure) and failure.unexplained
+    if attempt.span > 1 and (counted or unexplained) and not task_set.has_another(attempt):
         # One of them fails: the others are not to run as often as it does, and fewer at a time take less memory.
         together = [attempt.partition, *stage.spans.cut(attempt.partition, 1)]
         attempt.partition = together.pop(at)
@@ -284,16 +294,21 @@ def after_failure(
         _add_tasks(books, stage, together)
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
     failures = task_set.count_failure(attempt, kind, books.now, counted=counted)
+    vanished = task_set.note_vanished(attempt, _told(failure), books.now) if unexplained else 0
     if isinstance(failure, ExceptionFailure):
         task_set.note_exception(attempt.partition, failure)
     if counted:
         books.health.note_failure(books, attempt, kind, _told(failure))
     fatal = isinstance(failure, ExceptionFailure) and failure.fatal
-    if fatal or failures >= books.config.max_task_failures or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
+    most = books.config.max_task_failures
+    if fatal or max(failures, vanished) >= most or task_set.uncounted.get(attempt.partition, 0) >= UNCOUNTED_LIMIT:
         tries = "" if fatal else f" {failures if counted else attempt.number + 1} times"
+        told = f"failed{tries}, last on {attempt.executor.id}: {_told(failure)}"
+        if vanished >= most:
+            told = _told_of_vanished(task_set.vanished[attempt.partition], most)
         where = _where(stage, attempt)
         # What the function itself raised in an earlier try says more than that an executor died under the last one.
-        cause = task_set.exceptions.get(attempt.partition, failure) if isinstance(failure, ExecutorLostFailure) else failure
+        cause = task_set.exceptions.get(attempt.partition, failure) if lost else failure
         books.health.given_up(books, task_set)
         also = "" if cause is failure else f", and before: {_told(cause)}"
         jobs.abort_stage(
@@ -301,15 +316,26 @@ def after_failure(
             application,
             stage,
             _KINDS.get(type(cause), "JobFailed"),
-            f"task {attempt.told} of stage {stage.id} ({stage.spec.name}) failed{tries}, last on {attempt.executor.id}: "
-            f"{_told(failure)}{also}{_others(task_set)}",
+            f"task {attempt.told} of stage {stage.id} ({stage.spec.name}) {told}{also}{_others(task_set)}",
             cause,
             where,
         )
         return
-    if isinstance(failure, MemoryFailure) and task_set.barrier is None:  # those run all at once
+    # The last try after processes that died is with nobody beside it: a task that has only been beside those that end processes lives,
+    # and one that ends them takes nobody along.
+    last_try = lost and max(failures, len(task_set.vanished.get(attempt.partition, ()))) >= most - 1
+    if (isinstance(failure, MemoryFailure) or last_try) and task_set.barrier is None:  # those run all at once
         task_set.alone.add(attempt.partition)
     requeue(books, attempt)
+
+
+def _told_of_vanished(losses: Sequence[Vanished], most: int) -> str:
+    """All that is known of the processes that went away under a task."""
+    listed = "; ".join(map(str, losses))
+    return (
+        f"ran in {len(losses)} processes that went away, and of none is it known why (max_task_failures = {most}): {listed}. Perhaps the task "
+        "ends its process, or its machine or container ran short of memory; a worker that runs under a nanny is seen to end"
+    )
 
 
 def _others(task_set: TaskSet) -> str:
@@ -418,8 +444,9 @@ def _fetch_failed(books: Books, application: Application, stage: Stage, attempt:
         outputs = parent.outputs
         if failure.map_partition is None:
             lost = outputs.on_host(failure.host) if failure.epoch >= outputs.epoch else []
-        elif failure.map_attempt is not None and outputs.is_current(failure.map_partition, failure.map_attempt):
-            lost = [failure.map_partition]
+        elif failure.map_attempt is not None:
+            named = ((failure.map_partition, failure.map_attempt), *failure.others)
+            lost = [partition for partition, made_by in named if outputs.is_current(partition, made_by)]
         for partition in lost:  # what is not among them is known already: made again, or about to be
             outputs.unregister(partition)
     if parent is not None and lost:

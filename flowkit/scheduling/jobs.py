@@ -333,6 +333,8 @@ def _end_job(books: Books, application: Application, job: Job, outcome: str, rea
         stop_running(books, stage, reason or f"the job is over: {outcome}", outcome="failed" if stage is blamed else "cancelled")
         books.commits.forget(stage.app, stage.id)
         stage.missing_contents.clear()
+        stage.lost_inputs.clear()
+        stage.lost_with_host.clear()
         forgetting.begin(books, stage)
         if stage.outputs is None or stage.is_released:
             forget_stage(books, application, stage)

@@ -105,12 +105,13 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
 
 
 def executor_lost(
-    books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool, running: Collection[AttemptId] | None = None
+    books: Books, executor_id: ExecutorId, reason: str, *, task_caused: bool | None, running: Collection[AttemptId] | None = None
 ) -> None:
     """It is gone: what ran there runs again, what it cached is computed again when needed.
 
     ``running``: what its slots had in hand in the end. An attempt that is not among them may have started, and ended well with
-    the news of it still on the way: it is made again like the others, but did not end the process.
+    the news of it still on the way: it is made again like the others, but did not end the process. ``task_caused`` None: nobody
+    knows why it is gone. One such loss says nothing of what ran there; several of the same task do (``endings.after_failure``).
     """
     state = books.executors.get(executor_id)
     if state is None:
@@ -131,7 +132,8 @@ def executor_lost(
             )
         for job in list(application.jobs.values()):
             for attempt_id in [each for each, (holder, _, _) in job.unfetched.items() if holder == executor_id]:
-                result_lost(application, job, attempt_id)
+                if not result_lost(books, application, job, attempt_id, reason):
+                    break
     attempts = list(state.attempts.values())
     # Without a record: first in, first out, so these were running, though a process that dies has no time left to say so.
     at_hand = attempts[: state.slots] if running is None else [each for each in attempts if each.id in running]
@@ -142,7 +144,8 @@ def executor_lost(
         books.executors.give_back(state, attempt, books.now)
         attempt.task_set.running.pop(attempt.id, None)
     for attempt in attempts:
-        failure = ExecutorLostFailure(reason, counts=task_caused and attempt.id in blamed)
+        ran = attempt.id in blamed
+        failure = ExecutorLostFailure(reason, counts=ran and task_caused is True, unexplained=ran and task_caused is None)
         task_set = attempt.task_set
         stage = books.stage_of(task_set)
         current = not attempt.is_void and stage is not None and stage.task_set is task_set
@@ -152,12 +155,27 @@ def executor_lost(
             endings.after_failure(books, books.applications[stage.app], stage, attempt, failure, counted=failure.counts)
 
 
-def result_lost(application: Application, job: Job, attempt: AttemptId) -> None:
-    """A stored result is gone before the driver had it: its task runs again."""
-    _holder, partition, size_bytes = job.unfetched.pop(attempt)
+def result_lost(books: Books, application: Application, job: Job, attempt: AttemptId, reason: str) -> bool:
+    """A stored result is gone before the driver had it: its task runs again. False when that was once too often, and ended the job."""
+    holder, partition, size_bytes = job.unfetched.pop(attempt)
     job.result_bytes -= size_bytes
-    application.stages[job.spec.result_stage.stage].delivered.discard(partition)
+    stage = application.stages[job.spec.result_stage.stage]
+    stage.delivered.discard(partition)
     application.is_stale = True
+    job.lost_results[partition] += 1
+    times = job.lost_results[partition]
+    if times < books.config.max_stage_attempts:
+        return True
+    jobs.fail_job(
+        books,
+        application,
+        job,
+        "ExecutorsLost",
+        f"the result of task {stage.partition(partition)} of stage {stage.id} ({stage.spec.name}), {size_bytes:,} bytes kept by its executor, "
+        f"was lost {times} times before the driver had it (max_stage_attempts = {books.config.max_stage_attempts}), last on {holder}: {reason}",
+        blamed=stage,
+    )
+    return False
 
 
 def blocks_evicted(books: Books, stimulus: BlocksEvicted) -> None:
@@ -267,7 +285,7 @@ class Watch:
                     f"no heartbeat for {now - state.last_heard:.1f} s (executor_timeout_s = {self._config.executor_timeout_s})"
                 )
                 books.emit(ExpireExecutor(state.id, reason))
-                executor_lost(books, state.id, reason, task_caused=False)
+                executor_lost(books, state.id, reason, task_caused=None)
         if self._starving_since is not None and now >= self._starving_since + self._config.no_executor_timeout_s:
             self._starving_since = None
             self._give_up(books)

@@ -20,7 +20,7 @@ from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.barriers import Barrier
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.task_sets import TaskSet, Wish
+from flowkit.scheduling.task_sets import UNCOUNTED_LIMIT, TaskSet, Wish
 
 #: A host is near a reduce task when it holds at least this part of the task's input (the fraction Spark uses).
 _NEAR_FRACTION = 0.2
@@ -138,9 +138,13 @@ def _submit(books: Books, application: Application, stage: Stage, todo: list[Par
         assert stage.task_set is not None
         fresh = [partition for partition in todo if partition not in stage.task_set.pending]
         if fresh:
+            if not _may_lose(books, application, stage, fresh):
+                return
             _note_lost_outputs(books, stage, fresh)
             stage.task_set.add(fresh, _preference(books, application, stage, stage.task_set))
         books.active[stage.app, stage.id] = stage
+        return
+    if not _may_lose(books, application, stage, todo):
         return
     if stage.outputs is not None and stage.was_complete and stage.spec.determinism is Determinism.INDETERMINATE:
         # Running it again yields other rows: whatever was made from the old ones is void with them.
@@ -206,6 +210,30 @@ def _note_lost_outputs(books: Books, stage: Stage, todo: list[PartitionIndex]) -
                 reason="no executor is left on the host that holds them",
             ),
         )
+
+
+def _may_lose(books: Books, application: Application, stage: Stage, todo: list[PartitionIndex]) -> bool:
+    """Whether outputs that went with their hosts may be made again; False when that was once too often, and ended the jobs."""
+    if stage.outputs is None:
+        return True
+    lost = [partition for partition in todo if stage.outputs.statuses[partition] is not None]
+    if not lost:
+        return True
+    stage.lost_with_host.update(lost)
+    worst = max(lost, key=lambda each: stage.lost_with_host[each])
+    if stage.lost_with_host[worst] < UNCOUNTED_LIMIT:
+        return True
+    jobs.abort_stage(
+        books,
+        application,
+        stage,
+        "ShuffleLost",
+        f"output {stage.partition(worst)} of stage {stage.id} ({stage.spec.name}) was made {UNCOUNTED_LIMIT} times, and each time the host "
+        f"that held it went away before it was read; executors lost last: {'; '.join(books.executors.last_losses)}",
+        None,
+        {},
+    )
+    return False
 
 
 def _hold_up(books: Books, stage: Stage) -> None:

@@ -64,11 +64,12 @@ class ResultsFetched(_Stimulus, frozen=True):
 
 
 class ResultLost(_Stimulus, frozen=True):
-    """The driver could not fetch a stored result: its task must run again (uncounted)."""
+    """The driver could not fetch a stored result, for a reason: its task must run again (uncounted)."""
 
     app: AppId
     job: JobId
     attempt: AttemptId
+    reason: str = ""
 
 
 class ContentPut(_Stimulus, frozen=True):
@@ -127,14 +128,14 @@ class ExecutorReady(_Stimulus, frozen=True):
 
 
 class ExecutorLost(_Stimulus, frozen=True):
-    """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count.
+    """The process is gone. ``task_caused``: it died of what it ran (out of memory, a crash), so failures count; None: nobody knows.
 
     ``running``: the attempts its slots had in hand in the end, by a record that outlived it; None when there is none.
     """
 
     executor: ExecutorId
     reason: str
-    task_caused: bool
+    task_caused: bool | None
     running: tuple[AttemptId, ...] | None = None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowkit.abc import Preferred, Waits
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
@@ -22,14 +22,35 @@ from flowkit.scheduling.queues import Queue, drop_gone, in_turn, put, put_back, 
 if TYPE_CHECKING:
     from flowkit.scheduling.barriers import Barrier
 
+#: Endings that count against nobody, per task, before the job is given up: they should not happen in a row.
+UNCOUNTED_LIMIT = 50
 #: How long a task waits for another executor than the one it failed or was stuck on: they may all be busy for hours.
 _AVOID_S = 1.0
 #: partitions whose exceptions are kept
 _MOST_EXCEPTIONS = 100
 #: of finished tasks, for the median
 _MOST_DURATIONS = 512
+#: shorter silence of an executor that is gone is told by nobody
+_TOLD_SILENCE_S = 1.5
 #: kinds of failures counted apart: types of exceptions, of which a stage sees few
 _MOST_KINDS = 16
+
+
+class Vanished(NamedTuple):
+    """A process that went away under a task, and nobody could say why."""
+
+    executor: ExecutorId
+    #: which attempt at the task it took along, from 0
+    number: int
+    #: since its launch, and since anything had been heard of the executor
+    after_s: float
+    silent_s: float
+    reason: str
+
+    def __str__(self) -> str:
+        heard = f", {self.silent_s:.1f} s after it was heard last" if self.silent_s >= _TOLD_SILENCE_S else ""
+        return f"try {self.number + 1} on {self.executor}, {self.after_s:.1f} s after its launch{heard}: {self.reason}"
+
 
 #: Where a partition would best run; None: anywhere.
 Wish = Callable[[PartitionIndex], Preferred | None]
@@ -142,6 +163,8 @@ class TaskSet:
         self.failure_kinds: dict[str, int] = {}
         #: the last exception of a partition's function, of some: what its job ends with, should an executor die under a later try
         self.exceptions: dict[PartitionIndex, ExceptionFailure] = {}
+        #: processes that went away under a partition's attempts for reasons that nobody knows
+        self.vanished: dict[PartitionIndex, list[Vanished]] = {}
         #: endings of a partition's attempts that count against nobody
         self.uncounted: dict[PartitionIndex, int] = {}
         #: attempts made at a partition so far
@@ -422,6 +445,13 @@ class TaskSet:
         """An attempt ended through no fault of its own; return how many did by now."""
         self.uncounted[partition] = times = self.uncounted.get(partition, 0) + 1
         return times
+
+    def note_vanished(self, attempt: Attempt, reason: str, now: float) -> int:
+        """An attempt ended with its process, and nobody knows why; return how many did by now."""
+        executor = attempt.executor
+        losses = self.vanished.setdefault(attempt.partition, [])
+        losses.append(Vanished(executor.id, attempt.number, now - attempt.launched_at, now - executor.last_heard, reason))
+        return len(losses)
 
     def note_duration(self, seconds: float, chance: Random) -> None:
         """A task ended well. Keeps a sample (algorithm R of Vitter's "Random Sampling with a Reservoir", 1985)."""

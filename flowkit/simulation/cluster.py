@@ -226,7 +226,7 @@ class SimulatedCluster:
         return executor.id
 
     def kill_executor(
-        self, executor: ExecutorId, *, task_caused: bool = False, reason: str = "killed by a test", record: bool = False
+        self, executor: ExecutorId, *, task_caused: bool | None = False, reason: str = "killed by a test", record: bool = False
     ) -> None:
         """The process ends; Dask notices. Its host's files stay. ``record``: somebody read what its slots ran in the end."""
         running = tuple(self.executors[executor].running) if record else None

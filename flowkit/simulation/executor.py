@@ -459,10 +459,16 @@ class SimulatedExecutor:
                 raise _Failed(failure)
             value = host.files.get((app, shuffle, status.map_partition, status.attempt))
             if value is None:
-                failure = FetchFailure(
-                    shuffle, status.map_partition, status.attempt, status.host, "missing", "no such file", sources.epoch
+                gone = [
+                    (each.map_partition, each.attempt)
+                    for each in sources.outputs
+                    if each.host == status.host and (app, shuffle, each.map_partition, each.attempt) not in host.files
+                ]
+                raise _Failed(
+                    FetchFailure(
+                        shuffle, *gone[0], status.host, "missing", "no such file", sources.epoch, tuple(gone[1:]) if near else ()
+                    )
                 )
-                raise _Failed(failure)
             values += value
         return values
 

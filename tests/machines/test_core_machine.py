@@ -337,8 +337,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.cluster.offer_scaling(self._app(name), len(self.cluster.executors))
 
     @precondition(lambda self: self.cluster.executors)
-    @rule(place=places, task_caused=st.booleans(), record=st.booleans())
-    def kill_executor(self, place: int, task_caused: bool, record: bool) -> None:
+    @rule(place=places, task_caused=st.sampled_from([False, True, None]), record=st.booleans())
+    def kill_executor(self, place: int, task_caused: bool | None, record: bool) -> None:
         executor = self._executor(place)
         if executor is not None:
             self.cluster.kill_executor(executor, task_caused=task_caused, record=record)
