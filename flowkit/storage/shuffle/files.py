@@ -236,6 +236,19 @@ class ShuffleFiles:
             for offset, length in pieces:
                 yield _read_exactly(file.descriptor, offset, length)
 
+    def absent(
+        self, shuffle: ShuffleId, outputs: Iterable[tuple[PartitionIndex, AttemptId]]
+    ) -> list[tuple[PartitionIndex, AttemptId]]:
+        """Those of some outputs that have no file here. Cost: one listing of the shuffle's directory; empty where that cannot be listed."""
+        try:
+            with os.scandir(self._shuffle_directory(shuffle)) as entries:
+                there = {entry.name for entry in entries}
+        except FileNotFoundError:
+            there = set()
+        except OSError:
+            return []
+        return [each for each in outputs if self.path(shuffle, *each).name not in there]
+
     # -- whole outputs, for another host
 
     def read_output(

@@ -6,7 +6,7 @@ all of them. What is held is what the task's partitions read together, and they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flowkit.model.ids import AttemptId, PartitionIndex, ShuffleId
 from flowkit.storage.shuffle.files import BlockCorrupt, ShuffleFiles
@@ -38,3 +38,9 @@ class RangeReads:
     ) -> Iterator[bytes]:
         """See ``ShuffleFiles.stream_block``."""
         return self._files.stream_block(shuffle, map_partition, attempt, reducer)
+
+    def absent(
+        self, shuffle: ShuffleId, outputs: Iterable[tuple[PartitionIndex, AttemptId]]
+    ) -> list[tuple[PartitionIndex, AttemptId]]:
+        """See ``ShuffleFiles.absent``."""
+        return self._files.absent(shuffle, outputs)

@@ -7,7 +7,7 @@ block and end with the generator, whether it was exhausted, closed or raised.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from time import perf_counter
 from typing import Any, NotRequired, Protocol, TypedDict, Unpack
@@ -35,6 +35,9 @@ _KILL_CHECK_S = 0.2
 _TRIES = 2
 DEFAULT_TIMEOUT_S = 60.0
 
+#: a map output, by its partition and the attempt that made it
+_Output = tuple[PartitionIndex, AttemptId]
+
 
 class BlockReads(Protocol):
     """Blocks of this host; ``ShuffleFiles`` as a rule."""
@@ -47,6 +50,10 @@ class BlockReads(Protocol):
         self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId, reducer: int
     ) -> Iterator[bytes]:
         """See ``ShuffleFiles.stream_block``."""
+        ...
+
+    def absent(self, shuffle: ShuffleId, outputs: Iterable[_Output]) -> list[_Output]:
+        """See ``ShuffleFiles.absent``."""
         ...
 
 
@@ -75,8 +82,8 @@ def read_shuffle(sources: ShuffleSources, reducer: int, **options: Unpack[ReadOp
     Raises
     ------
     errors.FetchFailed
-        With a ``FetchFailure`` for exactly the output that is missing or damaged, or for the whole host when none of its
-        executors can be reached.
+        With a ``FetchFailure`` for the output that is missing or damaged and, of this host, for the others that are; or for a whole
+        host when none of its executors can be reached.
     """
     metrics, check_killed = options["metrics"], options["check_killed"]
     pending: list[tuple[Any, Any]] = []
@@ -116,50 +123,99 @@ def read_shuffle_columns(sources: ShuffleSources, reducer: int, **options: Unpac
 def _read_frames(
     sources: ShuffleSources, reducer: int, **options: Unpack[ReadOptions]
 ) -> Generator[bytes | memoryview, None, None]:
-    host, files, metrics = options["host"], options["files"], options["metrics"]
+    host = options["host"]
     plan = plan_fetches(sources, reducer, host=host, limit_bytes=options["in_flight_bytes"])
-    failures = _Failures(sources)
+    local = _LocalBlocks(plan, sources, reducer, options)
     with closing(_RemoteBlocks(plan, sources, reducer, options)) as remote:
         for block in plan.blocks:
             if block.host == host:
-                yield from _read_local(files, sources, block, reducer, failures, metrics)
+                yield from local.frames(block)
             else:
                 yield from frames_in(remote.take(block))
             remote.done_with(block)
 
 
-def _read_local(
-    files: BlockReads, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures, metrics: TaskMetrics
-) -> Iterator[bytes | memoryview]:
-    if block.about_bytes > _STREAM_ABOVE_BYTES:
-        metrics.shuffle_local_bytes += block.about_bytes
-        return _stream_local(files, sources, block, reducer, failures)
-    for attempt in range(_TRIES):
-        try:
-            data = files.read_block(sources.shuffle, block.map_partition, block.attempt, reducer)
-        except BlockError as exc:
-            if isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
-                raise failures.of_block(block, str(exc)) from exc
-        else:
-            metrics.shuffle_local_bytes += len(data)
-            return frames_in(data)
-    raise InternalError("unreachable: the last try returns or raises")
+class _LocalBlocks:
+    """Blocks of this host, read from their files. When one cannot be, the failure names all that cannot, so that all are made again at once."""
 
+    def __init__(self, plan: FetchPlan, sources: ShuffleSources, reducer: int, options: ReadOptions) -> None:
+        self._plan = plan
+        self._sources = sources
+        self._reducer = reducer
+        self._host = options["host"]
+        self._files = options["files"]
+        self._metrics = options["metrics"]
+        self._check_killed = options["check_killed"]
 
-def _stream_local(
-    files: BlockReads, sources: ShuffleSources, block: BlockSource, reducer: int, failures: _Failures
-) -> Iterator[bytes | memoryview]:
-    for attempt in range(_TRIES):
-        begun = False
-        try:
-            for encoded in frames_of_pieces(files.stream_block(sources.shuffle, block.map_partition, block.attempt, reducer)):
-                begun = True
-                yield encoded
-        except BlockError as exc:
-            if begun or isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
-                raise failures.of_block(block, str(exc)) from exc
-        else:
-            return
+    def frames(self, block: BlockSource) -> Iterator[bytes | memoryview]:
+        """The frames of a block. Raises ``FetchFailed``."""
+        if block.about_bytes > _STREAM_ABOVE_BYTES:
+            self._metrics.shuffle_local_bytes += block.about_bytes
+            return self._streamed(block)
+        data = self._read(block)
+        self._metrics.shuffle_local_bytes += len(data)
+        return frames_in(data)
+
+    def _read(self, block: BlockSource) -> bytes:
+        for attempt in range(_TRIES):
+            try:
+                return self._files.read_block(self._sources.shuffle, block.map_partition, block.attempt, self._reducer)
+            except BlockError as exc:
+                if isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
+                    raise self._failed(block, exc) from exc
+        raise InternalError("unreachable: the last try returns or raises")
+
+    def _streamed(self, block: BlockSource) -> Iterator[bytes | memoryview]:
+        for attempt in range(_TRIES):
+            begun = False
+            try:
+                for encoded in frames_of_pieces(self._stream(block)):
+                    begun = True
+                    yield encoded
+            except BlockError as exc:
+                if begun or isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
+                    raise self._failed(block, exc) from exc
+            else:
+                return
+
+    def _stream(self, block: BlockSource) -> Generator[bytes, None, None]:
+        yield from self._files.stream_block(self._sources.shuffle, block.map_partition, block.attempt, self._reducer)
+
+    def _failed(self, block: BlockSource, error: BlockError) -> FetchFailed:
+        others = dict.fromkeys(self._absent_beside(block))
+        if not isinstance(error, BlockMissing):  # what damages one file may have damaged others
+            others.update(dict.fromkeys(self._damaged_behind(block)))
+        return _Failures(self._sources).of_block(block, str(error), tuple(others))
+
+    def _absent_beside(self, block: BlockSource) -> list[_Output]:
+        """Of the outputs of this host those without a file, also such as have nothing for this reducer: others will look for them."""
+        of_host = [(each.map_partition, each.attempt) for each in self._sources.outputs if each.host == self._host]
+        return [
+            each for each in self._files.absent(self._sources.shuffle, of_host) if each != (block.map_partition, block.attempt)
+        ]
+
+    def _damaged_behind(self, block: BlockSource) -> Iterator[_Output]:
+        """Blocks that would have been read next and could not be. Reads them, once, which is no more than the task would have read."""
+        for each in self._plan.blocks:
+            if each.host == self._host and each.map_partition > block.map_partition:
+                self._check_killed()
+                if not self._is_sound(each):
+                    yield each.map_partition, each.attempt
+
+    def _is_sound(self, block: BlockSource) -> bool:
+        for _ in range(_TRIES):
+            try:
+                if block.about_bytes > _STREAM_ABOVE_BYTES:
+                    with closing(self._stream(block)) as pieces:
+                        next(pieces, None)  # the first piece comes when all of them were found sound
+                else:
+                    self._files.read_block(self._sources.shuffle, block.map_partition, block.attempt, self._reducer)
+            except BlockMissing:
+                return False
+            except BlockError:
+                continue
+            return True
+        return False
 
 
 class _Failures:
@@ -168,17 +224,22 @@ class _Failures:
     def __init__(self, sources: ShuffleSources) -> None:
         self._sources = sources
 
-    def of_block(self, block: BlockSource, story: str) -> FetchFailed:
-        """``story`` begins with the reason: ``missing: ...`` or ``corrupt: ...``."""
+    def of_block(self, block: BlockSource, story: str, others: tuple[_Output, ...] = ()) -> FetchFailed:
+        """``story`` begins with the reason: ``missing: ...`` or ``corrupt: ...``. ``others``: what is known to be lost as well."""
         reason, _, detail = story.partition(": ")
         known = reason if reason in {"missing", "corrupt"} else "missing"
-        return self._failure(block.map_partition, block, known, f"map output {block.map_partition} is {known}: {detail or story}")
+        told = f"map output {block.map_partition} is {known}: {detail or story}"
+        if others:
+            told += f" (and {len(others)} more of its host)"
+        return self._failure(block.map_partition, block, known, told, others)
 
     def of_host(self, block: BlockSource, story: str) -> FetchFailed:
         """No executor of the block's host answers."""
         return self._failure(None, block, "unreachable", f"nobody on {block.host} can be reached: {story}")
 
-    def _failure(self, map_partition: PartitionIndex | None, block: BlockSource, reason: str, text: str) -> FetchFailed:
+    def _failure(
+        self, map_partition: PartitionIndex | None, block: BlockSource, reason: str, text: str, others: tuple[_Output, ...] = ()
+    ) -> FetchFailed:
         message = f"shuffle {self._sources.shuffle}: {text}"
         failure = FetchFailure(
             shuffle=self._sources.shuffle,
@@ -188,6 +249,7 @@ class _Failures:
             reason=reason,
             message=message,
             epoch=self._sources.epoch,
+            others=others,
         )
         return FetchFailed(message, failure=failure)
 
@@ -297,11 +359,11 @@ class _RemoteBlocks:
             answers = self._ask(request, tuple(request.blocks[place] for place in again))
             for place, answer in zip(again, answers, strict=True):
                 found[place] = answer
-        blocks = []
-        for block, answer in zip(request.blocks, found, strict=True):
-            if isinstance(answer, str):
-                raise self._failures.of_block(block, answer)
-            blocks.append(answer)
+        blocks = [answer for answer in found if not isinstance(answer, str)]
+        if len(blocks) < len(found):
+            lost = [(block, answer) for block, answer in zip(request.blocks, found, strict=True) if isinstance(answer, str)]
+            (first, story), *others = lost
+            raise self._failures.of_block(first, story, tuple((block.map_partition, block.attempt) for block, _ in others))
         return blocks
 
     def _ask(self, request: FetchRequest, blocks: tuple[BlockSource, ...]) -> list[bytes | str]:
