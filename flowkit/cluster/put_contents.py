@@ -5,6 +5,7 @@ Runs in the driver, on any thread but the client's event loop.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import Content
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import HostDirectory
+
+logger = logging.getLogger("flowkit.cluster")
 
 #: Executors that are asked to take one before it is given up.
 _MOST_ASKED = 3
@@ -92,14 +95,22 @@ class PutContents:
             self._host_directory.drop_application(self._app)
             self._host_directory.close()
 
+    def _directory(self) -> HostDirectory | None:
+        """The directory of this machine; None where there can be none: the place may be one of the executors' machines alone."""
+        if self._host_directory is None:
+            try:
+                self._host_directory = HostDirectory.open(self._local_directory)
+            except (OSError, ValueError, errors.ClusterError) as error:
+                logger.info("content is sent to executors, for this machine has no directory to share: %s", error)
+        return self._host_directory
+
     def _place(self, name: ContentId, data: bytes) -> HostToken:
         """Written directly where the driver shares a directory with executors, else sent to one."""
         executors = self._executors()
-        if self._host_directory is None:
-            self._host_directory = HostDirectory.open(self._local_directory)
-        if any(executor.host == self._host_directory.token for executor in executors):
-            ContentStore(self._host_directory.application(self._app).content_directory).put(data)
-            return self._host_directory.token
+        shared = self._directory()
+        if shared is not None and any(executor.host == shared.token for executor in executors):
+            ContentStore(shared.application(self._app).content_directory).put(data)
+            return shared.token
         # Any one will do; another should the first not answer.
         random.shuffle(executors)
         failure: Exception | None = None
