@@ -39,6 +39,7 @@ from flowkit.model.shown import short
 from flowkit.observe.bus import ListenerBus
 from flowkit.observe.history import History
 from flowkit.observe.hot_keys import HotKeyWarnings
+from flowkit.observe.log_directory import check_log_directory
 from flowkit.observe.metrics import counted
 from flowkit.observe.profile import Profile
 from flowkit.observe.status import JobStatus, StatusStore
@@ -148,6 +149,8 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         if self._config.full_tracebacks:
             show_all_for(self)
         check_policies(self._config)
+        if self._config.event_log:
+            check_log_directory(self._config.event_log)
         self.name = name or _script_name()
         self._start_submitting()
         self._lifetime = Lifetime()
@@ -271,12 +274,17 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     ) -> ClusterLink:
         if cluster is not None and hasattr(cluster, "put_content"):
             return cast("ClusterLink", cluster)
+        if cluster is None:  # before all that takes long to import
+            from flowkit.cluster.embedded_checks import check_embedded
+
+            check_embedded(workers, threads_per_worker, processes, memory_limit, self._config)
         from flowkit.cluster.client_link import ClientLink
         from flowkit.cluster.installation import check_travels
 
         check_travels(self._config)
         if cluster is None:
-            from flowkit.cluster.embedded import EmbeddedCluster, usable_cores
+            from flowkit.cluster.embedded import EmbeddedCluster
+            from flowkit.cluster.embedded_checks import usable_cores
 
             if self._config.allocation != "off":
                 most = self._config.max_executors or max(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import threading
 from typing import Any
 
 import dask
-import dask.utils
+from distributed.system import MEMORY_LIMIT
 
 from flowkit.cluster import dask_internals
+from flowkit.cluster.embedded_checks import check_embedded, check_scratch, check_shares, usable_cores
 from flowkit.cluster.extensions import memory_manager, serializers, with_policies
 from flowkit.cluster.lasting_cluster import LastingCluster, LastingNanny
 from flowkit.cluster.machine import DIRECTORY_VARIABLE
@@ -22,7 +22,7 @@ from flowkit.cluster.quiet_logs import quieten, restore
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import StartupError
-from flowkit.model.checks import check_bool, check_int, refuse
+from flowkit.model.checks import check_int
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -48,11 +48,6 @@ _SETTINGS = {
 }
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 class EmbeddedCluster:
     """A cluster that lives as long as this object; a context manager.
 
@@ -65,7 +60,8 @@ class EmbeddedCluster:
     processes
         False: one executor with threads in this process. Quick to start and easy to debug; Python code does not run in parallel.
     memory_limit
-        Bytes, or as Dask writes it (``"2GiB"``), for each worker; None: an equal share of the machine's.
+        Bytes, or as Dask writes it (``"2GiB"``), for each worker; None: an equal share of the machine's. With less than some 150 MB
+        a worker has nothing left for tasks.
     local_directory
         Where Dask's workers keep their files; None: the system's temporary directory.
     """
@@ -80,13 +76,9 @@ class EmbeddedCluster:
         local_directory: str | None = None,
         config: Config | None = None,
     ) -> None:
-        for name, value in (("workers", workers), ("threads_per_worker", threads_per_worker)):
-            if value is not None:
-                check_int(name, value, least=1)
-        check_bool("processes", processes)
-        _check_memory(memory_limit)
-        _refuse_in_child()
         self.config = config or Config()
+        check_embedded(workers, threads_per_worker, processes, memory_limit, self.config)
+        _refuse_in_child()
         # What nobody offers here nobody will offer in the workers; the scheduler runs in this very process.
         with_policies(self.config)
         memory_manager(self.config.memory_manager)
@@ -95,6 +87,9 @@ class EmbeddedCluster:
         if not processes:
             workers, threads_per_worker = 1, (workers or cores) * threads_per_worker
         self._workers: int = workers or cores
+        if processes:
+            check_shares(self._workers, memory_limit, MEMORY_LIMIT, self.config)
+            check_scratch(local_directory or dask.config.get("temporary-directory", None))
         self.threads_per_worker = threads_per_worker
         self.processes = processes
         self._memory_limit = "auto" if memory_limit is None else memory_limit
@@ -186,20 +181,6 @@ class EmbeddedCluster:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _check_memory(limit: int | str | None) -> None:
-    allowed = 'bytes, a number above 0, or as "2GiB"'
-    if limit is None or limit == "auto":
-        return
-    if isinstance(limit, bool) or not isinstance(limit, int | str):
-        refuse("memory_limit", limit, allowed)
-    try:
-        size = dask.utils.parse_bytes(limit or "none")
-    except ValueError:
-        size = 0
-    if size <= 0:
-        refuse("memory_limit", limit, allowed, wrong_type=False)
 
 
 def _refuse_in_child() -> None:

@@ -13,7 +13,7 @@ from distributed.diagnostics.plugin import NannyPlugin
 from flowkit.cluster import dask_internals, slot_record
 from flowkit.cluster.machine import host_directory
 from flowkit.cluster.wire import EXIT_TOPIC, PLUGIN_NAME
-from flowkit.errors import ClusterError
+from flowkit.errors import FlowkitError
 
 logger = logging.getLogger("flowkit.cluster")
 
@@ -35,6 +35,6 @@ class FlowkitNannyPlugin(NannyPlugin):
     def _last_words(self, environment: Mapping[str, str], address: str) -> dict[str, Any]:
         try:
             return {"running": slot_record.collect(host_directory(environment, self._local_directory).base, address)}
-        except (OSError, ClusterError):
-            logger.exception("what %s ran in the end could not be read", address)
+        except (OSError, FlowkitError) as error:
+            logger.warning("what %s ran in the end could not be read: %s", address, error)
             return {}

@@ -57,7 +57,6 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.errors import FlowkitError
 from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
@@ -98,7 +97,7 @@ class FlowkitWorkerPlugin(WorkerPlugin):
             try:
                 _runtimes[worker] = runtime = ExecutorRuntime(worker, self._config)
                 await runtime.start()
-            except FlowkitError as error:
+            except Exception as error:
                 # Raised here it would end a worker that joins, and Dask may have use for it.
                 await _tell_problem(worker, f"{type(error).__name__}: {error}")
 

@@ -19,6 +19,7 @@ from flowkit.config.guesses import meant_by
 from flowkit.config.presets import PRESETS
 from flowkit.config.setting import (
     ENVIRONMENT_PREFIX,
+    at_least,
     at_least_one,
     check_by_name,
     check_component,
@@ -67,7 +68,7 @@ class Config(metaclass=Advising):
     )
     launch_ahead_s: float = declared(0.02, "Work kept queued at each slot beyond what it runs.", not_negative, unit="s")
     max_launch_depth: int = declared(128, "Tasks at most queued at one executor.", positive)
-    heartbeat_s: float = declared(1.0, "How often executors and drivers say that they live.", positive, unit="s")
+    heartbeat_s: float = declared(1.0, "How often executors and drivers say that they live.", at_least(0.01), unit="s")
     executor_timeout_s: float = declared(15.0, "Silence after which an executor is taken for dead.", positive, unit="s")
     no_executor_timeout_s: float = declared(
         60.0, "How long a job waits when the cluster has no usable executor, before it fails.", positive, unit="s"

@@ -28,6 +28,11 @@ def positive(value: float) -> str | None:
     return None if value > 0 else "must be above 0"
 
 
+def at_least(least: float) -> Callable[[float], str | None]:
+    """Not below ``least``."""
+    return lambda value: None if value >= least else f"must be {least:g} or more"
+
+
 def not_negative(value: float) -> str | None:
     """0 or more."""
     return None if value >= 0 else "must be 0 or more"
