@@ -22,6 +22,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- BroadcastDestroyed         also a RuntimeError
     |   +-- OutputExists               also a FileExistsError
     |   +-- BadInput                   also a ValueError; a file whose content is not what its reader reads
+    |   +-- InputChanged               an input file that is not what it was when its partitions were planned
     |   +-- BadRow                     also a TypeError; a row that the format it is saved in cannot hold
     |   +-- InputTooLarge              also a LimitExceeded; a line, record or file that no worker's memory holds
     |   +-- CheckpointDamaged          a file of a checkpoint that cannot be read
@@ -173,6 +174,13 @@ class BadInput(UserError, ValueError):
     """The content of an input file is not what its reader reads; carries ``path`` and, where they are known, ``line`` or ``offset``.
 
     Not retried: the file would be the same.
+    """
+
+
+class InputChanged(UserError):
+    """An input file is not the one its partitions were planned for; carries ``path``, ``planned`` and ``found``.
+
+    Not retried: a task that runs later, be it for a loss, must read the very same file.
     """
 
 

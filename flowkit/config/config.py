@@ -258,6 +258,14 @@ class Config(metaclass=Advising):
         mapping=True,
         scope="driver",
     )
+    changed_inputs: str = declared(
+        "error",
+        "What a task does with an input file that is not the one its partitions were planned for, by size and time of change, or by etag: "
+        "`error` fails the job with `InputChanged`; `read` reads it as it is then, whole where its format allows (a Parquet file must have "
+        "its size still). For files that others write to, and for hosts that have copies of their own.",
+        one_of("error", "read"),
+        scope="driver",
+    )
     serializers: Any = declared(  # noqa: RUF009 - as the others: a field
         {},
         "By names of your choice, how rows of some types become bytes in shuffles, spills and cached partitions, the first that accepts "

@@ -8,18 +8,19 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from typing import IO, Any, Protocol
 
 from flowkit.errors import BadInput
 from flowkit.execution.environment import TaskEnvironment
+from flowkit.execution.input_versions import unchanged
 from flowkit.execution.long_input import LongInput
 from flowkit.execution.text_lines import name_file
-from flowkit.lineage.kernels import FileRows
+from flowkit.lineage.kernels import FileRows, FileVersion, WholeFiles
 from flowkit.model.metrics import TaskMetrics
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.objects.compressed import decompressed
-from flowkit.storage.objects.local import codec_of, open_regular
+from flowkit.storage.objects.local import codec_of, open_regular, version_of
 from flowkit.storage.objects.stores import Stores
 
 
@@ -40,9 +41,11 @@ class InputFile:
         As it was listed: absolute, or an address.
     stores
         Where it is; None: on this machine.
+    version
+        Which it must be; None: it is read as it is.
     """
 
-    __slots__ = ("_check_killed", "_memory", "_metrics", "path", "stores")
+    __slots__ = ("_check_killed", "_memory", "_metrics", "path", "stores", "version")
 
     def __init__(
         self,
@@ -52,26 +55,35 @@ class InputFile:
         metrics: TaskMetrics | None = None,
         memory: TaskMemory | None = None,
         check_killed: Callable[[], None] = lambda: None,
+        version: FileVersion | None = None,
     ) -> None:
         self.path = path
         self.stores = stores
+        self.version = version
         self._metrics = TaskMetrics() if metrics is None else metrics
         self._memory = memory
         self._check_killed = check_killed
 
     @contextlib.contextmanager
     def open(self, *, raw: bool = False) -> Iterator[IO[bytes]]:
-        """What is in it, decompressed by the suffix of its name unless ``raw``; its size counts as read."""
+        """What is in it, decompressed by the suffix of its name unless ``raw``; its size counts as read.
+
+        Raises ``errors.InputChanged`` when it is not the version that was planned for, or is another in the end.
+        """
         opened = open_regular(self.path) if self.stores is None else self.stores.open(self.path)
         with opened as file:
             self._metrics.input_bytes += file.seek(0, io.SEEK_END)
             file.seek(0)
             codec = None if raw else codec_of(self.path)
             if codec is None:
-                yield file
+                with unchanged(self.path, self.version, lambda: self._now(file)):
+                    yield file
             else:
-                with decompressed(file, codec) as content:
+                with decompressed(file, codec) as content, unchanged(self.path, self.version, lambda: self._now(file)):
                     yield content
+
+    def _now(self, file: IO[bytes]) -> FileVersion:
+        return version_of(file, self.path) if self.stores is None else self.stores.version(self.path, file)
 
     def read(self, *, raw: bool = False, copies: int = 1) -> bytes:
         """All that is in it. Raises ``errors.InputTooLarge`` where ``copies`` of that are more than the worker's memory holds."""
@@ -113,7 +125,8 @@ _READ_BYTES = 1 << 20
 def read_files(source: FileRows, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
     """The rows of the files of one partition, one file after the other."""
 
-    def rows_of(path: str) -> Iterator[Any]:
+    def rows_of(planned: tuple[str, FileVersion | None]) -> Iterator[Any]:
+        path, version = planned
         environment.check_killed()
         file = InputFile(
             path,
@@ -121,6 +134,7 @@ def read_files(source: FileRows, partition: int, environment: TaskEnvironment) -
             metrics=environment.metrics,
             memory=environment.memory,
             check_killed=environment.check_killed,
+            version=version,
         )
         try:
             yield from source.reader(file)
@@ -128,4 +142,10 @@ def read_files(source: FileRows, partition: int, environment: TaskEnvironment) -
             name_file(error, path)
             raise
 
-    return chain.from_iterable(map(rows_of, source.paths[partition]))
+    return chain.from_iterable(map(rows_of, planned_files(source, partition)))
+
+
+def planned_files(source: FileRows | WholeFiles, partition: int) -> Iterator[tuple[str, FileVersion | None]]:
+    """The files of a partition, each with the version that must be found; None: whatever is there."""
+    paths = source.paths[partition]
+    return zip(paths, repeat(None) if source.versions is None else source.versions[partition], strict=source.versions is not None)

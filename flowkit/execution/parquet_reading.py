@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
 from flowkit.errors import BadInput
+from flowkit.execution.input_versions import unchanged
 from flowkit.execution.task_context import TaskContext
+from flowkit.lineage.kernels import FileVersion
 from flowkit.model.shown import short
 from flowkit.storage.objects.local import check_regular
+from flowkit.storage.objects.stores import version_in
 from flowkit.storage.tables.casts import Unfit, cast_table
 from flowkit.storage.tables.rows import cut_to_microseconds, path_text, rows_of
 
@@ -33,6 +37,17 @@ def differing_columns(file: Any, schema: Any, names: Iterable[str]) -> list[str]
     return found
 
 
+class PlannedFragment(NamedTuple):
+    """Row groups of a file of which it is known which version they are of."""
+
+    fragment: Any
+    version: FileVersion
+
+
+def _file_of(planned: PlannedFragment) -> tuple[str, FileVersion]:
+    return planned.fragment.path, planned.version
+
+
 @dataclass(frozen=True, slots=True)
 class ReadFragments:
     """Rows of Parquet fragments, with the columns and rows wanted: mappings, or record batches."""
@@ -42,20 +57,32 @@ class ReadFragments:
     filter: Any
     batches: bool
 
-    def __call__(self, fragments: Iterable[Any]) -> Iterator[Any]:
-        """Read them, one after another."""
+    def __call__(self, fragments: Iterable[PlannedFragment]) -> Iterator[Any]:
+        """Read them, one after another. Raises ``errors.InputChanged`` for a file that is not what they were planned for."""
+        for (path, version), planned in groupby(fragments, _file_of):
+            first = next(planned).fragment
+
+            def look(store: Any = first.filesystem, path: str = path) -> FileVersion:
+                return version_in(store, path)
+
+            # Its footer was read when it was planned, and says where in the file everything is.
+            with unchanged(path, version, look):
+                yield from self._rows(first)
+                for each in planned:
+                    yield from self._rows(each.fragment)
+
+    def _rows(self, fragment: Any) -> Iterator[Any]:
         context = TaskContext.get()
-        for fragment in fragments:
-            for batch in self._named(fragment.path, self._batches(fragment)):
-                if not batch.num_rows:
-                    continue
-                if context is not None:
-                    context.metrics.input_rows += batch.num_rows
-                    context.metrics.input_bytes += batch.nbytes
-                if self.batches:
-                    yield batch
-                else:
-                    yield from rows_of(batch, fragment.path)
+        for batch in self._named(fragment.path, self._batches(fragment)):
+            if not batch.num_rows:
+                continue
+            if context is not None:
+                context.metrics.input_rows += batch.num_rows
+                context.metrics.input_bytes += batch.nbytes
+            if self.batches:
+                yield batch
+            else:
+                yield from rows_of(batch, fragment.path)
 
     def _named(self, path: str, batches: Iterator[Any]) -> Iterator[Any]:
         try:

@@ -6,14 +6,14 @@ Runs on slot threads; a stream and its open file belong to the task's thread. Ro
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from flowkit.errors import BadInput, CheckpointDamaged, CheckpointLost, InternalError
 from flowkit.execution.environment import TaskEnvironment
-from flowkit.execution.input_files import InputFile
-from flowkit.execution.text_lines import line_of, open_local, read_lines
+from flowkit.execution.input_files import InputFile, planned_files
+from flowkit.execution.text_lines import LOCAL_FILES, Files, line_of, read_lines
 from flowkit.lineage.kernels import (
     CachedOnly,
     Collection,
@@ -71,17 +71,18 @@ def read_text(source: TextLines, partition: int, environment: TaskEnvironment) -
     """The lines of the splits of one partition, one split after the other."""
     metrics = environment.metrics
 
-    opener = open_local if source.stores is None else source.stores.open
+    stores = source.stores
+    files = LOCAL_FILES if stores is None else Files(stores.open, stores.version)
     parse: LineParser | None = source.parse
 
     def blocks() -> Iterator[Iterable[Any]]:
         for split in source.splits[partition]:
             before = 0
-            for lines, byte_count in read_lines(split, source.encoding, source.errors, opener, environment.memory):
+            for lines, byte_count in read_lines(split, source.encoding, source.errors, files, environment.memory):
                 environment.check_killed()
                 metrics.input_bytes += byte_count
                 metrics.input_rows += len(lines)
-                yield lines if parse is None else parse(lines, LinesAt(split, before, opener))
+                yield lines if parse is None else parse(lines, LinesAt(split, before, files))
                 before += len(lines)
 
     return chain.from_iterable(blocks())
@@ -101,11 +102,11 @@ class LinesAt(NamedTuple):
     split: FileSplit
     #: of the split's lines, how many come before these
     before: int
-    opener: Callable[[str], IO[bytes]] = open_local
+    files: Files = LOCAL_FILES
 
     def bad(self, index: int, message: str) -> BadInput:
         """The error for one of them."""
-        number = line_of(self.split, self.before + index, self.opener)
+        number = line_of(self.split, self.before + index, self.files)
         path, start = self.split.path, self.split.start
         if number is None:
             where = f"line {self.before + index + 1:,} of those that begin at byte {start:,} or later"
@@ -117,9 +118,9 @@ class LinesAt(NamedTuple):
 def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnvironment) -> Iterator[tuple[str, bytes]]:
     """``(path, bytes)``, one file in memory at a time."""
     metrics = environment.metrics
-    for path in source.paths[partition]:
+    for path, version in planned_files(source, partition):
         environment.check_killed()
-        file = InputFile(path, source.stores, metrics=metrics, memory=environment.memory)
+        file = InputFile(path, source.stores, metrics=metrics, memory=environment.memory, version=version)
         data = file.read(raw=True)
         metrics.input_rows += 1
         yield path, data

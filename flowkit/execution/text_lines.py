@@ -10,14 +10,17 @@ import codecs
 import io
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from flowkit.errors import InvalidArgument
+from flowkit.execution.content_errors import mark_if_of_content
+from flowkit.execution.input_versions import unchanged
 from flowkit.execution.long_input import LongInput
-from flowkit.lineage.kernels import FileSplit
+from flowkit.lineage.kernels import FileSplit, FileVersion
 from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.objects.compressed import decompressed
-from flowkit.storage.objects.local import open_regular
+from flowkit.storage.objects.local import open_regular, version_of
+from flowkit.storage.objects.stores import address_of
 
 #: First block of a split, so that ``take(1)`` reads little; each is twice the one before.
 _FIRST_BLOCK_BYTES = 64 * 1024
@@ -41,11 +44,21 @@ def open_local(path: str) -> IO[bytes]:
     return open_regular(path, buffering=0)
 
 
+class Files(NamedTuple):
+    """How files are opened, and what tells their versions: those of this machine, or a store's."""
+
+    open: Callable[[str], IO[bytes]]
+    version: Callable[[str, IO[bytes]], FileVersion]
+
+
+LOCAL_FILES = Files(open_local, lambda path, file: version_of(file, path))
+
+
 def read_lines(
     split: FileSplit,
     encoding: str,
     errors: str,
-    opener: Callable[[str], IO[bytes]] = open_local,
+    files: Files = LOCAL_FILES,
     memory: TaskMemory | None = None,
 ) -> Iterator[tuple[list[str], int]]:
     r"""Lists of lines without their ends, each with the bytes read of the file since the one before.
@@ -54,26 +67,29 @@ def read_lines(
     ------
     InvalidArgument
         The file is split, but a newline of its encoding is not the one byte ``\n``.
+    errors.InputChanged
+        It is not the version that the split is of.
     errors.InputTooLarge
         A line is longer than the worker has memory for.
     """
     try:
-        yield from _read(split, encoding, errors, opener, memory)
+        yield from _read(split, encoding, errors, files, memory)
     except Exception as error:
         name_file(error, split.path)
         raise
 
 
 def name_file(error: BaseException, path: str) -> None:
-    """Note a file on an error that does not speak of it: what decompressors and parsers raise names none."""
+    """Note a file on an error that does not speak of it: what decompressors and parsers raise names none. Of its content, it is final."""
+    mark_if_of_content(error, local=address_of(path) is None)
     if path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
         error.add_note(f"in {path}")
 
 
 def _read(
-    split: FileSplit, encoding: str, errors: str, opener: Callable[[str], IO[bytes]], memory: TaskMemory | None
+    split: FileSplit, encoding: str, errors: str, files: Files, memory: TaskMemory | None
 ) -> Iterator[tuple[list[str], int]]:
-    with opener(split.path) as file:
+    with files.open(split.path) as file, unchanged(split.path, split.version, lambda: files.version(split.path, file)) as look:
         whole = split.start == 0 and (split.length is None or split.length >= file.seek(0, io.SEEK_END))
         file.seek(0)
         if not newline_is_one_byte(encoding) and not whole:
@@ -95,8 +111,10 @@ def _read(
             pieces = _pieces_of_split(file, split, first)
         read_before = 0
         # Bytes and a text of them; text that is not ASCII is larger.
-        text = _Text(split, encoding, errors, first, LongInput(memory, split.path, copies=2), opener)
+        text = _Text(split, encoding, errors, first, LongInput(memory, split.path, copies=2), files)
         for lines in text.lines(pieces):
+            if files is LOCAL_FILES:
+                look()  # takes a microsecond, and whoever wants no more lines never comes to the end
             position = file.tell()
             yield lines, max(0, position - max(read_before, split.start if not whole else 0))
             read_before = max(read_before, position)
@@ -202,10 +220,10 @@ class _Text:
         errors: str,
         first: int,
         long: LongInput,
-        opener: Callable[[str], IO[bytes]] = open_local,
+        files: Files = LOCAL_FILES,
     ) -> None:
         self._split = split
-        self._opener = opener
+        self._files = files
         self._encoding = encoding
         self._errors = errors
         #: where the line begins whose end was not seen yet
@@ -290,7 +308,7 @@ class _Text:
             begin = max(block.rfind(b"\n", 0, error.start), block.rfind(b"\r", 0, error.start)) + 1
             line = block[begin : begin + 200].replace(b"\r", b"\n").partition(b"\n")[0]
             ends = block[:begin].count(b"\n") + block[:begin].count(b"\r") - block[:begin].count(b"\r\n")
-            number = line_of(self._split, self._count + ends, self._opener)
+            number = line_of(self._split, self._count + ends, self._files)
             where = "" if number is None else f", line {number:,}"
             error.add_note(
                 f"in {self._split.path}{where}, which begins with {line[:80]!r}; encoding= and errors= say how to read it"
@@ -317,13 +335,13 @@ def lines_of(text: str) -> list[str]:
 # -- for messages --------------------------------------------------------------------------------------------------------
 
 
-def line_of(split: FileSplit, index: int, opener: Callable[[str], IO[bytes]] = open_local) -> int | None:
+def line_of(split: FileSplit, index: int, files: Files = LOCAL_FILES) -> int | None:
     """The number, from 1, of a split's line in its file; None where too much would have to be read for it."""
     if split.start == 0:
         return index + 1
     if split.start > _MOST_COUNTED_BYTES:
         return None
-    with opener(split.path) as file:
+    with files.open(split.path) as file:
         first = _first_line_of(file, split)
         if first is None:
             return None

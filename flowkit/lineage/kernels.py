@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowkit.lineage.partitioners import Partitioner
 from flowkit.model.ids import RddId, ShuffleId
@@ -36,14 +36,39 @@ class IntegerRange:
     num_partitions: int
 
 
+class FileVersion(NamedTuple):
+    """By what a file is known again: what is unknown of either of two is not compared."""
+
+    #: -1: unknown
+    size_bytes: int
+    #: nanoseconds since the epoch; 0: unknown
+    changed_ns: int
+    #: what its store tells versions apart by, after the name of that: ``ETag "0x1"``
+    tag: str = ""
+
+    def is_of(self, other: FileVersion) -> bool:
+        """Whether both may be of one content.
+
+        >>> FileVersion(3, 7).is_of(FileVersion(3, 0)), FileVersion(3, 7).is_of(FileVersion(3, 8))
+        (True, False)
+        """
+        return (
+            (self.size_bytes == other.size_bytes or self.size_bytes < 0 or other.size_bytes < 0)
+            and (self.changed_ns == other.changed_ns or not self.changed_ns or not other.changed_ns)
+            and (self.tag == other.tag or self.tag.partition(" ")[0] != other.tag.partition(" ")[0])
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class FileSplit:
-    """Bytes ``[start, start + length)`` of a file; ``length`` None: the whole of it (compressed files cannot be split)."""
+    """Bytes ``[start, start + length)`` of a file; ``length`` None: all that follows (compressed files cannot be split)."""
 
     path: str
     start: int
     length: int | None
     codec: str | None
+    #: of the file that was planned for; None: it is read as it is
+    version: FileVersion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,8 @@ class FileRows:
     reader: Any
     #: as of ``TextLines``
     stores: Any = None
+    #: of the files of ``paths``; None: they are read as they are
+    versions: tuple[tuple[FileVersion, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +103,8 @@ class WholeFiles:
     paths: tuple[tuple[str, ...], ...]
     #: as of ``TextLines``
     stores: Any = None
+    #: as of ``FileRows``
+    versions: tuple[tuple[FileVersion, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

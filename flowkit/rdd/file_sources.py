@@ -20,10 +20,10 @@ from flowkit.execution.file_readers import (
     rows_of_batch,
 )
 from flowkit.execution.input_files import FileReader
-from flowkit.lineage.kernels import FileRows, Kernel, MapPartitions
+from flowkit.lineage.kernels import FileRows, FileVersion, Kernel, MapPartitions
 from flowkit.model.checks import check_mapping, refuse
 from flowkit.rdd.checks import check_callable, check_codec, check_columns, check_delimiter, check_encoding, check_int
-from flowkit.storage.objects.local import LocalFile, pack_files
+from flowkit.storage.objects.local import LocalFile
 from flowkit.storage.objects.stores import Paths, Stores
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ class FileSources:
         def binary_files(self, path: Paths, min_partitions: int | None = None) -> RDD[tuple[str, bytes]]: ...  # noqa: D102
         @property
         def default_parallelism(self) -> int: ...  # noqa: D102
-        def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int: ...
+        @property
+        def _takes_changed_inputs(self) -> bool: ...
+        def _packed(
+            self, files: Sequence[LocalFile], wanted: int | None
+        ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[FileVersion, ...], ...] | None]: ...
         @property
         def config(self) -> Config: ...  # noqa: D102
         def _listed(self, path: Paths, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]: ...
@@ -249,11 +253,11 @@ class FileSources:
         paths: Any = list(path) if isinstance(path, Iterator) else path
         files, _ = self._listed(paths, recursive=True)
         table = open_table(paths, files, self._stores, to_microseconds=not batches)
-        fragments, reader = plan_read(table, columns, filters, batches=batches)
+        fragments, reader = plan_read(table, columns, filters, batches=batches, as_they_are=self._takes_changed_inputs)
         if num_partitions is not None:
             wanted = check_int("num_partitions", num_partitions, least=1)
         else:
-            total = sum(group.total_byte_size for part in fragments for group in part.row_groups)
+            total = sum(group.total_byte_size for part in fragments for group in part.fragment.row_groups)
             wanted = max(self.default_parallelism, -(-total // self.config.max_partition_bytes))
         return self.parallelize(fragments, max(1, min(wanted, len(fragments)))).map_partitions(reader)
 
@@ -421,5 +425,5 @@ class FileSources:
     def _file_rows(self, path: Paths, min_partitions: int | None, reader: FileReader, operation: str) -> RDD[Any]:
         """What a reader makes of whole files."""
         files, stores = self._listed(path)
-        packed = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
-        return self._source(FileRows(packed, reader, stores), len(packed), operation, source_identity=tuple(files))
+        paths, versions = self._packed(files, min_partitions)
+        return self._source(FileRows(paths, reader, stores, versions), len(paths), operation, source_identity=tuple(files))

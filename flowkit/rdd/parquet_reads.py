@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from flowkit.errors import InvalidArgument
-from flowkit.execution.parquet_reading import ReadFragments, differing_columns
+from flowkit.execution.parquet_reading import PlannedFragment, ReadFragments, differing_columns
+from flowkit.lineage.kernels import FileVersion
 from flowkit.model.shown import short
 from flowkit.storage.objects.local import BETWEEN_PATHS, LocalFile, is_hidden, local_place
 from flowkit.storage.objects.stores import Paths, Stores, address_of, local_path
@@ -48,6 +49,8 @@ class TableFile:
     texts: dict[str, str | None]
     #: types by column that it says its directories have
     said: dict[str, Any]
+    #: that was listed before its footer was read
+    version: FileVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ def _files(
     candidates: list[LocalFile], opened: list[Any], texts: list[dict[str, str | None]], heard: list[Any]
 ) -> list[TableFile]:
     return [
-        TableFile(file.path, fragment, _checked_schema(file.path, fragment), text, each)
+        TableFile(file.path, fragment, _checked_schema(file.path, fragment), text, each, file.version)
         for file, fragment, text, each in zip(candidates, opened, texts, heard, strict=True)
     ]
 
@@ -267,9 +270,9 @@ def _united(files: list[TableFile], directories: dict[str, Any], *, to_microseco
 
 
 def plan_read(
-    table: ParquetTable, columns: Sequence[str] | None, filters: Any, *, batches: bool
-) -> tuple[list[Any], ReadFragments]:
-    """Fragments of whole row groups in which rows may be, and what reads them.
+    table: ParquetTable, columns: Sequence[str] | None, filters: Any, *, batches: bool, as_they_are: bool = False
+) -> tuple[list[PlannedFragment], ReadFragments]:
+    """Fragments of whole row groups in which rows may be, and what reads them. ``as_they_are``: files must have their size, no more.
 
     Raises
     ------
@@ -284,14 +287,17 @@ def plan_read(
     needed = schema.names if names is None or filters is not None else names
     fragments = []
     for file in table.files:
+        version = FileVersion(file.version.size_bytes, 0) if as_they_are else file.version
+        found: list[Any] = []
         if filters is None:
-            fragments += file.fragment.split_by_row_group()
+            found = file.fragment.split_by_row_group()
         elif differing_columns(file.schema, schema, [name for name in needed if name not in file.texts]):
             # Statistics are of the file's types, filters of the table's.
             if _may_match(file, schema, filters):
-                fragments += file.fragment.split_by_row_group()
+                found = file.fragment.split_by_row_group()
         else:
-            fragments += file.fragment.split_by_row_group(filter=filters, schema=schema)
+            found = file.fragment.split_by_row_group(filter=filters, schema=schema)
+        fragments += [PlannedFragment(each, version) for each in found]
     return fragments, reader
 
 

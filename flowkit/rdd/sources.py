@@ -16,7 +16,7 @@ from flowkit.execution.sources import LineParser
 from flowkit.execution.text_lines import newline_is_one_byte
 from flowkit.lineage import closures
 from flowkit.lineage.call_site import find_call_site
-from flowkit.lineage.kernels import Collection, IntegerRange, Kernel, StoredPartitions, TextLines, WholeFiles
+from flowkit.lineage.kernels import Collection, FileVersion, IntegerRange, Kernel, StoredPartitions, TextLines, WholeFiles
 from flowkit.lineage.nodes import Node
 from flowkit.model.checks import check_iterable, check_path, refuse
 from flowkit.model.job_spec import Content
@@ -191,8 +191,8 @@ class Sources(FileSources):
         [b'abc']
         """
         files, stores = self._listed(path)
-        paths = pack_files(files, self._wanted_partitions(files, min_partitions)) if files else ()
-        return self._source(WholeFiles(paths, stores), len(paths), "binary_files", source_identity=tuple(files))
+        paths, versions = self._packed(files, min_partitions)
+        return self._source(WholeFiles(paths, stores, versions), len(paths), "binary_files", source_identity=tuple(files))
 
     def checkpoint_file(self, path: str | Path) -> RDD[Any]:
         """What ``rdd.checkpoint`` wrote, in this session or another: its partitions as they were, and how pairs lie in them.
@@ -281,6 +281,7 @@ class Sources(FileSources):
             smallest_bytes=self.config.min_partition_bytes if min_partitions is None else 1,
             largest_bytes=self.config.max_partition_bytes,
             whole=not newline_is_one_byte(encoding),
+            as_they_are=self._takes_changed_inputs,
         )
         kernel = TextLines(splits, encoding, errors, stores, parse)
         return self._source(kernel, len(splits), operation, source_identity=tuple(files))
@@ -301,6 +302,20 @@ class Sources(FileSources):
                 actual=count,
             )
         return count
+
+    @property
+    def _takes_changed_inputs(self) -> bool:
+        return self.config.changed_inputs == "read"
+
+    def _packed(
+        self, files: Sequence[LocalFile], wanted: int | None
+    ) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[FileVersion, ...], ...] | None]:
+        """Whole files by partition: their paths, and the versions that must be found there."""
+        packed = pack_files(files, self._wanted_partitions(files, wanted)) if files else ()
+        paths = tuple(tuple(file.path for file in group) for group in packed)
+        if self._takes_changed_inputs:
+            return paths, None
+        return paths, tuple(tuple(file.version for file in group) for group in packed)
 
     def _wanted_partitions(self, files: Sequence[LocalFile], wanted: int | None) -> int:
         """Of whole files: as many as asked for, or one a slot within the limits of their sizes."""

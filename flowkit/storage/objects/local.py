@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from flowkit.errors import InvalidArgument
-from flowkit.lineage.kernels import FileSplit
+from flowkit.lineage.kernels import FileSplit, FileVersion
 
 #: Unless asked to, a split is not made smaller than this: counting its words takes some 10 ms, a task of its own a tenth of that.
 SMALLEST_SPLIT_BYTES = 128 << 10
@@ -42,6 +42,10 @@ class LocalFile:
     changed_ns: int = 0
     #: the directory that was named; of a glob the one before its first wildcard; of a file that was named itself the one it is in
     base: str = ""
+    #: what its store says of this version of it, as an etag
+    tag: str = ""
+    #: False: its store does not tell how large it is
+    has_size: bool = True
 
     @classmethod
     def at(cls, path: Path, base: Path | None = None) -> LocalFile:
@@ -60,6 +64,11 @@ class LocalFile:
         if not stat.S_ISREG(found.st_mode):
             raise not_regular(str(path), found.st_mode)
         return cls(str(path), found.st_size, found.st_mtime_ns, str(path.parent if base is None else base))
+
+    @property
+    def version(self) -> FileVersion:
+        """By what it is known again when it is read."""
+        return FileVersion(self.size_bytes if self.has_size else -1, self.changed_ns, self.tag)
 
     @property
     def codec(self) -> str | None:
@@ -266,6 +275,12 @@ def _opened(path: str, flags: int) -> int:
     return descriptor
 
 
+def version_of(file: IO[bytes], path: str) -> FileVersion:
+    """Of a file of this machine that is read: of the very one that is open, whatever has its name by now."""
+    found = os.stat(path) if file.closed else os.fstat(file.fileno())  # noqa: PTH116 - a Path takes longer than the call
+    return FileVersion(found.st_size, found.st_mtime_ns)
+
+
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -314,10 +329,12 @@ def plan_splits(
     smallest_bytes: int = SMALLEST_SPLIT_BYTES,
     largest_bytes: int = LARGEST_SPLIT_BYTES,
     whole: bool = False,
+    as_they_are: bool = False,
 ) -> tuple[tuple[FileSplit, ...], ...]:
     """Cut large files, pack small ones: ``partitions`` partitions of about equal size, more if they became too large otherwise.
 
-    With ``whole``, files are packed but not cut.
+    With ``whole``, files are packed but not cut. With ``as_they_are``, they may change until they are read: the last split of a file has no
+    end, and none says of which version it is.
 
     >>> [[split.start for split in each] for each in plan_splits([LocalFile("a", 4 << 20)], 2)]
     [[0], [2097152]]
@@ -328,7 +345,7 @@ def plan_splits(
     open_pack: list[FileSplit] = []
     open_bytes = 0
     for file in files:
-        for split, size in _splits_of(file, file.size_bytes if whole else target):
+        for split, size in _splits_of(file, file.size_bytes if whole else target, as_they_are=as_they_are):
             if open_pack and open_bytes + size > target:
                 packed.append(tuple(open_pack))
                 open_pack, open_bytes = [], 0
@@ -339,15 +356,17 @@ def plan_splits(
     return tuple(packed)
 
 
-def _splits_of(file: LocalFile, target: int) -> list[tuple[FileSplit, int]]:
+def _splits_of(file: LocalFile, target: int, *, as_they_are: bool) -> list[tuple[FileSplit, int]]:
+    version = None if as_they_are else file.version
     if file.codec is not None or file.size_bytes <= target * 1.1:  # a tail of a tenth is not worth a task
-        return [(FileSplit(file.path, 0, None, file.codec), file.size_bytes)]
+        return [(FileSplit(file.path, 0, None, file.codec, version), file.size_bytes)]
     splits = []
     start = 0
     while start < file.size_bytes:
         left = file.size_bytes - start
-        length = left if left <= target * 1.1 else target
-        splits.append((FileSplit(file.path, start, length, None), length))
+        is_last = left <= target * 1.1
+        length = left if is_last else target
+        splits.append((FileSplit(file.path, start, None if is_last and as_they_are else length, None, version), length))
         start += length
     return splits
 
@@ -368,17 +387,18 @@ def partitions_for(total_bytes: int, wanted: int | None, parallelism: int, *, sm
     return max(1, fewest, min(parallelism, total_bytes // smallest_bytes))
 
 
-def pack_files(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[str, ...], ...]:
+def pack_files(files: Sequence[LocalFile], partitions: int) -> tuple[tuple[LocalFile, ...], ...]:
     """Whole files in at most ``partitions`` partitions of about equal size, in order.
 
-    >>> pack_files([LocalFile("a", 1), LocalFile("b", 1), LocalFile("c", 2)], 2)
-    (('a', 'b'), ('c',))
+    >>> packed = pack_files([LocalFile("a", 1), LocalFile("b", 1), LocalFile("c", 2)], 2)
+    >>> [[file.path for file in group] for group in packed]
+    [['a', 'b'], ['c']]
     """
     total = sum(file.size_bytes for file in files) or 1
-    groups: list[list[str]] = [[] for _ in range(max(1, min(partitions, len(files))))]
+    groups: list[list[LocalFile]] = [[] for _ in range(max(1, min(partitions, len(files))))]
     before = 0
     for file in files:
         middle = before + file.size_bytes / 2
-        groups[min(len(groups) - 1, int(middle * len(groups) / total))].append(file.path)
+        groups[min(len(groups) - 1, int(middle * len(groups) / total))].append(file)
         before += file.size_bytes
     return tuple(tuple(group) for group in groups if group)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from flowkit.errors import InvalidArgument, MissingPackage
+from flowkit.lineage.kernels import FileVersion
 from flowkit.storage.objects.local import (
     BETWEEN_PATHS,
     LocalFile,
@@ -25,6 +26,7 @@ from flowkit.storage.objects.local import (
     list_files,
     only_directories,
     open_regular,
+    version_of,
 )
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -40,6 +42,21 @@ _OBJECTS: Final = re.compile(r"s3|gcs|gs|abfs|oss|http")
 #: retries of one request, with growing pauses: a store that restarts is away for some seconds
 _S3_ATTEMPTS: Final = 6
 _COPY_BYTES, _BUFFER_BYTES = 4 << 20, 1 << 20
+#: by what file systems of fsspec tell versions of a file apart, the surest first
+_VERSION_KEYS: Final = (
+    "ETag",
+    "etag",
+    "generation",
+    "version_id",
+    "md5Hash",
+    "checksum",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "modified",
+    "created",
+)
 
 
 #: what readers take
@@ -145,6 +162,19 @@ class Stores:
         # Every read of a store is a message: a few large ones.
         return io.BufferedReader(store.open_input_file(inner), _BUFFER_BYTES)
 
+    def version(self, path: str, file: IO[bytes]) -> FileVersion:
+        """What a file that ``open`` has opened is now. Cost: of a store, one message.
+
+        Raises
+        ------
+        FileNotFoundError
+            Of a store: it is there no more.
+        """
+        if address_of(path) is None:
+            return version_of(file, path)
+        store, inner = self.at(path)
+        return version_in(store, inner)
+
     def list_files(self, path: str, *, recursive: bool = False) -> list[LocalFile]:
         """Files that an address names, by the rules of ``local.list_files``: one, those of a directory, or those that match a glob.
 
@@ -156,6 +186,7 @@ class Stores:
         from pyarrow.fs import FileType
 
         store, inner = self.at(path)
+        _forget_listings(store)
         (info,) = store.get_file_info([inner])
         if info.type == FileType.File:
             return [self._file(path, info, inner.rpartition("/")[0])]
@@ -201,11 +232,14 @@ class Stores:
         found = address_of(path)
         assert found is not None
         prefix = "" if found.scheme in _WHOLE else f"{found.scheme}://"
+        store, _ = self.at(path)
         return LocalFile(
             prefix + info.path.lstrip("/") if prefix else info.path,
             info.size or 0,
             info.mtime_ns or 0,
             prefix + base.lstrip("/") if prefix else base,
+            tag=_tag_in(store, info.path),
+            has_size=info.size is not None,
         )
 
     def exists(self, path: str) -> bool:
@@ -303,6 +337,40 @@ class Stores:
         if not _OBJECTS.search(store.type_name):
             with contextlib.suppress(OSError):
                 store.create_dir(inner, recursive=True)
+
+
+def version_in(store: Any, inner: str) -> FileVersion:
+    """What a file of a store is now. Cost: one message. Raises ``FileNotFoundError``, and as ``LocalFile.at`` for what is no file."""
+    from pyarrow.fs import FileType, LocalFileSystem
+
+    if isinstance(store, LocalFileSystem):
+        return LocalFile.at(Path(inner)).version
+    _forget_listings(store)
+    (info,) = store.get_file_info([inner])
+    if info.type == FileType.NotFound:
+        raise FileNotFoundError(f"nothing is at {inner} any more")
+    return FileVersion(-1 if info.size is None else info.size, info.mtime_ns or 0, _tag_in(store, inner))
+
+
+def _of_fsspec(store: Any) -> Any:
+    """The file system of fsspec that a store wraps; None: it is one of Arrow's."""
+    return getattr(getattr(store, "handler", None), "fs", None)
+
+
+def _forget_listings(store: Any) -> None:
+    """Have a store of fsspec look anew: it may remember what was there."""
+    inner = _of_fsspec(store)
+    if inner is not None and hasattr(inner, "invalidate_cache"):
+        inner.invalidate_cache()
+
+
+def _tag_in(store: Any, inner: str) -> str:
+    """What a store of fsspec tells versions of a file apart by, which Arrow does not hand on; empty for Arrow's, which tell a time."""
+    wrapped_one = _of_fsspec(store)
+    if wrapped_one is None:
+        return ""
+    told = wrapped_one.info(inner)
+    return next((f"{key} {told[key]}" for key in _VERSION_KEYS if told.get(key)), "")
 
 
 def listed(path: Paths, stores: Stores, *, recursive: bool = False) -> tuple[list[LocalFile], Stores | None]:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import flowkit as fk
-from flowkit.errors import BadInput, InvalidArgument
+from flowkit.errors import BadInput, InputChanged, InvalidArgument
+from flowkit.storage.objects.stores import Stores
 from flowkit.testing.inline import inline_context
 
 
@@ -292,6 +293,7 @@ def test_a_file_is_decompressed_by_its_suffix(fc, reader, tmp_path, suffix):
     with pytest.raises(Exception) as raised:  # noqa: PT011 - each library has one of its own
         reader.read(fc, file).collect()
     assert str(file) in said_by(raised.value)
+    assert "times" not in said_by(raised.value)  # another try would find the same
 
 
 @pytest.mark.parametrize("reader", [each for each in READERS if each.wrong], ids=lambda reader: reader.name)
@@ -300,9 +302,9 @@ def test_wrong_content_is_named_with_its_file_and_place_and_not_tried_again(fc, 
     with pytest.raises(reader.error) as raised:
         reader.read(fc, [lake / "0.x", lake / "1.x"]).collect()
     assert f"{lake / '1.x'}{reader.place}" in said_by(raised.value)
+    assert "4 times" not in said_by(raised.value)
     if reader.error is BadInput:
         assert raised.value.path == str(lake / "1.x")
-        assert "4 times" not in said_by(raised.value)
 
 
 @every_reader
@@ -337,3 +339,148 @@ def test_addresses_are_read_as_paths_are(fc, reader):
 @every_reader
 def test_the_plan_and_errors_call_a_reader_by_its_name(fc, reader, lake):
     assert reader.is_table or reader.name in reader.read(fc, lake).debug_string()
+
+
+# -- files that change -------------------------------------------------------------------------------------------------------
+
+
+def later(path: Path) -> None:
+    """Have a file's time of change be another for sure: a system's clock may be a coarse one."""
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
+
+
+def replaced(path: Path, data: bytes) -> None:
+    other = path.with_name(".other")
+    other.write_bytes(data)
+    later(other)
+    other.rename(path)
+
+
+def rewritten(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    later(path)
+
+
+def appended(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def touched(path: Path, data: bytes) -> None:
+    later(path)
+
+
+def truncated(path: Path, data: bytes) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+every_change = pytest.mark.parametrize("change", [replaced, rewritten, appended, touched, truncated])
+
+
+@every_reader
+@every_change
+def test_a_file_that_has_changed_since_the_call_is_an_error_that_names_it(fc, reader, lake, change):
+    rows = reader.read(fc, [lake / "0.x", lake / "1.x"])
+    assert rows.collect() == [0, 1]
+    change(lake / "1.x", reader.file_of(3))
+    for _ in range(2):
+        with pytest.raises(InputChanged, match="has changed since its partitions were planned") as raised:
+            rows.collect()
+        assert str(lake / "1.x") in str(raised.value)
+        assert "times" not in said_by(raised.value)
+    assert raised.value.planned != raised.value.found
+    if change in (replaced, rewritten):
+        assert reader.read(fc, [lake / "0.x", lake / "1.x"]).collect() == [0, 3]
+
+
+@every_reader
+@pytest.mark.parametrize("change", [replaced, rewritten, touched])
+def test_a_file_that_has_changed_is_read_as_it_is_when_the_user_says_so(reader, lake, change):
+    with inline_context(changed_inputs="read") as fc:
+        rows = reader.read(fc, [lake / "0.x", lake / "1.x"])
+        change(lake / "1.x", reader.file_of(3))
+        assert rows.collect() == [0, 1 if change is touched else 3]
+
+
+def test_a_split_file_is_read_whole_however_long_it_is_by_then_when_the_user_says_so(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{n:09}\n" for n in range(1000)))
+    with inline_context(changed_inputs="read") as fc:
+        rows = fc.text_file(path, 8)
+        assert rows.count() == 1000
+        for count in (10, 999, 1001, 30_000, 0):
+            path.write_text("".join(f"{n:09}\n" for n in range(count)))
+            assert rows.map(int).collect() == list(range(count))
+
+
+@pytest.mark.parametrize("reader", [each for each in READERS if not each.empty_rows], ids=lambda reader: reader.name)
+def test_a_file_that_changes_while_it_is_read_is_an_error_that_names_it(fc, reader, lake):
+    rows = reader.read(fc, [lake / "0.x", lake / "1.x"])
+
+    def change(n, *, path=lake / "1.x"):
+        if n == 1:
+            later(path)
+        return n
+
+    with pytest.raises(InputChanged, match=r"1\.x"):
+        rows.map(change).collect()
+
+
+def test_rows_of_a_file_that_was_cut_are_not_handed_on_to_whoever_wants_only_some(fc, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("a line of text\n" * 100_000)
+    seen = []
+
+    def cut(line):
+        if not seen:
+            seen.append(line)
+            os.truncate(path, 700_000)
+            later(path)
+        return line
+
+    with pytest.raises(InputChanged):
+        fc.text_file(path, 1).map(cut).take(60_000)
+
+
+@every_reader
+def test_objects_that_change_are_an_error_that_names_them(fc, reader):
+    store = fsspec.filesystem("memory")
+    place = f"memory://changes/{reader.name}"
+    for number in (0, 1):
+        store.pipe(f"{place}/{number}.x", reader.file_of(number))
+    try:
+        rows = reader.read(fc, place)
+        assert rows.collect() == [0, 1]
+        store.pipe(f"{place}/1.x", reader.file_of(1))  # of one size and content: a time tells
+        with pytest.raises(InputChanged, match=r"1\.x") as raised:
+            rows.collect()
+        assert "times" not in said_by(raised.value)
+        with inline_context(changed_inputs="read") as lenient:
+            rows = reader.read(lenient, place)
+            store.pipe(f"{place}/1.x", reader.file_of(3))
+            assert rows.collect() == [0, 3]
+    finally:
+        store.rm("/changes", recursive=True)
+
+
+def test_an_object_store_that_remembers_its_listings_is_asked_anew():
+    class Remembers(fsspec.get_filesystem_class("memory")):
+        protocol = "remembers"
+        store, pseudo_dirs, listings = {}, [""], {}
+
+        def invalidate_cache(self, path=None):
+            self.listings.clear()
+
+        def info(self, path, **kwargs):
+            return self.listings.setdefault(path, super().info(path, **kwargs))
+
+    store = Remembers()
+    stores = Stores({"remembers": store})
+    for text in (b"one", b"other", b"a third"):
+        store.pipe("/a/0.x", text)
+        (file,) = stores.list_files("remembers://a")
+        with stores.open(file.path) as opened:
+            assert file.version.size_bytes == len(text)
+            assert stores.version(file.path, opened) == file.version
+            store.pipe("/a/0.x", text)
+            assert not stores.version(file.path, opened).is_of(file.version)

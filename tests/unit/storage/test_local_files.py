@@ -193,6 +193,6 @@ def test_splits_cover_every_byte_once_and_in_order(sizes, partitions):
 def test_whole_files_are_packed_in_order(sizes, partitions):
     files = [LocalFile(str(number), size) for number, size in enumerate(sizes)]
     packed = pack_files(files, partitions)
-    assert [path for part in packed for path in part] == [file.path for file in files]
+    assert [file for part in packed for file in part] == files
     assert all(packed)
     assert len(packed) <= min(partitions, len(files))
