@@ -14,6 +14,7 @@ from typing import Final
 
 from flowkit.errors import JobFailed, UserError
 from flowkit.execution.blame import Blame, all_places, blame, in_words
+from flowkit.execution.content_errors import take_mark
 from flowkit.execution.exception_pickling import dumps, loads
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.shown import cut, text_of
@@ -65,12 +66,13 @@ def describe(
     -------
     ExceptionFailure
         ``pickled`` is None when the exception does not survive a round trip, with its text, arguments and attributes. Errors that
-        say that the program itself is wrong (``UserError``) are fatal: another try would fail alike.
+        say that the program itself is wrong (``UserError``), or that an input's content is, are fatal: another try would fail alike.
 
     Notes
     -----
     Raises nothing, whatever the exception does when it is looked at.
     """
+    fatal = isinstance(error, UserError) or take_mark(error)
     text = text_of(error)
     added = [_note(_blamed(error, program), program, stage, partition)]
     if text == _NO_CHILDREN:
@@ -85,7 +87,7 @@ def describe(
         message=cut("\n".join((cut(text, MOST_CHARACTERS), *notes)), 2 * MOST_CHARACTERS),
         traceback=cut(_frames_as_text(error, own=own_frames), MOST_CHARACTERS),
         pickled=dumps(error),
-        fatal=isinstance(error, UserError),
+        fatal=fatal,
     )
 
 
