@@ -15,6 +15,7 @@ from typing import Any
 from flowkit.errors import DiskFull, ResultNotPicklable
 from flowkit.lineage import pickling
 from flowkit.model.ids import AppId, AttemptId
+from flowkit.storage import private_files
 
 #: what all results together may hold of the executor's memory; the rest lies in files
 IN_MEMORY_BYTES = 32 << 20
@@ -102,8 +103,8 @@ class ResultStore:
                 return
         path = directory / f"result-{attempt}"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_bytes(data)
+            private_files.make_directory(directory)
+            private_files.write_file(path, data)
         except OSError as error:
             path.unlink(missing_ok=True)
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -123,7 +124,7 @@ class ResultStore:
                 return data[offset : offset + length]
             case (_, path):
                 try:
-                    with path.open("rb") as file:
+                    with private_files.open_file(path) as file:
                         file.seek(offset)
                         return file.read(length)
                 except FileNotFoundError:

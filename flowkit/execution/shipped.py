@@ -26,6 +26,7 @@ from flowkit.errors import InternalError, InvalidArgument
 from flowkit.execution.task_context import REPLAY, TaskContext
 from flowkit.model.ids import AppId, ContentId
 from flowkit.model.job_spec import Content
+from flowkit.storage import private_files
 
 FILE, MODULE, ARCHIVE = "file", "module", "archive"
 #: suffixes of what Python imports from without unpacking it
@@ -116,10 +117,10 @@ def _put(file: Shipped, place: Place) -> Path:
     directory = place.directory / "files" / file.content.id[:16]
     target = directory / file.name
     if not target.exists():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = file.content.inline if file.content.inline is not None else place.read(file.content.id).read_bytes()
+        private_files.make_directory(directory)
+        data = file.content.inline if file.content.inline is not None else private_files.read_file(place.read(file.content.id))
         draft = directory / f".{secrets.token_hex(4)}-{file.name}"
-        draft.write_bytes(data)
+        private_files.write_file(draft, data)
         if file.kind == ARCHIVE:
             packed, draft = draft, Path(tempfile.mkdtemp(dir=directory))
             try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 from flowkit.errors import DiskFull
+from flowkit.storage import private_files
 from flowkit.storage.blocks.immutable_values import declare_immutable
 from flowkit.storage.frames import batches_in, frame
 from flowkit.storage.memory.size_estimate import estimate_batch
@@ -52,7 +53,7 @@ class SpilledValues(Sequence[Any]):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptor = -1
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_directory(directory)
         self._descriptor, name = tempfile.mkstemp(prefix="values-", dir=directory)
         Path(name).unlink()
         #: where each batch lies in the file

@@ -13,11 +13,13 @@ import re
 import secrets
 from collections.abc import Iterator
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from flowkit.errors import DiskFull, InvalidArgument
 from flowkit.model.ids import ContentId
+from flowkit.storage import private_files
 
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _DIGEST_BYTES = 32
@@ -89,12 +91,12 @@ class ContentStore:
         """
         name = content_id(data)
         final = self.directory / name
-        if final.exists():
+        if private_files.has_own_file(final):
             return name
         draft = self.directory / f".{name}.{secrets.token_hex(4)}"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft.write_bytes(data)
+            private_files.make_directory(self.directory)
+            private_files.write_file(draft, data)
             draft.rename(final)
         except OSError as exc:
             draft.unlink(missing_ok=True)
@@ -110,7 +112,7 @@ class ContentStore:
         path = self.path(content)
         if path is not None:
             path.unlink(missing_ok=True)
-        if not self._draft(content).exists():  # whoever drafts it needs the lock
+        if not private_files.has_own_file(self._draft(content)):  # whoever drafts it needs the lock
             self._lock(content).unlink(missing_ok=True)
 
     def path(self, content: ContentId) -> Path | None:
@@ -120,7 +122,7 @@ class ContentStore:
                 f"content id {content!r}: must be 64 hex digits", name="content", value=content, allowed="64 hex digits"
             )
         path = self.directory / content
-        return path if path.exists() else None
+        return path if private_files.has_own_file(path) else None
 
     def manifest(self, content: ContentId) -> Manifest:
         """What content is made of. Raises ``KeyError`` when it is not whole on this host."""
@@ -128,7 +130,7 @@ class ContentStore:
         if path is None:
             raise KeyError(content)
         digests = []
-        with _there(content), path.open("rb") as file:
+        with _there(content), private_files.open_file(path) as file:
             while piece := file.read(PIECE_BYTES):
                 digests.append(_digest(piece))
             return Manifest(file.tell(), b"".join(digests))
@@ -136,7 +138,7 @@ class ContentStore:
     def piece(self, content: ContentId, piece: int, digest: bytes) -> bytes:
         """One piece, also of content that is on its way here. Raises ``KeyError`` when it is not on this host, or damaged."""
         path = self.path(content) or self._draft(content)
-        with _there(content), path.open("rb") as file:
+        with _there(content), private_files.open_file(path) as file:
             file.seek(piece * PIECE_BYTES)
             data = file.read(PIECE_BYTES)
         if not is_piece(data, digest):
@@ -152,8 +154,8 @@ class ContentStore:
         errors.DiskFull
             From the draft's ``write``. A draft that is not finished is deleted.
         """
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(self._lock(content), os.O_CREAT | os.O_RDWR, 0o600)
+        private_files.make_directory(self.directory)
+        lock = private_files.open_descriptor(self._lock(content), os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             final = self.path(content)
@@ -181,8 +183,8 @@ class Draft:
     def __init__(self, path: Path, final: Path) -> None:
         self._path = path
         self._final = final
-        self._file = path.open("w+b", buffering=0)
-        path.chmod(0o600)
+        path.unlink(missing_ok=True)  # of a process that ended in the middle
+        self._file = cast("FileIO", private_files.open_file(path, "x+b", buffering=0))
 
     def write(self, piece: int, data: bytes) -> None:
         """One piece, checked already."""

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 from flowkit.errors import InternalError
-from flowkit.storage import codecs
+from flowkit.storage import codecs, private_files
 from flowkit.storage.frames import HEADER_BYTES, frame, read_header
 from flowkit.storage.serializers import decode_batch, encode_batch
 from flowkit.storage.shuffle.files import removed_on_failure
@@ -32,7 +32,7 @@ class Run:
 
     def batches(self) -> Iterator[list[Any]]:
         """The batches in the order of writing, one in memory at a time; each call begins anew."""
-        with self.path.open("rb", buffering=_BUFFER_BYTES) as file:
+        with private_files.open_file(self.path, buffering=_BUFFER_BYTES) as file:
             while header := file.read(HEADER_BYTES):
                 codec, raw_bytes, packed_bytes = read_header(header)
                 data = file.read(packed_bytes)
@@ -61,8 +61,8 @@ class RunWriter:
         self._codec = codecs.codec_number(codec)
         #: rows that are about ``_BATCH_BYTES``, by those written last
         self._fitting_rows = 1 << 62
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file: BinaryIO | None = self.path.open("xb", buffering=_BUFFER_BYTES)
+        private_files.make_directory(directory)
+        self._file: IO[bytes] | None = private_files.open_file(self.path, "xb", buffering=_BUFFER_BYTES)
 
     def __enter__(self) -> RunWriter:
         return self

@@ -22,11 +22,11 @@ from contextlib import suppress
 from io import FileIO
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, cast
 
 from flowkit.model.ids import PartitionIndex, RddId
 from flowkit.model.storage_level import StorageLevel
-from flowkit.storage import codecs
+from flowkit.storage import codecs, private_files
 from flowkit.storage.frames import HEADER_BYTES, frame, read_header
 from flowkit.storage.serializers import decode_batch, encode_batch
 
@@ -131,12 +131,12 @@ class BlockFiles:
 
         def refusal(error: OSError) -> _Refused:
             # Frames up to `length` are whole, and a full disk can still be read.
-            written = _batches(draft.open("rb", buffering=_BUFFER_BYTES), length) if length else iter(())
+            written = _batches(private_files.open_file(draft, buffering=_BUFFER_BYTES), length) if length else iter(())
             return _Refused(str(error), written, [] if batch is None else [batch])
 
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = draft.open("xb", buffering=0)
+            private_files.make_directory(directory)
+            file = cast("FileIO", private_files.open_file(draft, "xb", buffering=0))
         except OSError as error:
             raise refusal(error) from error
         with file:
@@ -167,8 +167,12 @@ class BlockFiles:
         for directory in self._directories:
             path = directory / _name(rdd, partition)
             try:
-                status = path.stat()
+                status = path.lstat()
             except OSError:
+                continue
+            if not private_files.is_own_file(status):
+                logger.warning("a cached partition is computed again: %s is no file of flowkit's own", path)
+                private_files.remove_file(path)
                 continue
             key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
             known = self._checked.get(key)
@@ -180,7 +184,7 @@ class BlockFiles:
                 continue
             except (OSError, ValueError) as error:
                 logger.warning("a cached partition is computed again: %s is damaged: %s", path, error)
-                path.unlink(missing_ok=True)
+                private_files.remove_file(path)
                 continue
             with self._mutex:
                 if len(self._checked) >= _MOST_CHECKED:
@@ -193,8 +197,8 @@ class BlockFiles:
         """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end."""
         length = file.size_bytes - len(_MAGIC) - _END.size
         if self._mapped:
-            return _begun(_mapped_batches(file.path.open("rb", buffering=0), length))
-        return _batches(file.path.open("rb", buffering=_BUFFER_BYTES), length)
+            return _begun(_mapped_batches(cast("FileIO", private_files.open_file(file.path, buffering=0)), length))
+        return _batches(private_files.open_file(file.path, buffering=_BUFFER_BYTES), length)
 
     def read_encoded(self, file: BlockFile, position: int, size_bytes: int) -> tuple[list[bytes], int | None]:
         """Encoded batches from a position on (0 is the first), about so many bytes, and where the next ones are; None after the last.
@@ -204,7 +208,7 @@ class BlockFiles:
         length = file.size_bytes - len(_MAGIC) - _END.size
         batches: list[bytes] = []
         until = position + size_bytes
-        with file.path.open("rb", buffering=_BUFFER_BYTES) as opened:
+        with private_files.open_file(file.path, buffering=_BUFFER_BYTES) as opened:
             if os.fstat(opened.fileno()).st_mtime_ns != file.serial:
                 raise ValueError("it is another file")
             opened.seek(len(_MAGIC) + position)
@@ -219,20 +223,12 @@ class BlockFiles:
     def drop(self, rdd: RddId, partition: PartitionIndex) -> None:
         """Remove a partition. Idempotent."""
         for directory in self._directories:
-            with suppress(OSError):
-                (directory / _name(rdd, partition)).unlink(missing_ok=True)
+            private_files.remove_file(directory / _name(rdd, partition))
 
     def drop_rdd(self, rdd: RddId) -> None:
         """Remove all partitions of an RDD. Idempotent."""
         for directory in self._directories:
-            for path in directory.glob(f"rdd-{int(rdd)}-*"):
-                path.unlink(missing_ok=True)
-
-    def drop_all(self) -> None:
-        """Remove everything. Idempotent."""
-        for directory in self._directories:
-            for path in directory.glob("rdd-*"):
-                path.unlink(missing_ok=True)
+            private_files.remove_files(directory, f"rdd-{int(rdd)}-")
 
     def used_bytes(self) -> int:
         """What lies in the directories now."""
@@ -278,7 +274,7 @@ def _name(rdd: RddId, partition: PartitionIndex) -> str:
 
 def _check(path: Path, size_bytes: int) -> BlockFile:
     """Look at every byte. Raises ``ValueError`` for what does not fit."""
-    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+    with private_files.open_file(path, buffering=_BUFFER_BYTES) as file:
         return BlockFile(path, size_bytes, check_batches(file))
 
 

@@ -16,10 +16,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
+from typing import cast
 
 from flowkit.errors import DiskFull, DiskQuotaExceeded
 from flowkit.model.ids import AttemptId, PartitionIndex, ShuffleId
+from flowkit.storage import private_files
 from flowkit.storage.shuffle.index import FOOTER_BYTES, BadIndex, BlockEntry, Index, decode_footer, decode_index
 
 #: one read at most; bounds what a single system call keeps busy, and costs nothing measurable above 1 MB
@@ -102,7 +105,7 @@ class ShuffleFiles:
     def temporary(self, shuffle: ShuffleId, map_partition: PartitionIndex, attempt: AttemptId) -> Path:
         """A fresh path to write an output to, on the same file system as its final place."""
         directory = self._shuffle_directory(shuffle)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_directory(directory)
         return directory / f"map-{int(map_partition)}-{int(attempt)}.{secrets.token_hex(4)}.temporary"
 
     def _shuffle_directory(self, shuffle: ShuffleId) -> Path:
@@ -272,7 +275,7 @@ class ShuffleFiles:
             return
         temporary = self.temporary(shuffle, map_partition, attempt)
         with removed_on_failure(temporary):
-            with temporary.open("xb", buffering=0) as file:
+            with cast("FileIO", private_files.open_file(temporary, "xb", buffering=0)) as file:
                 for piece in pieces:
                     view = memoryview(piece)
                     while view:
@@ -340,9 +343,10 @@ class ShuffleFiles:
 
 def _opened(path: Path) -> _OpenFile:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise BlockMissing(f"no file {path.name} in {path.parent}") from None
+        descriptor = private_files.open_descriptor(path, os.O_RDONLY)
+    except FileNotFoundError as exc:
+        why = "" if exc.strerror == os.strerror(errno.ENOENT) else f": {exc.strerror}"
+        raise BlockMissing(f"no file {path.name} in {path.parent}{why}") from None
     except OSError as exc:
         raise BlockMissing(f"{path.name} cannot be opened: {exc}") from exc
     try:

@@ -14,7 +14,7 @@ from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from flowkit.model.ids import AttemptId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus, encode_size
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.shown import short
-from flowkit.storage import codecs
+from flowkit.storage import codecs, private_files
 from flowkit.storage.frames import frame
 from flowkit.storage.memory.size_estimate import estimate_batch
 from flowkit.storage.memory.task_memory import TaskMemory
@@ -229,10 +229,10 @@ class _MapOutput:
         return freed
 
     def _spill(self) -> None:
-        self._spill_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_directory(self._spill_directory)
         path = self._spill_directory / f"shuffle-{self._label}-{len(self._spills)}.spill"
         ends = []
-        with removed_on_failure(path), path.open("xb", buffering=_FILE_BUFFER_BYTES) as file:
+        with removed_on_failure(path), private_files.open_file(path, "xb", buffering=_FILE_BUFFER_BYTES) as file:
             end = 0
             for parts in self._parts:
                 file.writelines(parts)
@@ -247,9 +247,9 @@ class _MapOutput:
     def write_to(self, path: Path) -> list[int]:
         """Write blocks, index and footer; returns the blocks' lengths."""
         lengths, checksums = [], []
-        spilled = [spill.path.open("rb", buffering=0) for spill in self._spills]
+        spilled = [private_files.open_file(spill.path, buffering=0) for spill in self._spills]
         try:
-            with removed_on_failure(path), path.open("xb", buffering=_FILE_BUFFER_BYTES) as file:
+            with removed_on_failure(path), private_files.open_file(path, "xb", buffering=_FILE_BUFFER_BYTES) as file:
                 for reducer, parts in enumerate(self._parts):
                     length = checksum = 0
                     for source, spill in zip(spilled, self._spills, strict=True):
@@ -280,7 +280,9 @@ class _MapOutput:
         self._held_bytes = self._reserved_bytes = 0
 
 
-def _copy_part(source: BinaryIO, ends: list[int], reducer: int, target: BinaryIO, length: int, checksum: int) -> tuple[int, int]:
+def _copy_part(
+    source: IO[bytes], ends: list[int], reducer: int, target: IO[bytes], length: int, checksum: int
+) -> tuple[int, int]:
     start = ends[reducer - 1] if reducer else 0
     left = ends[reducer] - start
     if left:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.errors import DiskFull, InvalidArgument
+from flowkit.storage import private_files
 from flowkit.storage.content import PIECE_BYTES, ContentStore, Manifest, content_id, manifest_of
 
 
@@ -39,11 +40,11 @@ def test_an_id_that_is_no_digest_is_refused(tmp_path, name):
 
 
 def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch):
-    def fail(self, data):
-        Path.touch(self)
+    def fail(path, data):
+        Path.touch(path)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(private_files, "write_file", fail)
     with pytest.raises(DiskFull, match="no space left for 3 bytes"):
         ContentStore(tmp_path).put(b"abc")
     assert list(tmp_path.iterdir()) == []
