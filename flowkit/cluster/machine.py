@@ -21,7 +21,7 @@ _PROBE_BYTES = 4096
 _LONGEST_NAME = 160
 
 
-def host_directory(environment: Mapping[str, str], local_directory: str | None) -> HostDirectory:
+def host_directory(environment: Mapping[str, str], local_directory: str | None, block_directories: str = "") -> HostDirectory:
     """A matter of the machine first: workers on different ones may be told different places.
 
     Raises
@@ -33,7 +33,7 @@ def host_directory(environment: Mapping[str, str], local_directory: str | None) 
     try:
         if place is not None:
             _refuse_shared(place)
-        return HostDirectory.open(place)
+        return HostDirectory.open(place, block_directories=block_directories)
     except (OSError, ValueError, ClusterError) as error:
         raise _unusable(place, error) from error
 

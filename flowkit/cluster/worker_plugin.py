@@ -162,7 +162,7 @@ class ExecutorRuntime:
         self._worker = worker
         self._config = config
         self._loop = asyncio.get_running_loop()
-        self._host_directory = host_directory(os.environ, config.local_directory)
+        self._host_directory = host_directory(os.environ, config.local_directory, config.block_directories)
         self._admissions = Admissions()
         self._transport = DaskBlockTransport(worker, self._admissions, self._loop)
         self._server = BlockServer(self._host_directory, self._admissions, self._read_cached)

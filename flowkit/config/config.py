@@ -249,7 +249,9 @@ class Config(metaclass=Advising):
     )
     fetch_in_flight_bytes: int = declared(48 << 20, "Remote shuffle bytes a task asks for at once.", positive, unit="bytes")
     local_directory: str = declared(
-        "", "Where executors keep files; empty: a directory of flowkit's own in the system's temporary one."
+        "",
+        "The directory in which executors make one of their own, `flowkit-<uid>`, for all their files; nothing else in it is touched. Empty: the "
+        "system's temporary one.",
     )
     object_stores: Any = declared(  # noqa: RUF009 - as the others: a field
         {},

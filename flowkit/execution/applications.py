@@ -5,7 +5,6 @@ Runs in executors; thread-safe. Opened by the first task, kept until the applica
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from flowkit.execution.shipped import forget
 from flowkit.model.ids import AppId, ContentId, RddId, ShuffleId
 from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
 from flowkit.storage.content import ContentStore
-from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory
+from flowkit.storage.host_directory import ApplicationDirectory, HostDirectory, volumes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +74,14 @@ class Applications:
 
     def _volumes(self, app: AppId, directory: ApplicationDirectory) -> BlockVolumes:
         config = self._config
-        others = [Path(each).expanduser() for each in config.block_directories.split(os.pathsep) if each]
-        # A host of its own within each, since directories on shared disks may be several hosts'.
-        below = [each / f"flowkit-{os.getuid()}-{self._host_directory.token}" / app for each in others]
+        places = (self._host_directory.on_volume(each, app) for each in volumes_of(config.block_directories))
+        others = [each for each in places if each is not None]
 
         def shared() -> BlockFiles:
             found = self._host_directory.shared_memory(app)
             return BlockFiles([] if found is None else [found], limit_bytes=config.max_off_heap_bytes, mapped=True)
 
-        return BlockVolumes(BlockFiles([*below, directory.path / "blocks"], codec=config.block_codec), shared)
+        return BlockVolumes(BlockFiles([*others, directory.path / "blocks"], codec=config.block_codec), shared)
 
     def drop_rdd(self, app: AppId, rdd: RddId) -> None:
         """Delete the files of an RDD's cached partitions on this host, whichever executor wrote them."""
@@ -105,8 +103,6 @@ class Applications:
     def drop(self, app: AppId) -> None:
         """Delete the application's files on this host."""
         with self._lock:
-            known = self._open.pop(app, None)
-        if known is not None:
-            known.blocks.disk.drop_all()
+            self._open.pop(app, None)
         forget(app)
         self._host_directory.drop_application(app)

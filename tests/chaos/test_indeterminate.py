@@ -28,7 +28,7 @@ def with_a_loss_on_the_way(fc, directory: Path, marker: Path):
 
     def lose(partition, rows):
         if partition == 1 and once(marker):
-            (victim,) = directory.glob("*/shuffle-*/map-2-*")
+            (victim,) = directory.glob("*/*/shuffle-*/map-2-*")
             victim.write_bytes(b"")  # emptied, not unlinked: it may be open
         return rows
 

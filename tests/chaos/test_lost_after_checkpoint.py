@@ -19,7 +19,7 @@ EXPECTED = {key: sum(value + 1 for value in range(300) if value % 5 == key) for 
 
 def lose_map_outputs(fc: fk.Context, directory: Path) -> None:
     """Delete every shuffle file, and the only worker with it: its process may hold some of them open."""
-    victims = list(directory.glob("*/shuffle-*/map-*"))
+    victims = list(directory.glob("*/*/shuffle-*/map-*"))
     assert victims
     for path in victims:
         path.unlink()

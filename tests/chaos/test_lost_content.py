@@ -10,7 +10,7 @@ pytestmark = pytest.mark.chaos
 
 
 def content_files(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("app-*/content/**/*") if path.is_file()]
+    return [path for path in directory.glob("*/app-*/content/**/*") if path.is_file()]
 
 
 def test_a_collection_whose_file_is_gone_is_put_again_by_the_driver(start, story, tmp_path: Path):

@@ -34,7 +34,7 @@ def test_exactly_the_map_task_of_a_damaged_file_runs_again(start, story, tmp_pat
     def damage_before_reading(_partition, pairs):
         # The pairs are read when they are first asked for: the first reduce task finds one file damaged.
         if once(tmp_path / "damaged"):
-            (victim,) = directory.glob("*/shuffle-*/map-2-*")
+            (victim,) = directory.glob("*/*/shuffle-*/map-2-*")
             damage(victim)
         return pairs
 

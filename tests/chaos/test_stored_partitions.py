@@ -39,7 +39,7 @@ def test_a_damaged_file_is_computed_again_and_no_other(start, tmp_path: Path):
     computed = fc.accumulator(0)
     rows = fc.range(600, num_partitions=6).map(lambda x: computed.add(1) or x).persist(StorageLevel.DISK_ONLY)
     assert rows.count() == 600
-    files = sorted((tmp_path / "host").glob("*/blocks/rdd-*"))
+    files = sorted((tmp_path / "host").glob("*/*/blocks/rdd-*"))
     assert len(files) == 6
     files[2].write_bytes(files[2].read_bytes()[:40])
     assert rows.sum() == sum(range(600))

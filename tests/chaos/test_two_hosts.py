@@ -72,7 +72,7 @@ def test_a_broadcast_reaches_the_other_host_and_leaves_the_driver_once(two_hosts
         sent = fc.broadcast(table)
         rows = fc.range(12, num_partitions=12).map(lambda x: len(sent.value) + x)
         assert rows.collect() == [20_000 + x for x in range(12)]
-        held = [path.stat().st_size for path in tmp_path.glob("*/*/content/*")]
+        held = [path.stat().st_size for path in tmp_path.glob("*/*/*/content/*")]
         assert held.count(sent.size_bytes) == 2, "one copy a host"
 
 
@@ -89,7 +89,7 @@ def test_a_broadcast_outlives_the_host_that_had_it_first(two_hosts, story: Story
         sent = fc.broadcast(["x" * 100] * 20_000)
         sizes = fc.range(8, num_partitions=8).map(lambda _: len(sent.value))
         assert sizes.collect() == [20_000] * 8
-        holders = {path.parts[-4] for path in tmp_path.glob("*/*/content/*") if path.stat().st_size == sent.size_bytes}
+        holders = {path.parts[-5] for path in tmp_path.glob("*/*/*/content/*") if path.stat().st_size == sent.size_bytes}
         assert holders == {"north", "south"}
         for name in sorted(holders):
             fc.range(2, num_partitions=2).map(Kill(name, tmp_path / f"killed {name}")).collect()
@@ -116,7 +116,7 @@ class Kill:
 
 def test_an_unpersisted_broadcast_leaves_every_host_and_comes_back(two_hosts, tmp_path: Path):
     def held():
-        return sum(path.stat().st_size == sent.size_bytes for path in tmp_path.glob("*/*/content/*"))
+        return sum(path.stat().st_size == sent.size_bytes for path in tmp_path.glob("*/*/*/content/*"))
 
     with fk.Context(two_hosts, progress="off") as fc:
         sent = fc.broadcast(["x" * 100] * 20_000)
