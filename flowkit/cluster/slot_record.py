@@ -1,7 +1,8 @@
 """What each slot of an executor runs now, in a file that outlives its process: the dead cannot say which task they died of.
 
 Written by slot threads of the worker, by a plain store into mapped memory (a tenth of a microsecond, no system call, nothing
-that could block or be lost with the process). Read by the worker's nanny, once, after the process has ended.
+that could block or be lost with the process). Read by the worker's nanny, once, after the process has ended. Before the cells stand a mark, by which it is
+known as ours, and the nanny's process: once that is gone too, nobody will ask, and the next sweep removes the record.
 """
 
 from __future__ import annotations
@@ -10,18 +11,25 @@ import fcntl
 import logging
 import mmap
 import os
+import struct
 import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from flowkit.model.ids import AttemptId, ExecutorId
+from flowkit.storage import private_files
 
 logger = logging.getLogger("flowkit.cluster")
 
 _SUFFIX = ".slots"
+#: what it begins with: a mark, and the nanny's process
+_HEAD = struct.Struct("=8sQ")
+_MARK = b"FKSLOTS1"
 _CELL_BYTES = 8
 _PAGE_BYTES = 4096
+#: no record is larger: what is, is none
+_MOST_BYTES = 16 << 20
 
 
 class SlotRecord:
@@ -38,18 +46,18 @@ class SlotRecord:
     def create(cls, base: Path, executor: ExecutorId, slots: int) -> SlotRecord | None:
         """Make the file; None when the disk is full or gone, for an executor does without."""
         path = base / f"{quote(executor, safe='')}{_SUFFIX}"
-        size = -(-max(1, slots) * _CELL_BYTES // _PAGE_BYTES) * _PAGE_BYTES
+        size = -(-(_HEAD.size + max(1, slots) * _CELL_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = private_files.open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except OSError as error:
             logger.warning("%s keeps no record of what its slots run: %s", executor, error)
             return None
         try:
             # Written, not only made longer: a page that a full disk has no room for would end the process at the first store.
-            os.write(file, bytes(size))
+            os.write(file, _HEAD.pack(_MARK, os.getppid()) + bytes(size - _HEAD.size))
             # Held as long as the mapping is; by it a sweep knows the living.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            cells = memoryview(mmap.mmap(file, size)).cast("Q")
+            cells = memoryview(mmap.mmap(file, size))[_HEAD.size :].cast("Q")
         except (OSError, ValueError) as error:
             logger.warning("%s keeps no record of what its slots run: %s", executor, error)
             path.unlink(missing_ok=True)
@@ -76,26 +84,44 @@ def collect(base: Path, address: str) -> dict[ExecutorId, list[AttemptId]]:
         if executor.rpartition("#")[0] != address:
             continue
         with suppress(OSError):
-            data = path.read_bytes()
+            with private_files.open_file(path) as file:
+                data = file.read(_MOST_BYTES)
+            if not data.startswith(_MARK):
+                continue
             path.unlink(missing_ok=True)
-            cells = memoryview(data[: len(data) // _CELL_BYTES * _CELL_BYTES]).cast("Q")
+            cells = memoryview(data[_HEAD.size : len(data) // _CELL_BYTES * _CELL_BYTES]).cast("Q")
             found[executor] = [AttemptId(attempt) for attempt in cells if attempt]
     return found
 
 
 def sweep(base: Path, *, older_than_s: float) -> None:
-    """Remove records of processes that are gone and whose nannies, gone too, never asked for them."""
+    """Remove records of processes that are gone and whose nannies, gone too, never asked for them.
+
+    A nanny of another container looks gone from here; what it loses is the name of the task that its worker's process died of.
+    """
     for path in _records(base):
         with suppress(OSError):
-            # File times are the system's clock's, so it is what they are compared with.
-            if time.time() - path.stat().st_mtime < older_than_s:
-                continue
-            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = private_files.open_descriptor(path, os.O_RDWR)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
+                # File times are the system's clock's, so it is what they are compared with.
+                old = time.time() - os.fstat(file).st_mtime >= older_than_s
+                mark, nanny = _HEAD.unpack(os.pread(file, _HEAD.size, 0).ljust(_HEAD.size, b"\0"))
+                if mark == _MARK and (old or not _is_there(nanny)):
+                    path.unlink(missing_ok=True)
             finally:
                 os.close(file)
+
+
+def _is_there(process: int) -> bool:
+    """Whether a process is there, or another that has taken its number."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _records(base: Path) -> list[Path]:

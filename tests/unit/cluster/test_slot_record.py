@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from flowkit.cluster.slot_record import SlotRecord, collect, sweep
 from flowkit.model.ids import AttemptId, ExecutorId
@@ -19,6 +20,7 @@ OTHER = ExecutorId("tcp://127.0.0.1:47110#c3d4")
 DIES = f"""
 import os, signal, sys
 from pathlib import Path
+from urllib.parse import quote
 from flowkit.cluster.slot_record import SlotRecord
 record = SlotRecord.create(Path(sys.argv[1]), "{EXECUTOR}", 3)
 record.note(0, 7)
@@ -68,11 +70,37 @@ def test_a_sweep_removes_old_records_of_the_dead_alone(tmp_path: Path):
     living = SlotRecord.create(tmp_path, EXECUTOR, 1)
     dead = SlotRecord.create(tmp_path, OTHER, 1)
     assert living is not None and dead is not None
-    for path in records(tmp_path):
-        os.utime(path, (0, 0))
-    sweep(tmp_path, older_than_s=60.0)
-    assert len(records(tmp_path)) == 2
+    sweep(tmp_path, older_than_s=0.0)
+    assert len(records(tmp_path)) == 2, "both are held"
     del dead
     gc.collect()
     sweep(tmp_path, older_than_s=60.0)
+    assert len(records(tmp_path)) == 2, "its nanny, the parent of this process, is there and may ask"
+    for path in records(tmp_path):
+        os.utime(path, (0, 0))
+    sweep(tmp_path, older_than_s=60.0)
     assert [path.name.partition("%23")[2] for path in records(tmp_path)] == ["a1b2.slots"]
+
+
+def test_a_sweep_removes_the_records_of_whose_nanny_is_gone_too(tmp_path: Path):
+    # The process in between is the nanny; both are gone when this returns.
+    nanny = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])"
+    subprocess.run([sys.executable, "-c", nanny, str(tmp_path), DIES], check=True)
+    assert len(records(tmp_path)) == 1
+    sweep(tmp_path, older_than_s=3600.0)
+    assert not records(tmp_path)
+
+
+def test_what_is_no_record_is_left_and_not_read(tmp_path: Path):
+    name = f"{quote(EXECUTOR, safe='')}.slots"
+    for number, make in enumerate((os.mkfifo, Path.touch, Path.mkdir, lambda path: path.symlink_to(tmp_path / "file"))):
+        (tmp_path / str(number)).mkdir()
+        make(tmp_path / str(number) / name)
+    (tmp_path / "file").write_bytes(bytes(100))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / name).write_text("notes of the user's own")
+    for base in ("0", "1", "2", "3", "own"):
+        assert collect(tmp_path / base, ADDRESS) == {}
+        sweep(tmp_path / base, older_than_s=0.0)
+        assert [path.name for path in records(tmp_path / base)] == [name]
+    assert (tmp_path / "file").exists()
