@@ -137,10 +137,16 @@ class DropApplication(_Action, frozen=True):
 
 
 class ExpireExecutor(_Action, frozen=True):
-    """It stopped answering heartbeats: end it, so that it is replaced. The core already treats it as lost."""
+    """It neither says anything nor works, or does not stop what it was to: end it, so that it is replaced. The core treats it as lost already."""
 
     executor: ExecutorId
     reason: str
+
+
+class Examine(_Action, frozen=True):
+    """It does not answer: look at its process from outside, which takes nothing of it. Answered by ``stimuli.Examined``, always."""
+
+    executor: ExecutorId
 
 
 # -- to drivers ----------------------------------------------------------------------------------------------------
@@ -248,6 +254,7 @@ Action = (
     | DropContents
     | DropApplication
     | ExpireExecutor
+    | Examine
     | DeliverResult
     | DeliverAccumulated
     | JobSucceeded

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from flowkit.model.ids import AppId, PartitionIndex, StageId
 from flowkit.model.task import Locality
-from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import contents_are_there, launch
+from flowkit.scheduling.recalls import recall_waiting
 from flowkit.scheduling.resources import can_ever, can_now
 
 Place = tuple[AppId, StageId, PartitionIndex]
@@ -59,6 +59,7 @@ def _hold(books: Books, key: Place, stage: Stage) -> ExecutorState | None:
         each
         for each in books.executors
         if each.usable
+        and not each.unresponsive
         and each.id not in taken
         and not (enough and each.attempts)
         and can_ever(task_set.profile, each)
@@ -69,11 +70,7 @@ def _hold(books: Books, key: Place, stage: Stage) -> ExecutorState | None:
     executor = min(candidates, key=lambda each: (len(each.attempts) / each.slots, books.rng.random()))
     executor.held_for = key
     books.executors.refresh(executor)
-    waiting = [each for each in executor.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void]
-    for attempt in waiting:
-        attempt.is_recalled = True
-    if waiting:
-        books.emit(Recall(executor.id, tuple(attempt.id for attempt in waiting)))
+    recall_waiting(books, executor)
     return executor
 
 

@@ -67,7 +67,7 @@ def _places(books: Books, task_set: TaskSet) -> list[ExecutorState]:
     order = [
         (state.load / state.slots, books.rng.random(), 0, state)
         for state in books.executors
-        if _is_open_to(books, task_set, state)
+        if _is_open_to(books, task_set, state) and not state.unresponsive
     ]
     heapify(order)
     found: list[ExecutorState] = []

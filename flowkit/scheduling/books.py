@@ -13,12 +13,12 @@ from flowkit.config import Config
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, StageId
 from flowkit.model.task import TaskLaunch
-from flowkit.scheduling.actions import Action, Launch, Publish
+from flowkit.scheduling.actions import Action, Kill, Launch, Publish
 from flowkit.scheduling.applications import Application, Stage
 from flowkit.scheduling.commits import Commits
 from flowkit.scheduling.executors import Executors, ExecutorState
 from flowkit.scheduling.placement import Placement
-from flowkit.scheduling.task_sets import TaskSet
+from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 if TYPE_CHECKING:
     from flowkit.scheduling.health import Health
@@ -62,6 +62,13 @@ class Books:
     def publish(self, app: AppId | None, event: Event) -> None:
         """One more thing to be heard."""
         self.actions.append(Publish(app, event))
+
+    def kill(self, executor: ExecutorState, attempts: Sequence[Attempt], reason: str) -> None:
+        """Have an executor stop attempts. One that goes on costs its process, which the core sees to if the executor cannot (``liveness``)."""
+        self.emit(Kill(executor.id, tuple(attempt.id for attempt in attempts), reason))
+        for attempt in attempts:
+            attempt.killed_at = attempt.killed_at or self.now
+        self.executors.killing[executor.id] = executor
 
     def queue_launch(self, executor: ExecutorId, launch: TaskLaunch) -> None:
         """Launches of one round travel together."""

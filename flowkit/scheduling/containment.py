@@ -56,6 +56,7 @@ def hit_by(books: Books, stimulus: sti.Stimulus) -> list[Hit]:
             | sti.Heartbeat()
             | sti.ExecutorReady()
             | sti.ExecutorLost()
+            | sti.Examined()
             | sti.ExecutorPaused()
             | sti.ExecutorResumed()
             | sti.ExecutorDraining()

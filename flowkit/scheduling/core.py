@@ -32,10 +32,12 @@ from flowkit.scheduling.asking import Fault
 from flowkit.scheduling.blocks import CachedBlocks
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.health import Health
+from flowkit.scheduling.liveness import Liveness
 from flowkit.scheduling.offers import Offers
 from flowkit.scheduling.placement import Placement
 from flowkit.scheduling.policies.built_in import policies
 from flowkit.scheduling.preemption import Preemption
+from flowkit.scheduling.recalls import Recalls
 from flowkit.scheduling.recent import Recent
 from flowkit.scheduling.requests import Unmet
 from flowkit.scheduling.speculation import Speculation
@@ -81,6 +83,8 @@ class SchedulerCore:
         self._books.topology = chosen.topology
         self._offers = Offers(chosen.scheduling)
         self._preemption = Preemption(chosen.scheduling)
+        self._recalls = Recalls()
+        self._liveness = Liveness(config)
         self._watch = losses.Watch(config)
         self._speculation = Speculation(chosen.speculation)
         self._books.keeps_durations = chosen.speculation is not None
@@ -127,12 +131,14 @@ class SchedulerCore:
         """When a ``Tick`` is wanted, or None while only news can change anything. Asking changes nothing."""
         candidates = [
             self._offers.wake_at,
+            self._recalls.wake_at,
             forgetting.next_look(self._books),
             self._speculation.wake_at,
             self._health.wake_at,
             self._preemption.wake_at,
             self._allocator.wake_at,
             self._unmet.wake_at,
+            self._liveness.next_look(self._books),
             self._watch.next_look(self._books),
         ]
         return min((at for at in candidates if at is not None), default=None)
@@ -147,12 +153,14 @@ class SchedulerCore:
                 except Exception as error:
                     self._contain(error, containment.jobs_of(application))
         self._contained(self._offers.make)
+        self._contained(self._recalls.look)
         self._contained(self._preemption.look)
         self._health.look(books)
         handover.settle(books)
         self._contained(self._speculation.look)
         self._allocator.look(books)
         self._unmet.look(books)
+        self._liveness.settle(books)
         self._watch.settle(books)
         forgetting.settle(books)
 
@@ -176,7 +184,7 @@ class SchedulerCore:
                 if executor is None:
                     books.stale_count += 1
                     return
-                executor.last_heard = books.now
+                books.executors.heard(executor, books.now, answers=True)
                 for report in stimulus.reports:
                     attempt = executor.attempts.get(report.attempt)
                     try:
@@ -195,6 +203,8 @@ class SchedulerCore:
                 losses.executor_lost(
                     books, stimulus.executor, stimulus.reason, task_caused=stimulus.task_caused, running=stimulus.running
                 )
+            case sti.Examined():
+                self._liveness.examined(books, stimulus)
             case sti.ExecutorPaused() | sti.ExecutorResumed() | sti.ExecutorDraining() | sti.SlotsChanged():
                 if isinstance(stimulus, sti.ExecutorDraining):
                     self._allocator.leaves(stimulus.executor)
@@ -217,6 +227,7 @@ class SchedulerCore:
             case sti.ScalingOffered():
                 self._allocator.offered(stimulus.app, stimulus.count)
             case sti.Tick():
+                self._liveness.look(books)
                 for app, reason in self._watch.look(books):
                     books.emit(ApplicationExpired(app, reason))
                     drivers.end_application(books, app, reason)

@@ -39,7 +39,7 @@ from flowkit.model.task import (
     counts_against_task,
 )
 from flowkit.scheduling import barriers, handover, jobs, room
-from flowkit.scheduling.actions import DeliverAccumulated, Kill, ReleaseResults, RequestContent
+from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import NOTHING, Application, Stage
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -70,7 +70,7 @@ def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report:
         case TaskRecalled():
             _leave(books, attempt)
             if not attempt.is_void:
-                _recalled(books, attempt)
+                given_back(books, attempt)
         case TaskFailed():
             if report.started_at:
                 note_start(books, attempt, report.started_at)
@@ -81,14 +81,14 @@ def hear(books: Books, executor: ExecutorState, attempt: Attempt | None, report:
             assert_never(report)
 
 
-def _recalled(books: Books, attempt: Attempt) -> None:
+def given_back(books: Books, attempt: Attempt) -> None:
     """It has not begun, and waits again: no try. That of a barrier stage stops the others, who may have: it counts with what is nobody's fault."""
     stage = books.stage_of(attempt.task_set)
     if attempt.task_set.barrier is None or stage is None or stage.task_set is not attempt.task_set:
         requeue(books, attempt, _wish_left(books, attempt))
         return
-    given_back = KilledFailure(f"{attempt.executor.id} gave it back before it began")
-    after_failure(books, books.applications[stage.app], stage, attempt, given_back, counted=False)
+    unbegun = KilledFailure(f"{attempt.executor.id} gave it back before it began")
+    after_failure(books, books.applications[stage.app], stage, attempt, unbegun, counted=False)
 
 
 def note_start(books: Books, attempt: Attempt, at: float) -> None:
@@ -239,7 +239,7 @@ def _end_copies(books: Books, winner: Attempt) -> None:
         jobs.publish_end(books, other, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
         other.is_void = True
         del task_set.running[other.id]
-        books.emit(Kill(other.executor.id, (other.id,), reason))
+        books.kill(other.executor, (other,), reason)
 
 
 # -- failure -------------------------------------------------------------------------------------------------------
@@ -387,7 +387,7 @@ def _wish_left(books: Books, attempt: Attempt) -> Preferred | None:
     def may_run_on(executor: ExecutorState | None) -> bool:
         return (
             executor is not None
-            and executor.usable
+            and executor.is_open
             and executor.surplus < 0
             and not task_set.avoids(partition, executor.id, books.now)
         )

@@ -5,7 +5,7 @@ Runs in the scheduler process inside ``SchedulerCore``; no thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,29 +17,44 @@ from flowkit.scheduling.resources import Addresses
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import Attempt
 
+#: How long an executor may take to answer before it counts as unresponsive: at least so long, and longer where answers take longer.
+LEAST_PATIENCE_S, _MOST_PATIENCE_S = 0.04, 2.0
+#: of the time that the last answer took
+_PATIENCE_FACTOR = 4.0
+#: what is left of a long patience with each answer in time, some of which answer something sent before
+_PATIENCE_DECAY = 0.95
+
 
 class ExecutorState:
     """One executor process. Its id holds an incarnation, so it never comes back once it is lost."""
 
     __slots__ = (
         "address",
+        "alive_at",
         "attempts",
         "draining",
+        "examined",
         "held_for",
         "host",
         "host_names",
         "id",
         "idle_since",
         "idle_slots",
+        "is_blocked",
         "last_heard",
         "load",
         "may_leave",
         "memory_bytes",
         "memory_taken",
+        "patience_s",
         "paused",
         "rack",
+        "recalled",
+        "replaceable",
         "resources",
         "slots",
+        "stopped",
+        "unresponsive",
         "urgent_load",
     )
 
@@ -52,6 +67,8 @@ class ExecutorState:
         now: float,
         resources: Mapping[str, Sequence[str]] | None = None,
         memory_bytes: int = 0,
+        *,
+        replaceable: bool = True,
     ) -> None:
         self.id = executor
         self.address = executor_address(executor)
@@ -72,11 +89,27 @@ class ExecutorState:
         self.load = 0
         #: of these, slots of attempts that went ahead of others and have not started
         self.urgent_load = 0
-        #: when it had nothing to do any more; what it says while it has is of before
+        #: when an attempt of its ended last: since then it has nothing to do, or another one in hand
         self.idle_since = now
         #: slots with nothing to run, as ``Executors`` counted it last
         self.idle_slots = 0
         self.last_heard = now
+        #: when there was the last sign that its process works, be it only the processor time that it uses
+        self.alive_at = now
+        #: when it was looked at while it was silent, and how much processor time each of its threads had used, and waited for, by then
+        self.examined: tuple[float, dict[int, tuple[float, float]]] | None = None
+        #: whether its process was stopped then; None: nobody could look
+        self.stopped: bool | None = None
+        #: somebody can end its process and start another
+        self.replaceable = replaceable
+        #: attempts it was to give back, and has neither given back nor said to run
+        self.recalled: dict[AttemptId, Attempt] = {}
+        #: how long it may take to answer, learnt from its answers
+        self.patience_s = LEAST_PATIENCE_S
+        #: it owed an answer for longer, so it is offered nothing until it is heard
+        self.unresponsive = False
+        #: all its slots run something long, so nothing is queued there until something of it ends
+        self.is_blocked = False
         self.paused = False
         self.draining = False
         #: stage and partition that is to run here with nobody beside it; others are kept away until it has
@@ -90,12 +123,31 @@ class ExecutorState:
         return not (self.paused or self.draining) and self.slots > 0
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is offered tasks: it may be sent launches, is kept for none, and answers."""
+        return self.held_for is None and not self.unresponsive and self.usable
+
+    def runs_long(self, before: float) -> bool:
+        """Whether each of its slots has had one attempt in hand since before then.
+
+        One that has not said what it runs has run the first in its queue since the one before ended: it may be unable to say so.
+        """
+        slots = self.slots
+        for attempt in self.attempts.values():
+            if attempt.in_hand_since(self) >= before:
+                return False
+            slots -= attempt.cpus
+            if slots <= 0:
+                return True
+        return False
+
+    @property
     def surplus(self) -> int:
         """Slots its attempts take beyond those it has."""
         return self.load - self.slots
 
     def __repr__(self) -> str:
-        state = "draining" if self.draining else "paused" if self.paused else "usable"
+        state = "draining" if self.draining else "paused" if self.paused else "unresponsive" if self.unresponsive else "usable"
         return f"<executor {self.id} {state}: {len(self.attempts)} attempts, {self.slots} slots>"
 
 
@@ -125,6 +177,12 @@ class Executors:
         self.hosts_by_name: dict[str, dict[HostToken, None]] = {}
         #: racks of hosts, where a topology says so
         self.racks: dict[HostToken, str] = {}
+        #: executors that have to answer something, and since when; oldest first
+        self.owing: dict[ExecutorId, float] = {}
+        #: executors that do not answer
+        self.unresponsive: dict[ExecutorId, ExecutorState] = {}
+        #: executors that were told to stop an attempt, which may still run
+        self.killing: dict[ExecutorId, ExecutorState] = {}
         #: executors that have a named resource
         self.owners: dict[str, dict[ExecutorId, ExecutorState]] = {}
         #: named resources that executors of a host share
@@ -201,8 +259,10 @@ class Executors:
             del self.owners[name][state.id]
         self.loads.discard(state)
         self.urgent_loads.discard(state)
-        self.held.pop(state.id, None)
-        self.draining.pop(state.id, None)
+        state.is_blocked = False
+        state.recalled.clear()
+        for index in (self.held, self.draining, self.owing, self.unresponsive, self.killing):
+            index.pop(state.id, None)
         self.usable_slots -= self._usable.pop(state.id, 0)
         self._count_idle(state, 0)
         self.last_losses = [*self.last_losses[-4:], f"{state.id}: {reason}"]
@@ -221,8 +281,13 @@ class Executors:
         if state.usable:
             self._usable[state.id] = state.slots
             self.usable_slots += state.slots
-        if state.usable and state.held_for is None:
-            self.loads.put(state, state.load)
+        if state.unresponsive:
+            self.unresponsive[state.id] = state
+        else:
+            self.unresponsive.pop(state.id, None)
+        if state.is_open:
+            if not state.is_blocked:
+                self.loads.put(state, state.load)
             self.urgent_loads.put(state, state.urgent_load)
         else:
             self.loads.discard(state)
@@ -233,6 +298,8 @@ class Executors:
         """It is sent an attempt."""
         state.attempts[attempt.id] = attempt
         state.load += attempt.cpus
+        if state.load <= state.slots and state.id not in self.owing:
+            self.owing[state.id] = attempt.launched_at  # a slot is free, so it will say that it starts
         self.loads.move(state, state.load)
         if attempt.urgent:
             state.urgent_load += attempt.cpus
@@ -247,7 +314,13 @@ class Executors:
         if attempt.has_more:
             resources.give_back(attempt.task_set.profile, attempt.resources, state)
         state.load -= attempt.cpus
-        self.loads.move(state, state.load)
+        if state.recalled:
+            state.recalled.pop(attempt.id, None)
+        if state.is_blocked:
+            state.is_blocked = False
+            self.refresh(state)
+        else:
+            self.loads.move(state, state.load)
         if attempt.urgent and not attempt.started_at:
             state.urgent_load -= attempt.cpus
             self.urgent_loads.move(state, state.urgent_load)
@@ -259,7 +332,46 @@ class Executors:
         if attempt.urgent and attempt.id in state.attempts:
             state.urgent_load -= attempt.cpus
             self.urgent_loads.move(state, state.urgent_load)
+        if state.recalled:
+            state.recalled.pop(attempt.id, None)
         attempt.started_at = at
+
+    def block(self, state: ExecutorState) -> None:
+        """All its slots run something long: nothing more is queued there until something of it ends."""
+        state.is_blocked = True
+        self.loads.discard(state)
+
+    def recall(self, state: ExecutorState, attempts: Iterable[Attempt], now: float) -> None:
+        """It is to give back attempts that have not started, and has to answer."""
+        for attempt in attempts:
+            attempt.is_recalled = True
+            state.recalled[attempt.id] = attempt
+        self.owing.setdefault(state.id, now)
+
+    def heard(self, state: ExecutorState, now: float, *, answers: bool) -> None:
+        """It says something; ``answers``: it has what it was sent before."""
+        state.last_heard = state.alive_at = now
+        if answers and (since := self.owing.pop(state.id, None)) is not None:
+            if not state.unresponsive:
+                took = _PATIENCE_FACTOR * (now - since)
+                state.patience_s = min(_MOST_PATIENCE_S, max(LEAST_PATIENCE_S, _PATIENCE_DECAY * state.patience_s, took))
+            if state.recalled:
+                self.owing[state.id] = now
+        if state.unresponsive:
+            state.unresponsive = False
+            self.refresh(state)
+        state.examined = None
+
+    def doubt(self, state: ExecutorState) -> None:
+        """It has not answered in time: it is offered nothing until it is heard, and has twice the time after that."""
+        state.unresponsive = True
+        state.patience_s = min(_MOST_PATIENCE_S, 2 * state.patience_s)
+        self.refresh(state)
+
+    @property
+    def others_answer(self) -> bool:
+        """Whether there is anybody to turn to when one does not answer."""
+        return len(self._usable) > 1 and len(self._usable) > len(self.unresponsive)
 
     def _note_surplus(self, state: ExecutorState) -> None:
         surplus = state.load - state.slots
@@ -267,7 +379,7 @@ class Executors:
             self.with_surplus[state.id] = state
         else:
             self.with_surplus.pop(state.id, None)
-        idle = -surplus if surplus < 0 and state.usable else 0
+        idle = -surplus if surplus < 0 and state.usable and not state.unresponsive else 0
         if idle != state.idle_slots:
             self._count_idle(state, idle)
 
@@ -297,7 +409,9 @@ class Executors:
             self.idle_hosts.get(host, 0) == sum(state.idle_slots for state in states.values())
             for host, states in self.by_host.items()
         )
-        assert self.idle_slots == sum(max(0, -state.surplus) for state in self._by_id.values() if state.usable)
+        assert self.idle_slots == sum(
+            max(0, -state.surplus) for state in self._by_id.values() if state.usable and not state.unresponsive
+        )
         assert self._usable == {state.id: state.slots for state in self._by_id.values() if state.usable}
         assert {host for hosts in self.hosts_by_name.values() for host in hosts} <= self.by_host.keys()
         assert self.usable_slots == sum(self._usable.values())
@@ -306,6 +420,12 @@ class Executors:
             assert state.load == sum(attempt.cpus for attempt in state.attempts.values()), state
             assert state.memory_taken == sum(each.task_set.profile.memory_bytes for each in state.attempts.values()), state
             assert state.urgent_load == sum(each.cpus for each in state.attempts.values() if each.urgent and not each.started_at)
-        offered = [state for state in self._by_id.values() if state.usable and state.held_for is None]
-        self.loads.check({state.id: state.load for state in offered})
+        assert self.unresponsive.keys() == {state.id for state in self._by_id.values() if state.unresponsive}
+        assert self.owing.keys() <= self._by_id.keys()
+        for state in self._by_id.values():
+            assert state.recalled.keys() <= state.attempts.keys(), state
+            assert not any(attempt.started_at for attempt in state.recalled.values()), state
+            assert not state.recalled or state.id in self.owing, state
+        offered = [state for state in self._by_id.values() if state.is_open]
+        self.loads.check({state.id: state.load for state in offered if not state.is_blocked})
         self.urgent_loads.check({state.id: state.urgent_load for state in offered})

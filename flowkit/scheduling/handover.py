@@ -126,7 +126,7 @@ def _target(
     candidates = [
         state
         for state in books.executors
-        if state.usable and state.id not in excluded and not (only_files and state.host in hosts)
+        if state.usable and not state.unresponsive and state.id not in excluded and not (only_files and state.host in hosts)
     ]
     return min(
         candidates,
@@ -178,7 +178,7 @@ def note_cached(books: Books, application: Application, state: ExecutorState, bl
 def _move_outputs(books: Books, application: Application, stage: Stage, leaving: set[HostToken]) -> None:
     outputs = stage.outputs
     assert outputs is not None
-    takers = [state for state in books.executors if state.usable and state.host not in leaving]
+    takers = [state for state in books.executors if state.usable and not state.unresponsive and state.host not in leaving]
     if not takers or not leaving & outputs.count_by_host.keys():
         return
     for host in leaving & outputs.count_by_host.keys():

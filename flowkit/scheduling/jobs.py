@@ -24,11 +24,11 @@ from flowkit.scheduling.actions import (
     DropShuffle,
     JobFailed,
     JobSucceeded,
-    Kill,
     ReleaseResults,
 )
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.books import Books
+from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
 
 
@@ -359,14 +359,14 @@ def _by_executor(job: Job) -> dict[ExecutorId, list[AttemptId]]:
 
 def kill_running(books: Books, task_set: TaskSet, reason: str) -> None:
     """Its attempts are void from now on, those under way are stopped, and results that waited for other tasks are of no use any more."""
-    kills: dict[ExecutorId, list[AttemptId]] = {}
+    kills: dict[ExecutorState, list[Attempt]] = {}
     for attempt in task_set.running.values():
         publish_end(books, attempt, books.now, KilledFailure(reason), counted=False, metrics=TaskMetrics())
         attempt.is_void = True
-        kills.setdefault(attempt.executor.id, []).append(attempt.id)
+        kills.setdefault(attempt.executor, []).append(attempt)
     task_set.running.clear()
     for executor, attempts in kills.items():
-        books.emit(Kill(executor, tuple(attempts), reason))
+        books.kill(executor, attempts, reason)
     for attempt, report in task_set.barrier.held if task_set.barrier is not None else ():
         if isinstance(report.result, StoredResult) and books.executors.get(attempt.executor.id) is not None:
             books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))

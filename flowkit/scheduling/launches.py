@@ -100,7 +100,7 @@ def _held_elsewhere(
         kept = application.kept_as(each.rdd)
         holders = application.blocks.holders(kept, at)
         if holders and executor.id not in holders:
-            known = [state for state in map(books.executors.get, holders) if state is not None]
+            known = [state for state in map(books.executors.get, holders) if state is not None and not state.unresponsive]
             known.sort(key=lambda state: state.host != executor.host)
             addresses = tuple(state.address for state in known)
             if addresses:

@@ -15,13 +15,14 @@ from flowkit.model.ids import AppId, AttemptId, ExecutorId, rdd_of
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings, handover, jobs
-from flowkit.scheduling.actions import ExpireExecutor, FaultFound, Kill, Recall
+from flowkit.scheduling.actions import FaultFound, Kill
 from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.asking import shown
 from flowkit.scheduling.blocks import Block, told_of
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import CONTENT_WAIT_S
+from flowkit.scheduling.recalls import recall_waiting
 from flowkit.scheduling.stimuli import (
     BlocksEvicted,
     BlocksMoved,
@@ -35,8 +36,8 @@ from flowkit.scheduling.stimuli import (
 
 #: An attempt launched this many heartbeats ago, that its executor does not know, never arrived.
 _LOST_AFTER_HEARTBEATS = 3
-#: Looks at silent executors, per time-out.
-_LOOKS_PER_TIMEOUT = 8
+#: A lease found to have run out so much too late: nobody was listening meanwhile, so it goes on for such a part of itself.
+_STALL_S, _AFTER_STALL = 1.0, 0.25
 
 
 def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
@@ -52,6 +53,7 @@ def executor_ready(books: Books, stimulus: ExecutorReady) -> None:
         books.now,
         stimulus.resources,
         stimulus.memory_bytes,
+        replaceable=stimulus.replaceable,
     )
     state.rack = _rack_of(books, stimulus)
     books.executors.share(state, stimulus.shared)
@@ -92,14 +94,11 @@ def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | 
             handover.begin_to_leave(books, state)
         case SlotsChanged(slots=slots):
             state.slots = slots
+            state.is_blocked = False
         case _:
             assert_never(stimulus)
     if not state.usable:
-        queued = [each for each in state.attempts.values() if not each.started_at and not each.is_recalled and not each.is_void]
-        for attempt in queued:
-            attempt.is_recalled = True
-        if queued:
-            books.emit(Recall(state.id, tuple(attempt.id for attempt in queued)))
+        recall_waiting(books, state)
     books.executors.refresh(state)
     handover.executors_changed(books)
 
@@ -222,8 +221,8 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
     if state is None:
         books.stale_count += 1
         return
-    state.last_heard = books.now
     known = set(stimulus.attempts)
+    books.executors.heard(state, books.now, answers=known >= state.attempts.keys())
     if known == state.attempts.keys():
         return
     unknown = tuple(attempt for attempt in stimulus.attempts if attempt not in state.attempts)
@@ -243,19 +242,14 @@ def heartbeat(books: Books, stimulus: Heartbeat) -> None:
 
 
 class Watch:
-    """What only the passing of time tells: silence of executors and drivers, content and executors that never come."""
+    """What only the passing of time tells: silence of drivers, content and executors that never come."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._next_executor_look: float | None = None
         self._starving_since: float | None = None
 
     def settle(self, books: Books) -> None:
         """After each batch: time-outs begin whose reasons are there now, and end with them."""
-        if not len(books.executors):
-            self._next_executor_look = None
-        elif self._next_executor_look is None:
-            self._next_executor_look = books.now + self._config.executor_timeout_s / _LOOKS_PER_TIMEOUT
         if books.executors.usable_count or not any(application.jobs for application in books.applications.values()):
             self._starving_since = None
         elif self._starving_since is None:
@@ -264,8 +258,6 @@ class Watch:
     def next_look(self, books: Books) -> float | None:
         """When ``look`` has something to find, or might. Changes nothing."""
         candidates = [application.lease_until for application in books.applications.values()]
-        if self._next_executor_look is not None:
-            candidates.append(self._next_executor_look)
         if self._starving_since is not None:
             candidates.append(self._starving_since + self._config.no_executor_timeout_s)
         for application in books.applications.values():
@@ -277,15 +269,6 @@ class Watch:
     def look(self, books: Books) -> list[tuple[AppId, str]]:
         """Act on what is overdue; returns applications whose lease is over, with the reason."""
         now = books.now
-        if self._next_executor_look is not None and now >= self._next_executor_look:
-            self._next_executor_look = None
-            silent = [each for each in books.executors if now - each.last_heard > self._config.executor_timeout_s]
-            for state in silent:
-                reason = (
-                    f"no heartbeat for {now - state.last_heard:.1f} s (executor_timeout_s = {self._config.executor_timeout_s})"
-                )
-                books.emit(ExpireExecutor(state.id, reason))
-                executor_lost(books, state.id, reason, task_caused=None)
         if self._starving_since is not None and now >= self._starving_since + self._config.no_executor_timeout_s:
             self._starving_since = None
             self._give_up(books)
@@ -303,6 +286,9 @@ class Watch:
                         None,
                         {},
                     )
+        for application in books.applications.values():
+            if now - application.lease_until > _STALL_S:
+                application.lease_until = now + _AFTER_STALL * application.lease_s
         return [
             (application.id, f"no sign of life from the driver for {application.lease_s:.0f} s (lease_s)")
             for application in books.applications.values()

@@ -1,24 +1,18 @@
 """Who gets the next slot: waiting tasks go, in the policy's order, to the least loaded executors near their data.
 
-Also takes queued tasks back from executors that are stuck when others have nothing to do.
 Runs in the scheduler process inside ``SchedulerCore``, once per batch of stimuli.
 """
 
 from __future__ import annotations
 
-from itertools import islice
-
 from flowkit.abc import SchedulingPolicy, Share, SharingPolicy
 from flowkit.scheduling import alone, barriers
-from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.asking import Fault, PolicyError, asked, is_count
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.launches import contents_are_there
-from flowkit.scheduling.task_sets import Attempt, TaskSet
+from flowkit.scheduling.task_sets import TaskSet
 from flowkit.scheduling.turns import Turn
 
-#: With nothing launched ahead, how often executors are searched for stuck tasks at most.
-_LEAST_PATIENCE_S = 0.005
 #: Tasks launched in one round, and after how long the next one is: the thread the core runs on has others to serve. In a large cluster
 #: each goes to an executor of its own, on a host of its own, and takes three times as long.
 _MOST_LAUNCHED, _MOST_LAUNCHED_IN_LARGE = 512, 64
@@ -28,8 +22,6 @@ _BREATH_S = 0.001
 _FILED = 2
 #: In a large cluster, such a part of its slots is not shared any finer: policies are asked so much less often.
 _FINEST = 1_000
-#: How many executors are searched for stuck tasks at a time.
-_MOST_SEARCHED = 256
 
 _KIND = "scheduling policy"
 
@@ -63,8 +55,6 @@ class Offers:
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
         self._sharing = policy if isinstance(policy, SharingPolicy) else None
-        #: executors need not be searched for stuck tasks before
-        self._take_back_at = 0.0
         self.wake_at: float | None = None
         #: since when a policy has let nobody start anything, though nothing runs
         self._refused_since: float | None = None
@@ -73,7 +63,7 @@ class Offers:
         self._filings = 0
 
     def make(self, books: Books) -> None:
-        """Launch what can be launched, take back what would run sooner elsewhere; a part of it, if that is a lot."""
+        """Launch what can be launched; a part of it, if that is a lot."""
         self.wake_at = None
         self._left = _MOST_LAUNCHED if books.executors.usable_count <= _LARGE else _MOST_LAUNCHED_IN_LARGE
         self._filings = self._left * _FILED
@@ -91,8 +81,6 @@ class Offers:
             else:
                 for task_set in self._ordered(task_sets):
                     self._serve_safely(books, task_set)
-        if books.executors.with_surplus:
-            self._take_back(books)
 
     def _place_barriers(self, books: Books, task_sets: list[TaskSet]) -> list[TaskSet]:
         """Launch stages that run all at once; what others may have: nothing that stands behind one that waits for its room."""
@@ -206,58 +194,6 @@ class Offers:
         if until is not None:
             self._wake(until)
         return launched
-
-    def _take_back(self, books: Books) -> None:
-        """Recall queued tasks from behind a long one while somebody else is idle."""
-        idle = books.executors.idle_slots
-        if not idle:
-            return
-        if books.now < self._take_back_at:
-            self._wake(self._take_back_at)
-            return
-        if any(
-            stage.task_set is not None and stage.task_set.pending and not stage.missing_contents
-            for stage in books.active.values()
-        ):
-            return  # they are served first; what is kept back for its locality would be so again
-        patience = books.config.launch_ahead_s
-        # Nobody who is not stuck now will be before that: whatever starts from now on is given as much time.
-        self._take_back_at = books.now + max(patience, _LEAST_PATIENCE_S)
-        with_surplus = books.executors.with_surplus
-        if len(with_surplus) > _MOST_SEARCHED:
-            self._take_back_at = books.now + _LEAST_PATIENCE_S
-            self._wake(self._take_back_at)
-        for executor in list(islice(with_surplus.values(), _MOST_SEARCHED)):
-            with_surplus[executor.id] = with_surplus.pop(executor.id)  # the others first, next time
-            running_since = [each.seen_running_at for each in executor.attempts.values() if each.started_at]
-            queued = [
-                each
-                for each in executor.attempts.values()
-                if not (each.started_at or each.is_recalled or each.is_void) and self._could_move(books, each)
-            ]
-            # Slots that have not said what they run may start something any moment: those tasks stay.
-            queued = queued[max(0, executor.slots - len(running_since)) :]
-            if not queued or not running_since:
-                continue
-            # Behind one long task, or on an executor that is slower than what its queue was measured by.
-            stuck_at = min(min(running_since) + patience, queued[0].launched_at + 2 * patience)
-            if stuck_at > books.now:
-                self._take_back_at = min(self._take_back_at, stuck_at)
-                self._wake(stuck_at)
-                continue
-            taken = queued[-min(idle, (len(queued) + 1) // 2) :]
-            idle -= len(taken)
-            for attempt in taken:
-                attempt.is_recalled = True
-                attempt.task_set.avoid(attempt.partition, executor.id, books.now)
-            books.emit(Recall(executor.id, tuple(attempt.id for attempt in taken)))
-            if not idle:
-                return
-
-    def _could_move(self, books: Books, attempt: Attempt) -> bool:
-        """Whether somebody who is idle may run it."""
-        placement = books.placement
-        return not placement.restricts or placement.any_idle(attempt.task_set, books.executors, books.address_epoch)
 
     def _wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 
 from flowkit.abc import SchedulingPolicy, SharingPolicy
-from flowkit.scheduling.actions import Kill
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.offers import shares_of
@@ -45,7 +44,7 @@ class Preemption:
                 victim.is_preempted = True
                 pool = pool_of(attempt.task_set)
                 reason = f"preempted: pool {pool} is below its part and has waited for {self._after_s:g} s (preempt_after_s)"
-                books.emit(Kill(executor.id, (victim.id,), reason))
+                books.kill(executor, (victim,), reason)
             later = [each.launched_at + self._after_s for each in waiting if each not in overdue]
             if later:
                 self.wake_at = min(later) if self.wake_at is None else min(self.wake_at, *later)

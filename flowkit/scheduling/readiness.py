@@ -12,15 +12,16 @@ from types import MappingProxyType
 
 from flowkit.abc import Near, Preferred
 from flowkit.model.events import ShuffleOutputsLost, StageCompleted, StageSubmitted
-from flowkit.model.ids import AttemptId, ExecutorId, HostToken, PartitionIndex, StageId
+from flowkit.model.ids import ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.model.job_spec import Determinism
 from flowkit.model.map_status import decode_size
 from flowkit.scheduling import jobs, layout
-from flowkit.scheduling.actions import Recall
 from flowkit.scheduling.applications import Application, Job, Stage
 from flowkit.scheduling.barriers import Barrier
 from flowkit.scheduling.books import Books
-from flowkit.scheduling.task_sets import UNCOUNTED_LIMIT, TaskSet, Wish
+from flowkit.scheduling.executors import ExecutorState
+from flowkit.scheduling.recalls import recall
+from flowkit.scheduling.task_sets import UNCOUNTED_LIMIT, Attempt, TaskSet, Wish
 
 #: A host is near a reduce task when it holds at least this part of the task's input (the fraction Spark uses).
 _NEAR_FRACTION = 0.2
@@ -257,13 +258,12 @@ def _hold_up(books: Books, stage: Stage) -> None:
             outcome="held up",
         ),
     )
-    recalls: dict[ExecutorId, list[AttemptId]] = {}
+    waiting: dict[ExecutorState, list[Attempt]] = {}
     for attempt in task_set.running.values():
         if not attempt.started_at and not attempt.is_recalled:
-            attempt.is_recalled = True
-            recalls.setdefault(attempt.executor.id, []).append(attempt.id)
-    for executor, attempts in recalls.items():
-        books.emit(Recall(executor, tuple(attempts)))
+            waiting.setdefault(attempt.executor, []).append(attempt)
+    for executor, attempts in waiting.items():
+        recall(books, executor, attempts)
 
 
 def _preference(books: Books, application: Application, stage: Stage, task_set: TaskSet) -> Wish | None:
@@ -276,6 +276,7 @@ def _preference(books: Books, application: Application, stage: Stage, task_set: 
         return None
     names, placement = books.executors.hosts_by_name, books.placement
     nowhere: dict[HostToken, None] = {}
+    silent = books.executors.unresponsive  # nothing can be read there now, so nobody waits for it
 
     def preference(task: PartitionIndex) -> Preferred | None:
         partition = stage.partition(task)
@@ -283,7 +284,8 @@ def _preference(books: Books, application: Application, stage: Stage, task_set: 
         for each, kept in cached:
             at = partition - each.first
             if 0 <= at < each.count:
-                executors += application.blocks.holders(kept, PartitionIndex(at))
+                holders = application.blocks.holders(kept, PartitionIndex(at))
+                executors += [each for each in holders if each not in silent] if silent else holders
         caching_hosts: Collection[HostToken] = ()
         if executors and not one_host:
             known = [books.executors.get(executor) for executor in executors]

@@ -125,6 +125,8 @@ class ExecutorReady(_Stimulus, frozen=True):
     shared: tuple[str, ...] = ()
     #: what its tasks may use together; 0: nobody knows
     memory_bytes: int = 0
+    #: its process can be ended, and another one started in its place
+    replaceable: bool = True
 
 
 class ExecutorLost(_Stimulus, frozen=True):
@@ -136,6 +138,18 @@ class ExecutorLost(_Stimulus, frozen=True):
     executor: ExecutorId
     reason: str
     task_caused: bool | None
+    running: tuple[AttemptId, ...] | None = None
+
+
+class Examined(_Stimulus, frozen=True):
+    """Answers ``actions.Examine``: what is known of an executor's process without asking it. All of it None: nobody could look."""
+
+    executor: ExecutorId
+    #: of each of its threads: seconds of processor time that it has used, and seconds that it waited for a processor (0 where nobody counts)
+    threads: dict[int, tuple[float, float]] | None = None
+    #: it is stopped (SIGSTOP, a debugger, a frozen container) or gone: whatever it used before, it works no more
+    stopped: bool | None = None
+    #: attempts its slots have in hand
     running: tuple[AttemptId, ...] | None = None
 
 
@@ -274,6 +288,7 @@ Stimulus = (
     | ScalingOffered
     | ExecutorReady
     | ExecutorLost
+    | Examined
     | ExecutorPaused
     | ExecutorResumed
     | ExecutorDraining

@@ -71,6 +71,7 @@ class Attempt:
         "is_preempted",
         "is_recalled",
         "is_void",
+        "killed_at",
         "launched_at",
         "locality",
         "number",
@@ -124,8 +125,14 @@ class Attempt:
         self.urgent = False
         #: a recall is under way
         self.is_recalled = False
-        #: its job is over: it holds a slot until it reports, and its news changes nothing else
+        #: its job is over, or its task was launched again elsewhere: it holds a slot until it reports, and its news changes nothing else
         self.is_void = False
+        #: when its executor was told to stop it; 0 before
+        self.killed_at = 0.0
+
+    def in_hand_since(self, executor: ExecutorState) -> float:
+        """Since when its executor, where it is first in the queue, has had it in hand, on the core's clock: at the latest if it has not said so."""
+        return self.seen_running_at if self.started_at else max(self.launched_at, executor.idle_since)
 
 
 class TaskSet:

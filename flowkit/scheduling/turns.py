@@ -16,6 +16,7 @@ from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.launches import launch
 from flowkit.scheduling.loads import Loads
+from flowkit.scheduling.recalls import patience_s
 from flowkit.scheduling.resources import can_now
 from flowkit.scheduling.task_sets import TaskSet
 
@@ -55,6 +56,9 @@ class Turn:
         self._task_set = task_set
         self._urgent = urgent
         self._ahead = ahead
+        #: nothing is queued behind long tasks; but what goes ahead of others may have to wait behind one, if there is nothing else
+        self._spares_long = True
+        self._long_before = books.now - patience_s(books)
         self._filings = max(_LEAST_FILED, filings // 2)  # the others of the round have tasks too
         #: of how many tasks it was worked out
         self.filed = 0
@@ -87,7 +91,11 @@ class Turn:
         limit = self._limit(lambda slots: slots)
         launched = self._launch(executors.loads, limit, most)
         left = None if most is None else most - launched
-        return launched + self._launch(executors.urgent_loads, limit, left)
+        launched += self._launch(executors.urgent_loads, limit, left)
+        if not launched:
+            self._spares_long = False
+            launched = self._launch(executors.urgent_loads, limit, most)
+        return launched
 
     def _limit(self, slots_used: Callable[[int], int]) -> Callable[[int], int]:
         """What an executor holds less than, by its slots, when one more task may be launched there."""
@@ -133,6 +141,8 @@ class Turn:
         launched = 0
         while room and task_set.pending and launched != most:
             _, tie, state = room.pop(0)
+            if self._is_behind_long(state):
+                continue
             if task_set.needs_more and not can_now(task_set.profile, state):
                 continue
             if self._offer(state):
@@ -151,7 +161,10 @@ class Turn:
                 executor = loads.least(limit, self._books.rng)
                 if executor is None:
                     break
-                if self._offer(executor):
+                if self._is_behind_long(executor):
+                    if self._urgent:
+                        declined.append((executor, loads.discard(executor)))
+                elif self._offer(executor):
                     launched += 1
                 else:
                     declined.append((executor, loads.discard(executor)))
@@ -191,7 +204,7 @@ class Turn:
                 executor = loads.least_of(there, limit)
                 if executor is None:
                     break
-                if self._offer(executor):
+                if not self._is_behind_long(executor) and self._offer(executor):
                     launched += 1
                 else:
                     there.remove(executor)
@@ -200,6 +213,16 @@ class Turn:
             if launched == most or not task_set.pending:
                 break
         return launched
+
+    def _is_behind_long(self, executor: ExecutorState) -> bool:
+        """Whether a task would wait there for one that is long by now: an executor of which that is known is offered nothing of the kind."""
+        if executor.load < executor.slots or executor.idle_since >= self._long_before or not self._spares_long:
+            return False  # a slot is free, or has had something else in hand since
+        if not executor.runs_long(self._long_before):
+            return False
+        if not self._urgent:
+            self._books.executors.block(executor)
+        return True
 
     def _offer(self, executor: ExecutorState) -> bool:
         """Launch the task that an executor suits best, if there is one that may run there."""

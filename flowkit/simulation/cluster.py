@@ -162,6 +162,8 @@ class SimulatedCluster:
         #: every action of the core, when ``keep_actions`` is set
         self.actions: list[act.Action] = []
         self.keep_actions = False
+        #: somebody can look at executors' processes from outside
+        self.nannies = True
         #: what the core raised and contained, which it does when it does not validate
         self.faults: list[act.FaultFound] = []
         #: how often a map partition was computed to its end
@@ -210,6 +212,7 @@ class SimulatedCluster:
         resources: dict[str, tuple[str, ...]] | None = None,
         shared: tuple[str, ...] = (),
         memory_bytes: int = 0,
+        replaceable: bool = True,
     ) -> ExecutorId:
         """A new process on a host, which may have files already."""
         self._made += 1
@@ -220,7 +223,8 @@ class SimulatedCluster:
         self._by_address[executor_address(executor.id)] = executor
         executor.host.executors[executor.id] = executor
         self.send(
-            executor, sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}, shared, memory_bytes)
+            executor,
+            sti.ExecutorReady(executor.id, executor.host.token, slots, names, resources or {}, shared, memory_bytes, replaceable),
         )
         self._beat(executor)
         return executor.id
@@ -240,9 +244,15 @@ class SimulatedCluster:
         if all(each.silent for each in stopped.host.executors.values()):
             self._count_lost(stopped.host, stopped.host.files)
 
+    def hold_executor(self, executor: ExecutorId) -> None:
+        """A task of its holds its interpreter's lock, and works: it is as silent as a stopped one, but uses processor time."""
+        self.stop_executor(executor)
+        self.executors[executor].works_since = self.now
+
     def continue_executor(self, executor: ExecutorId) -> None:
         """It goes on where it was."""
         self.executors[executor].silent = False
+        self.executors[executor].works_since = None
 
     def tell(self, stimulus: sti.Stimulus) -> None:
         """News that comes from the cluster itself: pauses, drains, slots, evictions."""
@@ -443,6 +453,8 @@ class SimulatedCluster:
                     for host in self.hosts.values():
                         self._count_lost(host, [name for name in host.files if name[3] in attempts])
                 self._deliver(("out", "executor", executor), partial(self._executor_hears, action), reliable=False)
+            case act.Examine(executor=executor):
+                self._deliver(("out", "nanny", executor), partial(self._examine, executor), reliable=True)
             case act.FaultFound():
                 self.faults.append(action)
             case act.ExpireExecutor(executor=executor):
@@ -467,6 +479,13 @@ class SimulatedCluster:
                 self._deliver(("out", "executor", action.executor), partial(self._executor_hears, action), reliable=False)
             case _:
                 assert_never(action)
+
+    def _examine(self, executor_id: ExecutorId) -> None:
+        executor = self.executors.get(executor_id)
+        found = sti.Examined(executor_id)
+        if executor is not None and self.nannies:
+            found = executor.seen()
+        self._to_core(found, channel=("nanny", executor_id), reliable=True)
 
     def _executor_hears(self, action: act.ExecutorAction) -> None:
         executor = self.executors.get(action.executor)

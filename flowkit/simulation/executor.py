@@ -41,7 +41,7 @@ from flowkit.model.task import (
     TaskSucceeded,
 )
 from flowkit.scheduling import actions as act
-from flowkit.scheduling.stimuli import BlockCopied, CommitRequested, Heartbeat, OutputsCopied, Stimulus, TasksReported
+from flowkit.scheduling.stimuli import BlockCopied, CommitRequested, Examined, Heartbeat, OutputsCopied, Stimulus, TasksReported
 from flowkit.simulation.jobs import SimulatedProgram, Value, computed
 
 STORED_RESULT_BYTES = 100_000
@@ -143,6 +143,8 @@ class SimulatedExecutor:
         self.alive = True
         #: stopped: it does nothing and hears nothing until it is continued
         self.silent = False
+        #: silent, but at work: since when
+        self.works_since: float | None = None
         #: it was told that nobody needs it any more
         self.may_leave = False
         self.queue: OrderedDict[AttemptId, _Task] = OrderedDict()
@@ -253,6 +255,12 @@ class SimulatedExecutor:
             else:
                 failed.append((partition, attempt))
         self._world.send(self, OutputsCopied(self.id, copy.app, copy.shuffle, tuple(copied), tuple(failed)))
+
+    def seen(self) -> Examined:
+        """What can be seen of it from outside."""
+        works = self.works_since is not None
+        used_s = self._world.now - self.works_since if self.works_since is not None else 0.0
+        return Examined(self.id, {1: (0.0, 0.0), 2: (used_s, 0.0)}, self.silent and not works, tuple(self.running))
 
     def heartbeat(self) -> Heartbeat:
         """What it would say of itself now."""

@@ -299,6 +299,8 @@ class InlineLink:
                     sink((event,))
             case act.FaultFound():
                 logger.error("the scheduler core failed:\n%s\nwhat led there:\n%s", action.traceback, action.story)
+            case act.Examine(executor=executor_id):
+                self._stimuli.append(sti.Examined(executor_id))
             case act.ExpireExecutor() | act.RequestContent() | act.ApplicationExpired():
                 raise InternalError(f"the core asks the inline runner for {action}", story=self._core.story())
 

@@ -352,6 +352,17 @@ class CoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.cluster.executors)
     @rule(place=places)
+    def hold_executor(self, place: int) -> None:
+        executor = self._executor(place)
+        if executor is not None:
+            self.cluster.hold_executor(executor)
+
+    @rule(nannies=st.booleans())
+    def lose_nannies(self, nannies: bool) -> None:
+        self.cluster.nannies = nannies
+
+    @precondition(lambda self: self.cluster.executors)
+    @rule(place=places)
     def continue_executor(self, place: int) -> None:
         executor = self._executor(place)
         if executor is not None:

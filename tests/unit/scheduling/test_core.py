@@ -454,8 +454,7 @@ def test_asking_when_to_wake_the_core_changes_nothing(asks: int) -> None:
     for at, stimulus in (
         (0.0, sti.ApplicationOpened(app, "app", "0", 1_000.0)),
         (1.0, sti.ExecutorReady(executor, HostToken("host"), 1)),
-        (1.0 + config.executor_timeout_s / 2, sti.Tick()),
-        (1.0 + config.executor_timeout_s * 2, sti.Tick()),  # silent: expires
+        *((1.0 + config.executor_timeout_s * eighth / 8, sti.Tick()) for eighth in range(1, 11)),  # silent: expires
     ):
         told += core.handle(stimulus, at)
         assert len({core.next_wakeup() for _ in range(asks)}) <= 1
