@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copyreg
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -178,10 +179,40 @@ def nanny_environment(nanny: Nanny) -> dict[str, str]:
     return {str(name): str(value) for name, value in nanny.env.items()}
 
 
-def tell_exits(nanny: Nanny, topic: str, last_words: Callable[[str], dict[str, Any]]) -> None:
+def add_nanny_handler(nanny: Nanny, name: str, handler: Callable[..., Any]) -> None:
+    """As ``add_scheduler_handler``, on a nanny."""
+    nanny.handlers[name] = handler
+
+
+def worker_pid(nanny: Nanny) -> int | None:
+    """The process that a nanny looks after now."""
+    pid: int | None = None if nanny.process is None else nanny.process.pid
+    return pid
+
+
+async def ask_nanny(scheduler: Scheduler, nanny: str | None, op: str, *, timeout_s: float, **message: Any) -> Any:
+    """Call a handler of a nanny; ``OSError`` or ``TimeoutError`` when there is none, or none that answers."""
+    if nanny is None:
+        raise OSError("the worker has no nanny")
+    return await asyncio.wait_for(getattr(scheduler.rpc(nanny), op)(**message), timeout_s)
+
+
+def note_sign_of_life(scheduler: Scheduler, worker: str) -> None:
+    """Have Dask take a worker for alive that cannot say so itself: it would end it after ``worker-ttl`` (5 minutes) of silence."""
+    state = scheduler.workers.get(worker)
+    if state is not None:
+        state.last_seen = time.time()
+
+
+def tell_exits(
+    nanny: Nanny,
+    topic: str,
+    last_words: Callable[[str], dict[str, Any]],
+    told: Callable[[dict[str, Any]], None] = lambda _news: None,
+) -> None:
     """Have a nanny log how its worker's process ended, for the scheduler's plugins to hear.
 
-    ``last_words(worker address)`` is called once the process has ended, and what it returns is told with it.
+    ``last_words(worker address)`` is called once the process has ended, and what it returns is told with it. ``told`` hears all of it here.
     """
     if getattr(nanny, "_flowkit_tells_exits", None) == topic:
         return
@@ -192,6 +223,7 @@ def tell_exits(nanny: Nanny, topic: str, last_words: Callable[[str], dict[str, A
         process = nanny.process
         news = {"worker": nanny.worker_address, "pid": None if process is None else process.pid, "exit": exitcode}
         news |= last_words(str(nanny.worker_address))
+        told(news)
         # One that is closing says nothing: nobody asks, and the scheduler may be gone.
         if nanny.status == Status.running:
             nanny.log_event(topic, news)

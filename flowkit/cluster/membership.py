@@ -12,16 +12,20 @@ from typing import Any
 
 from distributed import Scheduler
 
+from flowkit.cluster import dask_internals
 from flowkit.cluster.losses import Loss, LossFacts, diagnose
 from flowkit.cluster.peers import ExecutorPeer
-from flowkit.cluster.wire import EXIT_TOPIC, SHUTDOWN_TOPIC, Drain, encode
+from flowkit.cluster.wire import EXIT_TOPIC, LAST_WORDS, SHUTDOWN_TOPIC, Drain, encode
 from flowkit.model.ids import AttemptId, ExecutorId
 from flowkit.scheduling import stimuli as sti
 
 logger = logging.getLogger("flowkit.cluster")
 
-DIAGNOSIS_WAIT_S = 0.5
-"""How long to wait for a nanny to tell how its worker ended; nothing is launched there meanwhile."""
+FAREWELL_WAIT_S = 0.5
+"""How long a worker's own last words may be on their way when it has no nanny, or says that it leaves; nothing is launched there meanwhile."""
+LAST_WORDS_LIMIT_S = 5.0
+"""A nanny is asked how its worker's process ended, and answers when it has: at once, as a rule. A process may outlive its connections, and a
+host may go without a word: what ran there does not wait longer than this."""
 DRAIN_LIMIT_S = 10.0
 """How long a worker that leaves in good order may take to finish what it runs."""
 LINGER_S = 1.0
@@ -43,6 +47,7 @@ class Membership:
         self._shutting_down = False
         #: by address: workers Dask has lost, whose executors wait for the last words of their nannies
         self._diagnoses: dict[str, asyncio.TimerHandle] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[ExecutorPeer]:
         return iter(self._by_address.values())
@@ -93,6 +98,8 @@ class Membership:
         """Hear nothing more."""
         for timer in self._diagnoses.values():
             timer.cancel()
+        for task in self._asking:
+            task.cancel()
         for executor in self._by_address.values():
             executor.link.close()
 
@@ -122,9 +129,35 @@ class Membership:
         facts = self._facts_of(address)
         if executor.draining and executor.link.connected:
             wait_s = DRAIN_LIMIT_S
+        elif facts.exit_code is not None:
+            wait_s = 0.0
+        elif executor.dask_state is None or executor.dask_state.nanny is None or facts.leaving:
+            wait_s = FAREWELL_WAIT_S
         else:
-            wait_s = DIAGNOSIS_WAIT_S if facts.exit_code is None else 0.0
+            wait_s = LAST_WORDS_LIMIT_S
+            task = self._loop.create_task(self._ask_for_last_words(executor, executor.dask_state.nanny))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
         self._diagnoses[address] = self._loop.call_later(wait_s, self._diagnose, executor)
+
+    async def _ask_for_last_words(self, executor: ExecutorPeer, nanny: str) -> None:
+        """Of its nanny: it tells by itself as well, but only once, and only if it is not on its way out."""
+        news: dict[str, Any] = {}
+        try:
+            news = await dask_internals.ask_nanny(
+                self._scheduler, nanny, LAST_WORDS, timeout_s=LAST_WORDS_LIMIT_S, executor=executor.executor
+            )
+        except (OSError, TimeoutError) as error:
+            logger.info("the nanny of %s cannot say how it ended: %s: %s", executor.executor, type(error).__name__, error)
+        if self._by_address.get(executor.address) is executor and executor.address in self._diagnoses:
+            self._note_exit(executor.address, news)
+            self._hasten(executor.address)
+
+    def _note_exit(self, worker: str, news: dict[str, Any]) -> None:
+        if news:
+            facts = self._facts_of(worker)
+            facts.exit_code, facts.pid = news["exit"], news["pid"] or facts.pid
+            facts.running = news.get("running", {})
 
     def link_lost(self, executor: ExecutorPeer) -> None:
         """Its connection broke. Alone that means nothing; when it was leaving, nothing more will come."""
@@ -139,9 +172,7 @@ class Membership:
             self._shutting_down = True
             return
         if topic == EXIT_TOPIC and worker:
-            facts = self._facts_of(worker)
-            facts.exit_code, facts.pid = message["exit"], message["pid"] or facts.pid
-            facts.running = message.get("running", {})
+            self._note_exit(worker, message)
             self._hasten(worker)
         elif topic == _MEMORY_TOPIC and worker:
             facts = self._facts_of(worker)

@@ -29,6 +29,7 @@ from flowkit.cluster.peers import EVENT_BATCH_S, DriverPeer, ExecutorPeer
 from flowkit.cluster.problems import describe_problems
 from flowkit.cluster.salvage import salvage_from_driver, salvage_from_executor
 from flowkit.cluster.wire import (
+    EXAMINE,
     OPEN_DRIVER,
     OPEN_EXECUTOR,
     PLUGIN_NAME,
@@ -125,6 +126,8 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         self._awake_timer: asyncio.TimerHandle | None = None
         self._running_jobs: set[tuple[AppId, JobId]] = set()
         self._background: set[asyncio.Task[None]] = set()
+        #: executors whose processes are being looked at
+        self._examined: set[ExecutorId] = set()
         #: workers on which flowkit could not start, and why
         self._problems: dict[str, str] = {}
         self._installation: asyncio.Task[None] | None = None
@@ -377,6 +380,31 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         address = executor_address(executor_id)
         self._in_background(dask_internals.restart_worker(self._scheduler, address, f"flowkit: {reason}"))
 
+    def _examine(self, executor: ExecutorId) -> None:
+        """One look at a time, of each: those asked for meanwhile are answered by it."""
+        if executor not in self._examined:
+            self._examined.add(executor)
+            self._in_background(self._look_at(executor))
+
+    async def _look_at(self, executor: ExecutorId) -> None:
+        address, found = executor_address(executor), sti.Examined(executor)
+        try:
+            seen = await dask_internals.ask_nanny(
+                self._scheduler,
+                dask_internals.nanny_address(self._scheduler, address),
+                EXAMINE,
+                timeout_s=self._config.executor_timeout_s / 4,
+                executor=executor,
+            )
+            found = msgspec.convert({"stimulus": "Examined", "executor": executor, **seen}, sti.Examined)
+            if not found.stopped:
+                dask_internals.note_sign_of_life(self._scheduler, address)
+        except (OSError, TimeoutError, msgspec.ValidationError) as error:
+            logger.info("the process of %s cannot be looked at: %s: %s", executor, type(error).__name__, error)
+        finally:
+            self._examined.discard(executor)
+        self._core_loop.submit(found)
+
     # -- what Dask tells -------------------------------------------------------------------------------------------
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
@@ -429,6 +457,8 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
                 if (driver := self._drivers.get(action.app)) is not None:
                     driver.flush()
                     self._end_session(driver)
+            case act.Examine():
+                self._examine(action.executor)
             case act.ExpireExecutor():
                 self._expire(action.executor, action.reason)
             case act.FaultFound():

@@ -1,7 +1,7 @@
 """What each slot of an executor runs now, in a file that outlives its process: the dead cannot say which task they died of.
 
 Written by slot threads of the worker, by a plain store into mapped memory (a tenth of a microsecond, no system call, nothing
-that could block or be lost with the process). Read by the worker's nanny, once, after the process has ended. Before the cells stand a mark, by which it is
+that could block or be lost with the process). Read by the worker's nanny, after the process has ended and while it does not answer. Before the cells stand a mark, by which it is
 known as ours, and the nanny's process: once that is gone too, nobody will ask, and the next sweep removes the record.
 """
 
@@ -45,7 +45,7 @@ class SlotRecord:
     @classmethod
     def create(cls, base: Path, executor: ExecutorId, slots: int) -> SlotRecord | None:
         """Make the file; None when the disk is full or gone, for an executor does without."""
-        path = base / f"{quote(executor, safe='')}{_SUFFIX}"
+        path = _path(base, executor)
         size = -(-(_HEAD.size + max(1, slots) * _CELL_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
         try:
             file = private_files.open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -76,6 +76,16 @@ class SlotRecord:
         self._path.unlink(missing_ok=True)
 
 
+def read(base: Path, executor: ExecutorId) -> list[AttemptId] | None:
+    """What an executor's slots have in hand now; None when there is no record. It stays."""
+    try:
+        with private_files.open_file(_path(base, executor)) as file:
+            data = file.read(_MOST_BYTES)
+    except OSError:
+        return None
+    return _attempts(data) if data.startswith(_MARK) else None
+
+
 def collect(base: Path, address: str) -> dict[ExecutorId, list[AttemptId]]:
     """What the executors of a process that has ended at a worker address ran in the end; their records go."""
     found: dict[ExecutorId, list[AttemptId]] = {}
@@ -89,9 +99,17 @@ def collect(base: Path, address: str) -> dict[ExecutorId, list[AttemptId]]:
             if not data.startswith(_MARK):
                 continue
             path.unlink(missing_ok=True)
-            cells = memoryview(data[_HEAD.size : len(data) // _CELL_BYTES * _CELL_BYTES]).cast("Q")
-            found[executor] = [AttemptId(attempt) for attempt in cells if attempt]
+            found[executor] = _attempts(data)
     return found
+
+
+def _path(base: Path, executor: ExecutorId) -> Path:
+    return base / f"{quote(executor, safe='')}{_SUFFIX}"
+
+
+def _attempts(data: bytes) -> list[AttemptId]:
+    cells = memoryview(data[_HEAD.size : len(data) // _CELL_BYTES * _CELL_BYTES]).cast("Q")
+    return [AttemptId(attempt) for attempt in cells if attempt]
 
 
 def sweep(base: Path, *, older_than_s: float) -> None:

@@ -82,6 +82,9 @@ READ_PIECE = f"flowkit-{PROTOCOL}-read-piece"
 READ_BLOCKS = f"flowkit-{PROTOCOL}-read-blocks"
 READ_CACHED = f"flowkit-{PROTOCOL}-read-cached"
 READ_OUTPUT = f"flowkit-{PROTOCOL}-read-output"
+#: handlers of a nanny: how its worker's process is, seen from outside; how that ended, once it has
+EXAMINE = f"flowkit-{PROTOCOL}-examine"
+LAST_WORDS = f"flowkit-{PROTOCOL}-last-words"
 RELAYED = frozenset({READ_RESULT, PUT_CONTENT})
 #: topic under which a nanny tells how its worker's process ended
 EXIT_TOPIC = f"flowkit-{PROTOCOL}-worker-exit"

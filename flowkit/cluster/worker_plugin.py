@@ -324,6 +324,7 @@ class ExecutorRuntime:
                         self._resources,
                         tuple(self._config.resources),
                         executor.memory_bytes,
+                        bool(self._worker.nanny),
                     )
                 ]
             )

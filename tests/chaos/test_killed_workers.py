@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import add
 from pathlib import Path
 
@@ -150,6 +151,21 @@ def test_the_task_that_killed_its_process_is_blamed_and_not_the_short_ones_aroun
         assert (
             f"it ran stage {story.of(ev.JobStart)[killers.index(killer)].stages[-1].stage} partition {killer}" in removed.reason
         )
+
+
+def test_an_exit_code_that_comes_late_counts_all_the_same(start, story, tmp_path: Path):
+    """As on a machine whose nannies have no time: they live in this process, and notice the end long after the connection broke."""
+    fc = start(workers=2)
+    loop = fc.client.cluster.loop.asyncio_loop
+    for nanny in fc.client.cluster.workers.values():
+        nanny.process.on_exit = partial(loop.call_later, 1.5, nanny.process.on_exit)
+    marker = tmp_path / "killed"
+    assert sums(fc, in_map=lambda p: die(marker) if p == 3 else None).collect_as_map() == expected()
+    story.wait_until_jobs_ended()
+    assert [end.partition for end in story.failures() if end.counted] == [3]
+    (removed,) = story.of(ev.ExecutorRemoved)
+    assert "SIGKILL" in removed.reason
+    assert "partition 3" in removed.reason
 
 
 @pytest.mark.parametrize("partition", [0, MAPS - 1])

@@ -130,6 +130,38 @@ def test_what_a_nanny_sets_for_its_worker_and_the_last_words_it_gathers_are_to_b
     run(check)
 
 
+def test_a_nanny_can_be_asked_while_its_worker_says_nothing_and_dask_can_be_told_that_it_lives():
+    async def check():
+        scheduler = await Scheduler(dashboard=False, dashboard_address="127.0.0.1:0", port=0, host="127.0.0.1")
+        nanny = await Nanny(scheduler.address, nthreads=1, host="127.0.0.1")
+        dask_internals.add_nanny_handler(nanny, "ask", lambda what: {what: dask_internals.worker_pid(nanny)})
+        address = nanny.worker_address
+        os.kill(nanny.pid, signal.SIGSTOP)
+        try:
+            found = dask_internals.nanny_address(scheduler, address)
+            answer = await dask_internals.ask_nanny(scheduler, found, "ask", timeout_s=30, what="pid")
+            assert answer == {"pid": nanny.pid}
+            state = scheduler.workers[address]
+            state.last_seen = 0.0
+            dask_internals.note_sign_of_life(scheduler, address)
+            assert state.last_seen > 0.0
+            dask_internals.note_sign_of_life(scheduler, "tcp://127.0.0.1:1")
+        finally:
+            os.kill(nanny.pid, signal.SIGCONT)
+        with pytest.raises(OSError, match="no nanny"):
+            await dask_internals.ask_nanny(scheduler, None, "ask", timeout_s=30)
+        await nanny.close()
+        with pytest.raises((OSError, TimeoutError)):
+            await dask_internals.ask_nanny(scheduler, found, "ask", timeout_s=30, what="pid")
+        await scheduler.close()
+
+    run(check)
+
+
+def test_dask_itself_ends_workers_it_has_not_seen_for_long():
+    assert "ws.last_seen" in inspect.getsource(Scheduler.check_worker_ttl)
+
+
 @pytest.mark.parametrize(
     "name", ["running", "paused", "closing", "closing_gracefully", "closed", "failed", "stopped", "dont_reply"]
 )

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from flowkit.cluster.slot_record import SlotRecord, collect, sweep
+from flowkit.cluster.slot_record import SlotRecord, collect, read, sweep
 from flowkit.model.ids import AttemptId, ExecutorId
 
 ADDRESS = "tcp://127.0.0.1:4711"
@@ -104,3 +104,16 @@ def test_what_is_no_record_is_left_and_not_read(tmp_path: Path):
         sweep(tmp_path / base, older_than_s=0.0)
         assert [path.name for path in records(tmp_path / base)] == [name]
     assert (tmp_path / "file").exists()
+
+
+def test_what_a_living_process_has_in_hand_can_be_read_as_well_and_the_record_stays(tmp_path: Path):
+    assert read(tmp_path, EXECUTOR) is None
+    record = SlotRecord.create(tmp_path, EXECUTOR, 3)
+    assert record is not None
+    record.note(0, AttemptId(7))
+    record.note(2, AttemptId(9))
+    assert read(tmp_path, EXECUTOR) == [7, 9]
+    record.note(0, None)
+    assert read(tmp_path, EXECUTOR) == [9]
+    assert read(tmp_path, OTHER) is None
+    record.remove()
