@@ -6,6 +6,7 @@ from distributed import Client
 from distributed.deploy.cluster import Cluster
 
 from flowkit import errors
+from flowkit.cluster.encryption import check_security, explain
 
 
 def client_of(target: str | Client | Cluster, timeout_s: float | None = None) -> tuple[Client, bool]:
@@ -15,6 +16,8 @@ def client_of(target: str | Client | Cluster, timeout_s: float | None = None) ->
     ------
     errors.InvalidArgument
         It is an asynchronous or a closed client, or none of these.
+    errors.ConfigError
+        Dask's settings of encryption do not suit the address.
     errors.ClusterError
         Nobody answers within ``timeout_s``; None: as Dask has it.
     """
@@ -41,9 +44,12 @@ def client_of(target: str | Client | Cluster, timeout_s: float | None = None) ->
             value=repr(target),
             allowed="str, Client or Cluster",
         )
+    if isinstance(target, str):
+        check_security(target)
     try:
         return Client(
             target, asynchronous=False, set_as_default=False, **({} if timeout_s is None else {"timeout": timeout_s})
         ), True
     except (OSError, TimeoutError) as error:
-        raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}", address=str(target)) from error
+        why = explain(target, error) if isinstance(target, str) else ""
+        raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}{why}", address=str(target)) from error
