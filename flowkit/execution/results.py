@@ -6,16 +6,16 @@ fill the worker's memory.
 
 from __future__ import annotations
 
-import errno
 import pickle
 import threading
 from pathlib import Path
 from typing import Any
 
-from flowkit.errors import DiskFull, ResultNotPicklable
+from flowkit.errors import ResultNotPicklable
 from flowkit.lineage import pickling
 from flowkit.model.ids import AppId, AttemptId
 from flowkit.storage import private_files
+from flowkit.storage.shuffle.files import removed_on_failure
 
 #: what all results together may hold of the executor's memory; the rest lies in files
 IN_MEMORY_BYTES = 32 << 20
@@ -102,14 +102,9 @@ class ResultStore:
                 self._kept[attempt] = (app, data)
                 return
         path = directory / f"result-{attempt}"
-        try:
+        with removed_on_failure(path):
             private_files.make_directory(directory)
             private_files.write_file(path, data)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DiskFull(f"no space left for a result of {len(data)} bytes in {directory}", path=str(directory)) from error
-            raise
         with self._lock:
             self._kept[attempt] = (app, path)
 

@@ -6,7 +6,6 @@ that is, so a group may be kept (in a cached partition, in a variable) for longe
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from bisect import bisect_right
@@ -15,9 +14,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, overload
 
-from flowkit.errors import DiskFull
 from flowkit.storage import private_files
 from flowkit.storage.blocks.immutable_values import declare_immutable
+from flowkit.storage.disk_room import disk_full_named
 from flowkit.storage.frames import batches_in, frame
 from flowkit.storage.memory.size_estimate import estimate_batch
 from flowkit.storage.serializers import encode_batch
@@ -53,8 +52,9 @@ class SpilledValues(Sequence[Any]):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptor = -1
-        private_files.make_directory(directory)
-        self._descriptor, name = tempfile.mkstemp(prefix="values-", dir=directory)
+        with disk_full_named(directory, directory):
+            private_files.make_directory(directory)
+            self._descriptor, name = tempfile.mkstemp(prefix="values-", dir=directory)
         Path(name).unlink()
         #: where each batch lies in the file
         self._places: list[tuple[int, int]] = []
@@ -80,14 +80,10 @@ class SpilledValues(Sequence[Any]):
 
     def _write(self, data: bytes) -> None:
         view, offset = memoryview(data), self.disk_bytes
-        try:
+        with disk_full_named(self._directory, self._directory):
             while view:
                 written = os.pwrite(self._descriptor, view, offset)
                 view, offset = view[written:], offset + written
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DiskFull(f"no space left on the disk of {self._directory}", path=str(self._directory)) from error
-            raise
 
     def batches(self, first: int = 0) -> Iterator[list[Any]]:
         """The values in lists of about a megabyte, from a batch on."""

@@ -152,7 +152,7 @@ class ContentStore:
         Raises
         ------
         errors.DiskFull
-            From the draft's ``write``. A draft that is not finished is deleted.
+            Also from the draft's ``write``. A draft that is not finished is deleted.
         """
         private_files.make_directory(self.directory)
         lock = private_files.open_descriptor(self._lock(content), os.O_CREAT | os.O_RDWR)

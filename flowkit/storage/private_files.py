@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
 
+from flowkit.storage.disk_room import disk_full_named
+
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -48,12 +50,14 @@ def open_directory(path: Place, *, dir_fd: int | None = None, make: bool = False
     ------
     NotPrivate
         It is a link, no directory, or somebody else's.
+    errors.DiskFull
+        There is no room to make it.
     OSError
         It is not there, or cannot be made or opened.
     """
     while True:
         if make:
-            with suppress(FileExistsError):
+            with suppress(FileExistsError), disk_full_named(Path(path), Path(path)):
                 os.mkdir(path, _PRIVATE_DIRECTORY, dir_fd=dir_fd)
         try:
             descriptor = os.open(path, _DIRECTORY_FLAGS, dir_fd=dir_fd)
@@ -85,9 +89,12 @@ def make_directory(path: Path) -> Path:
     ------
     NotPrivate
         It is a link, no directory, or somebody else's.
+    errors.DiskFull
+        There is no room to make it.
     """
     try:
-        path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        with disk_full_named(path, path):
+            path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     except FileExistsError:
         raise NotPrivate(errno.ENOTDIR, _NO_DIRECTORY, str(path)) from None
     found = path.lstat()
@@ -109,11 +116,14 @@ def open_descriptor(path: Place, flags: int, *, dir_fd: int | None = None) -> in
     ------
     FileNotFoundError
         Nothing is there, or what is there is not ours: a link, a directory, a pipe, a socket, a device, somebody else's file.
+    errors.DiskFull
+        There is no room to make it.
     OSError
         As ``os.open`` has it.
     """
     try:
-        descriptor = os.open(path, flags | _FILE_FLAGS, _PRIVATE_FILE, dir_fd=dir_fd)
+        with disk_full_named(Path(path)):
+            descriptor = os.open(path, flags | _FILE_FLAGS, _PRIVATE_FILE, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in _NO_FILE:
             raise FileNotFoundError(errno.ENOENT, f"no file of flowkit's own ({error.strerror})", str(path)) from None

@@ -51,7 +51,7 @@ class RunWriter:
     Raises
     ------
     errors.DiskFull
-        From ``write`` and ``close``; the file is removed then.
+        From ``write`` and ``close`` (the file is removed then), and where it cannot be made.
     """
 
     def __init__(self, directory: Path, name: str, *, codec: str = "none") -> None:

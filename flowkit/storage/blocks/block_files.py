@@ -234,7 +234,7 @@ class BlockFiles:
         """What lies in the directories now."""
         total = 0
         for directory in self._directories:
-            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+            with suppress(OSError), os.scandir(directory) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):
                         total += entry.stat(follow_symlinks=False).st_size

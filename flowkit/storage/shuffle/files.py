@@ -20,9 +20,10 @@ from io import FileIO
 from pathlib import Path
 from typing import cast
 
-from flowkit.errors import DiskFull, DiskQuotaExceeded
+from flowkit.errors import DiskQuotaExceeded
 from flowkit.model.ids import AttemptId, PartitionIndex, ShuffleId
 from flowkit.storage import private_files
+from flowkit.storage.disk_room import disk_full_named
 from flowkit.storage.shuffle.index import FOOTER_BYTES, BadIndex, BlockEntry, Index, decode_footer, decode_index
 
 #: one read at most; bounds what a single system call keeps busy, and costs nothing measurable above 1 MB
@@ -391,9 +392,8 @@ def _pread(descriptor: int, length: int, offset: int) -> bytes:
 def removed_on_failure(path: Path) -> Iterator[None]:
     """Remove a half-made file when the block under it fails; a full disk becomes ``errors.DiskFull``."""
     try:
-        yield
-    except BaseException as exc:
+        with disk_full_named(path):
+            yield
+    except BaseException:
         path.unlink(missing_ok=True)
-        if isinstance(exc, OSError) and not isinstance(exc, DiskFull) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull(f"no space left on the disk of {path.parent}", path=str(path)) from exc
         raise
