@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,31 +27,51 @@ def ip(*arguments: str, check: bool = True) -> None:
 
 
 class Net:
-    """A bridge with an address of this side, and hosts at it."""
+    """A bridge with an address of this side, where the scheduler runs, and hosts at it.
 
-    def __init__(self, directory: Path) -> None:
+    ``options`` are for the command lines of scheduler and workers; the scheduler has always the same address.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
         self._tag = f"fk{os.getpid() % 10_000}{next(_numbers)}"
         self._directory = directory
         self._subnet = f"10.77.{os.getpid() % 200 + 1}"
         self.addresses: dict[str, str] = {}
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self._options = options
+        self.scheduler: subprocess.Popen[bytes]
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._wires: dict[str, subprocess.Popen[str]] = {}
         ip("link", "add", f"{self._tag}br", "type", "bridge")
         ip("addr", "add", f"{self._subnet}.1/24", "dev", f"{self._tag}br")
         ip("link", "set", f"{self._tag}br", "up")
-        self.file = directory / "scheduler.json"
-        self._start(
-            ["scheduler", "--host", f"{self._subnet}.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)]
+        self.address = f"{'tls' if '--tls-cert' in options else 'tcp'}://{self._subnet}.1:8786"
+        self.start_scheduler()
+
+    def start_scheduler(self) -> None:
+        """Start it, for the first time or after it was killed."""
+        host, port = self.address.partition("://")[2].split(":")
+        # Dask's web server takes a port even where it shows no pages: any will do.
+        pages = ["--no-dashboard", "--dashboard-address", f"{host}:0"]
+        protocol = self.address.partition(":")[0]
+        self.scheduler = self._started(["scheduler", "--host", host, "--port", port, "--protocol", protocol, *pages])
+
+    def start_worker(self, name: str) -> None:
+        """Start a host's worker, for the first time or after it ended."""
+        self.workers[name] = self._started(
+            ["worker", self.address, "--nthreads", "1", "--host", self.addresses[name], "--no-dashboard"]
+            + ["--death-timeout", "120", "--local-directory", str(self._directory / name)],
+            ("ip", "netns", "exec", f"{self._tag}{name}"),
+            {"FLOWKIT_LOCAL_DIRECTORY": str(self._directory / f"files-{name}")},
         )
 
-    def _start(self, arguments: list[str], before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> None:
-        self.processes.append(
-            subprocess.Popen(  # noqa: S603
-                [*before, sys.executable, "-m", "dask", *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **(environment or {})},
-            )
+    def _started(
+        self, arguments: list[str], before: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603
+            [*before, sys.executable, "-m", "dask", *arguments, *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
         )
 
     def add_host(self, name: str, *, wired: bool = False) -> None:
@@ -74,12 +93,7 @@ class Net:
             ["link", "set", "lo", "up"],
         ):
             ip("-n", space, *command)
-        self._start(
-            ["worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--host", address, "--no-dashboard"]
-            + ["--local-directory", str(self._directory / name)],
-            ("ip", "netns", "exec", space),
-            {"FLOWKIT_LOCAL_DIRECTORY": str(self._directory / f"files-{name}")},
-        )
+        self.start_worker(name)
 
     def cut(self, name: str) -> None:
         """Nothing comes from it or goes to it any more; nobody is told."""
@@ -96,24 +110,28 @@ class Net:
         orders.write(f"{delay_s} {jitter_s} {loss}\n")
         orders.flush()
 
-    def silence(self, name: str, towards: str) -> None:
-        """What one host sends to the other is lost; what that one sends arrives."""
-        ip("-n", f"{self._tag}{name}", "route", "add", "blackhole", f"{self.addresses[towards]}/32")
+    def silence(self, name: str, towards: str = "") -> None:
+        """What one host sends to the other, or to this side, is lost; what is sent to it arrives."""
+        ip("-n", f"{self._tag}{name}", "route", "add", "blackhole", f"{self._address(towards)}/32")
+
+    def end_silence(self, name: str, towards: str = "") -> None:
+        """As it was before ``silence``."""
+        ip("-n", f"{self._tag}{name}", "route", "del", "blackhole", f"{self._address(towards)}/32")
+
+    def _address(self, name: str) -> str:
+        return self.addresses[name] if name else f"{self._subnet}.1"
 
     def client(self) -> Client:
         """A client, when all workers are there."""
-        until = time.monotonic() + 30
-        while not self.file.exists():
-            assert time.monotonic() < until, "the scheduler did not start"
-            time.sleep(0.05)
-        client = Client(scheduler_file=str(self.file), set_as_default=False)
+        client = Client(self.address, set_as_default=False, timeout=60)
         client.wait_for_workers(len(self.addresses), timeout=60)
         return client
 
     def close(self) -> None:
-        for process in self.processes:
+        processes = [*self.workers.values(), self.scheduler]
+        for process in processes:
             process.terminate()
-        for process in self.processes:
+        for process in processes:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
@@ -147,11 +165,21 @@ def net(tmp_path: Path) -> Iterator[Net]:
 @pytest.fixture
 def wide_net(tmp_path: Path) -> Iterator[Net]:
     """The same, each behind a wire that can be made slow and lossy (``Net.impair``)."""
+    yield from _wide(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lasting_wide_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    """The same, for all tests of a module."""
+    yield from _wide(tmp_path_factory.mktemp("hosts"))
+
+
+def _wide(directory: Path) -> Iterator[Net]:
     try:
         os.close(tap(f"fk{os.getpid() % 10_000}probe"))
     except OSError as error:
         pytest.skip(f"needs /dev/net/tun, to lay wires that are slow and lossy: {error}")
-    yield from _two_hosts(tmp_path, wired=True)
+    yield from _two_hosts(directory, wired=True)
 
 
 def _two_hosts(directory: Path, *, wired: bool) -> Iterator[Net]:
