@@ -141,6 +141,44 @@ def test_a_driver_goes_on_after_its_scheduler_was_started_again(deployment, tmp_
         assert sums.join(pairs.map_values(str).distinct(), num_partitions=30).count() == 50
 
 
+def test_a_scheduler_killed_in_the_middle_of_a_shuffle_costs_that_job_and_no_answer(deployment, tmp_path):
+    """Killed while maps run, between, and while reducers run; each time the driver reconnects and gets the answer it always gets."""
+    expected = {f"key {k}": 20 for k in range(50)}
+    with _connected(deployment, lease_s=30.0) as fc:
+        for point in ("map", "reduce"):
+            begun, go_on = tmp_path / f"{point} begun", tmp_path / f"{point} go on"
+
+            def held(rows, at, point=point, begun=begun, go_on=go_on):
+                if at == point:
+                    begun.touch()
+                    gate = threading.Event()
+                    while not go_on.exists():
+                        gate.wait(0.02)
+                return rows
+
+            counts = (
+                fc.range(1_000, num_partitions=4)
+                .map_partitions(lambda rows, held=held: held(rows, "map"))
+                .map(lambda i: (f"key {i % 50}", 1))
+                .reduce_by_key(add, 3)
+                .map_partitions(lambda rows, held=held: held(rows, "reduce"))
+            )
+            future = counts.collect_async()
+            gate = threading.Event()
+            while not begun.exists():
+                assert not future.done()
+                gate.wait(0.02)
+            deployment.stop()
+            deployment.start()
+            with pytest.raises(ApplicationLost, match="started again"):
+                future.result(60)
+            lost = fc.reconnect(timeout_s=60)
+            assert [job.outcome for job in lost] == ["failed"]
+            go_on.touch()
+            assert counts.collect_as_map() == expected
+            assert counts.map(lambda kv: (kv[1], kv[0])).group_by_key(2).map_values(len).collect() == [(20, 50)]
+
+
 def test_one_that_does_not_come_back_is_told_in_time(deployment):
     with _connected(deployment, lease_s=2.0) as fc:
         deployment.stop()
