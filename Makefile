@@ -114,8 +114,8 @@ chaos: $(VENV)/.installed-test ## every operation under other faults each time, 
 		--dist loadfile -q -m 'chaos and not soak' || exit 1; done && $(PYTEST) tests/network -q -m chaos)
 
 .PHONY: soak
-soak: $(VENV)/.installed-test ## random pipelines while workers die, for SOAK_S seconds (half an hour); nothing may grow
-	$(call timed,soak,$(PYTEST) tests/soak -q -m soak)
+soak: $(VENV)/.installed-test ## everything at once while everything breaks, for SOAK_S seconds (two hours), figures at its end (SOAK=pipelines: one machine, half an hour)
+	$(call timed,soak,$(PYTEST) tests/soak/$(if $(filter pipelines,$(SOAK)),test_soak.py,test_all_at_once.py) -q -m soak)
 
 # As root on Debian the browser is installed too; elsewhere tests say that they were skipped for want of one.
 .PHONY: test-browser

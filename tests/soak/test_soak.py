@@ -1,6 +1,6 @@
 """For half an hour: random pipelines against plain Python while workers are killed, stopped, added and retired; nothing grows.
 
-make soak                     # SOAK_S=1800 seconds; SOAK_SEED repeats the choices, not the moments
+SOAK=pipelines make soak      # SOAK_S=1800 seconds; SOAK_SEED repeats the choices, not the moments
 """
 
 from __future__ import annotations
