@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
 from flowkit import errors
 from flowkit.cluster.encryption import check_security, explain
+
+_CLOSE_LIMIT_S = 5.0
 
 
 def client_of(target: str | Client | Cluster, timeout_s: float | None = None) -> tuple[Client, bool]:
@@ -15,7 +19,7 @@ def client_of(target: str | Client | Cluster, timeout_s: float | None = None) ->
     Raises
     ------
     errors.InvalidArgument
-        It is an asynchronous or a closed client, or none of these.
+        It is an asynchronous or a closed client, an address that is none, or none of these.
     errors.ConfigError
         Dask's settings of encryption do not suit the address.
     errors.ClusterError
@@ -46,10 +50,20 @@ def client_of(target: str | Client | Cluster, timeout_s: float | None = None) ->
         )
     if isinstance(target, str):
         check_security(target)
+    client = Client.__new__(Client)
     try:
-        return Client(
-            target, asynchronous=False, set_as_default=False, **({} if timeout_s is None else {"timeout": timeout_s})
-        ), True
-    except (OSError, TimeoutError) as error:
+        client.__init__(target, asynchronous=False, set_as_default=False, **({} if timeout_s is None else {"timeout": timeout_s}))
+    except BaseException as error:
+        # After an OSError Dask closes it; after anything else the client would wait for ever in its ``__del__``, on whichever thread.
+        with contextlib.suppress(Exception):
+            client.close(timeout=_CLOSE_LIMIT_S)
+        if not isinstance(error, Exception):
+            raise
+        if isinstance(error, ValueError) and isinstance(target, str):
+            allowed = "an address such as 'tcp://host:8786'"
+            raise errors.InvalidArgument(
+                f"{target!r}: {error}; write {allowed}", name="target", value=target, allowed=allowed
+            ) from error
         why = explain(target, error) if isinstance(target, str) else ""
         raise errors.ClusterError(f"no Dask scheduler answers at {target!r}: {error}{why}", address=str(target)) from error
+    return client, True

@@ -33,9 +33,11 @@ class Net:
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self._tag = f"fk{os.getpid() % 10_000}{next(_numbers)}"
+        number = next(_numbers)
+        self._tag = f"fk{os.getpid() % 10_000}{number}"
         self._directory = directory
-        self._subnet = f"10.77.{os.getpid() % 200 + 1}"
+        # Of its own: several may be there at once, of this process and of others.
+        self._subnet = f"10.{77 + number % 100}.{os.getpid() % 250 + 1}"
         self.addresses: dict[str, str] = {}
         self._options = options
         self.scheduler: subprocess.Popen[bytes]
