@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 
 from flowkit.errors import ClusterError, ConfigError
 from flowkit.storage.host_directory import HostDirectory
@@ -31,8 +29,6 @@ def host_directory(environment: Mapping[str, str], local_directory: str | None, 
     """
     place = environment.get(DIRECTORY_VARIABLE) or local_directory or None
     try:
-        if place is not None:
-            _refuse_shared(place)
         return HostDirectory.open(place, block_directories=block_directories)
     except (OSError, ValueError, ClusterError) as error:
         raise _unusable(place, error) from error
@@ -58,17 +54,6 @@ def check_directory(place: str | None) -> None:
             path.unlink()
     except OSError as error:
         raise _unusable(place, error) from error
-
-
-def _refuse_shared(place: str) -> None:
-    """A directory that everybody may write to is not made flowkit's own: it would be closed to everybody else."""
-    try:
-        mode = Path(place).stat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode) and mode & (stat.S_ISVTX | stat.S_IWOTH):
-        inside = Path(place) / "flowkit"
-        raise ClusterError(f"others write to {place} too (mode {stat.S_IMODE(mode):o}); name a directory in it, as {inside}")
 
 
 def _unusable(place: str | None, error: Exception) -> ConfigError:

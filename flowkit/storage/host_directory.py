@@ -148,9 +148,9 @@ class HostDirectory:
             if private_files.others_may_replace(within):
                 _warn_of(within)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = f"{within} is no directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
             raise ClusterError(
-                f"{base} cannot be used: {reason}; set local_directory to another place", path=str(base)
+                f"{str(base)[-300:]} cannot be used: {reason}; set local_directory to another place", path=str(base)
             ) from error
         return cls(base, token, volumes_of(block_directories))
 

@@ -91,10 +91,13 @@ def refused(place):
 def test_a_directory_that_cannot_be_had_is_refused_with_the_reason(tmp_path: Path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / f"flowkit-{os.getuid()}").symlink_to(tmp_path)
     assert "'/proc/nope'" in refused("/proc/nope")
-    assert "is not a directory of its own" in refused("/dev/null")
-    assert "is not a directory of its own" in refused(tmp_path / "file")
-    assert "is not a directory of its own" in refused(tmp_path / "link")
+    assert "/dev/null is no directory" in refused("/dev/null")
+    assert "is no directory" in refused(tmp_path / "file")
+    check(local_directory=str(tmp_path / "link"))  # a link of the user's own, to a place for a directory of ours
+    assert "symlink" in refused(tmp_path / "planted")
     assert "Not a directory" in refused(tmp_path / "file" / "below")
     assert "null byte" in refused("a\0b")
     assert "name too long" in refused(tmp_path / ("x" * 300)).lower()
@@ -111,13 +114,13 @@ def test_a_path_too_long_for_what_lies_in_it_is_refused(tmp_path: Path):
     assert "name too long" in refused(deep[: 4_095 - 60]).lower()
 
 
-def test_a_directory_that_everybody_may_write_to_is_not_made_ones_own(tmp_path: Path):
+def test_a_directory_that_everybody_may_write_to_stays_as_it_is(tmp_path: Path):
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    assert f"others write to {shared} too (mode 1777); name a directory in it, as {shared}/flowkit" in refused(shared)
+    check(local_directory=str(shared))
     assert shared.stat().st_mode & 0o7777 == 0o1777
-    check(local_directory=str(shared / "flowkit"))
+    assert (shared / f"flowkit-{os.getuid()}").stat().st_mode & 0o7777 == 0o700
 
 
 def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path, monkeypatch):
@@ -127,7 +130,7 @@ def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path, monkeypa
     check(local_directory=str(tmp_path / "own"))
     monkeypatch.setattr(os, "write", full)
     assert "No space left on device" in refused(tmp_path / "own")
-    assert sorted(os.listdir(tmp_path / "own")) == ["token"], "nothing of the attempt stays"
+    assert os.listdir(tmp_path / "own" / f"flowkit-{os.getuid()}") == ["token"], "nothing of the attempt stays"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="the superuser may write anywhere")
