@@ -152,17 +152,15 @@ class _LocalBlocks:
         if block.about_bytes > _STREAM_ABOVE_BYTES:
             self._metrics.shuffle_local_bytes += block.about_bytes
             return self._streamed(block)
-        data = self._read(block)
-        self._metrics.shuffle_local_bytes += len(data)
-        return frames_in(data)
-
-    def _read(self, block: BlockSource) -> bytes:
         for attempt in range(_TRIES):
             try:
-                return self._files.read_block(self._sources.shuffle, block.map_partition, block.attempt, self._reducer)
+                data = self._files.read_block(self._sources.shuffle, block.map_partition, block.attempt, self._reducer)
             except BlockError as exc:
                 if isinstance(exc, BlockMissing) or attempt + 1 == _TRIES:
                     raise self._failed(block, exc) from exc
+            else:
+                self._metrics.shuffle_local_bytes += len(data)
+                return frames_in(data)
         raise InternalError("unreachable: the last try returns or raises")
 
     def _streamed(self, block: BlockSource) -> Iterator[bytes | memoryview]:
