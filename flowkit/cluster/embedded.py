@@ -155,9 +155,11 @@ class EmbeddedCluster:
         Raises
         ------
         errors.InvalidArgument
-            It is below 1.
+            It is below 1, or more than the machine has memory for.
         """
         check_int("workers", workers, least=1)
+        # What each may take at most is settled by now: no shares.
+        check_shares(workers, MEMORY_LIMIT, MEMORY_LIMIT, self.config)
         self.cluster.scale(workers)
 
     def close(self) -> None:

@@ -65,10 +65,13 @@ def check_shares(workers: int, memory_limit: int | str | None, total_bytes: int,
         least += MARGIN_BYTES + int(SMALLEST_USABLE_BYTES / config.memory_fraction)
     most = max(1, total_bytes // least)
     if workers > most:
+        name = "workers"
+        if config.allocation != "off" and workers == (config.initial_executors or config.min_executors):
+            name = "initial_executors" if config.initial_executors else "min_executors"
         raise InvalidArgument(
-            f"workers = {workers:,}: the machine has {_mb(total_bytes)} of memory, and each worker takes {_mb(least)} at least: there is room "
+            f"{name} = {workers:,}: the machine has {_mb(total_bytes)} of memory, and each worker takes {_mb(least)} at least: there is room "
             f"for {most:,}",
-            name="workers",
+            name=name,
             value=workers,
             allowed=f"1 to {most}",
         )

@@ -77,6 +77,8 @@ def test_more_workers_than_the_machine_has_memory_for_are_refused():
     check_shares(64, "1GiB", 4 * GB, Config())  # limits, not shares: they may overlap
     with pytest.raises(errors.InvalidArgument, match=r"workers = 1,000"):
         check_shares(1_000, "1GiB", 4 * GB, Config())
+    with pytest.raises(errors.InvalidArgument, match="min_executors = 1,000"):
+        check_shares(1_000, None, 4 * GB, Config(allocation="backlog", min_executors=1_000))
     check_shares(1, None, 1, Config())  # one is what there is
 
 

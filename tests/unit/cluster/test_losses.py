@@ -51,3 +51,18 @@ def test_a_signal_counts_for_more_than_the_intention_to_leave():
 def test_a_long_list_of_tasks_is_cut():
     loss = diagnose(LossFacts("tcp://w:1", exit_code=-9, ran=[f"stage 1 partition {i}" for i in range(50)]))
     assert "and 45 more" in loss.reason
+
+
+def test_a_process_of_which_nobody_knows_how_it_ended_is_neither_blamed_nor_cleared():
+    lost = diagnose(LossFacts("tcp://w:1", pid=7, has_nanny=False, ran=["stage 1 partition 2"]))
+    assert lost.task_caused is None
+    assert "nobody could say how its process ended (it has no nanny, which would know)" in lost.reason
+    assert "stage 1 partition 2" in lost.reason
+
+
+def test_nor_is_one_at_whose_address_another_process_is_now():
+    lost = diagnose(LossFacts("tcp://w:1", pid=7, came_back=True))
+    assert lost.task_caused is None
+    assert lost.reason.startswith("worker tcp://w:1 (pid 7) came back as another process")
+    assert diagnose(LossFacts("tcp://w:1", came_back=True, exit_code=-11)).task_caused, "somebody knows after all"
+    assert diagnose(LossFacts("tcp://w:1", came_back=True, leaving="retired")).task_caused is False
