@@ -59,7 +59,7 @@ def test_all_deleted_outputs_are_made_again_in_one_round(start, story, tmp_path:
     fc = start(workers=1, local_directory=str(directory))
     counts = fc.range(3_000, num_partitions=12).map(lambda i: (i % 50, 1)).reduce_by_key(add, num_partitions=REDUCERS)
     assert counts.collect_as_map() == dict.fromkeys(range(50), 60)
-    victims = list(directory.glob("*/shuffle-*/map-*"))
+    victims = list(directory.glob("*/*/shuffle-*/map-*"))
     assert len(victims) == 12
     for path in victims:
         path.unlink()
@@ -77,7 +77,7 @@ def test_all_damaged_outputs_are_made_again_in_one_round(start, story, tmp_path:
     fc = start(workers=1, local_directory=str(directory))
     counts = fc.range(3_000, num_partitions=12).map(lambda i: (i % 50, 1)).reduce_by_key(add, num_partitions=1)
     assert counts.collect_as_map() == dict.fromkeys(range(50), 60)
-    for path in directory.glob("*/shuffle-*/map-*"):
+    for path in directory.glob("*/*/shuffle-*/map-*"):
         flip(path)
     assert counts.collect_as_map() == dict.fromkeys(range(50), 60)
     story.wait_until_jobs_ended(2)
