@@ -97,5 +97,25 @@ def test_directories_for_blocks_that_may_not_be_made_are_passed_over_and_nothing
     assert (found["error"], found["value"], found["left"]) == (None, 2_000, [])
 
 
-def test_an_event_log_that_may_not_be_made_stops_no_job(outcomes):
-    assert outcomes["event_log that may not be made"]["value"] == 10
+@pytest.mark.parametrize(
+    ("scenario", "named"),
+    [
+        ("local_directory that may not be made", "unwritable/files"),
+        ("local_directory in one that may not be entered", "closed/files"),
+    ],
+)
+def test_a_local_directory_that_may_not_be_made_is_refused_at_the_call(outcomes, place: Path, scenario: str, named: str):
+    found = outcomes[scenario]
+    assert found["error"] is not None
+    assert "local_directory" in found["text"]
+    assert f"{place}/{named}" in found["text"]
+    assert "ermission" in found["text"]
+    assert found["took_s"] < 20
+
+
+def test_an_event_log_that_may_not_be_made_is_refused_at_the_call(outcomes, place: Path):
+    found = outcomes["event_log that may not be made"]
+    assert found["error"] is not None
+    assert "event_log" in found["text"]
+    assert f"{place}/unwritable/logs" in found["text"]
+    assert found["took_s"] < 20

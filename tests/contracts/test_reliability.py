@@ -13,7 +13,7 @@ from flowkit.config import Config
 
 ROOT = Path(__file__).parents[2]
 TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
-SETTING = re.compile(r"`(\w+)` \(([\d_.]+)\)")
+SETTING = re.compile(r"`(\w+)` \(([\d_.]+)(?: s)?\)")
 
 
 def promises() -> list[tuple[str, str, str]]:
