@@ -34,8 +34,8 @@ def prepare(place: Path) -> None:
     for name, mode in (("good.txt", 0o644), ("secret.txt", 0o600)):
         (place / "some" / name).write_text("a\nb\n")
         (place / "some" / name).chmod(mode)
-    (place / "of another").mkdir(mode=0o777)
-    (place / "of another").chmod(0o777)
+    (place / "of another").mkdir()
+    (place / "of another").chmod(0o755)
 
 
 def told(name: str, action: Callable[[], Any], left: Callable[[], Any] = lambda: None) -> None:

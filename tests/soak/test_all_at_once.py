@@ -60,7 +60,7 @@ def net(tmp_path: Path) -> Iterator[Net]:
     disks = [tmp_path / f"files-{name}" for name in HOSTS]
     for disk in disks:
         disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(disk)], check=True)
     with dask.config.set(ours.settings()):
         found = Net(tmp_path, *ours.options())
         try:
