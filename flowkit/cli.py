@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from flowkit import __version__
 from flowkit.config import Config
 from flowkit.errors import ClusterError, ConfigError, InvalidArgument, JobFailed, NotReplayable
+from flowkit.visible import in_one_line, visible
 
 if TYPE_CHECKING:
     from flowkit.context import Context
@@ -318,7 +319,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
         if chosen.jobs:
             for each in recording.jobs:
                 before, after = format_seconds(each.ended_at - each.started_at), format_seconds(found.jobs[each.job])
-                print(f"             job {each.job}: {after}, recorded {before}  {each.name}")
+                print(in_one_line(f"             job {each.job}: {after}, recorded {before}  {each.name}"))
     return OK
 
 
@@ -340,7 +341,7 @@ def _code_of(error: BaseException) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"flowkit: {text}", file=sys.stderr)
+    print(f"flowkit: {visible(text)}", file=sys.stderr)
     return code
 
 
@@ -372,12 +373,12 @@ def _doctor(chosen: argparse.Namespace) -> int:
             )
     signs = {"ok": "ok     ", "warning": "warning", "failure": "FAILURE"}
     for finding in findings:
-        print(f"{signs[finding.state]}  {finding.what}: {finding.found}")
+        print(in_one_line(f"{signs[finding.state]}  {finding.what}: {finding.found}"))
         if finding.mend:
-            print(f"         {finding.mend}")
+            print(visible(f"         {finding.mend}"))
     if chosen.bundle:
         Path(chosen.bundle).write_text(json.dumps([asdict(each) for each in findings], indent=2) + "\n", encoding="utf-8")
-        print(f"written: {chosen.bundle}")
+        print(in_one_line(f"written: {chosen.bundle}"))
     return FAILED if any(finding.state == "failure" for finding in findings) else OK
 
 

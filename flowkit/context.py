@@ -12,7 +12,6 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from html import escape
 from importlib import import_module
 from itertools import count
 from operator import add
@@ -49,6 +48,7 @@ from flowkit.rdd.sources import Sources
 from flowkit.scheduling.policies.built_in import check_policies
 from flowkit.submission import Submission
 from flowkit.tracebacks import show_all_for, show_no_more_for
+from flowkit.visible import as_html
 
 if TYPE_CHECKING:
     from typing import Self
@@ -461,7 +461,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     def _repr_html_(self) -> str:
         """For notebooks: where it runs and how it is doing. Starts nothing."""
         if self._closed:
-            return f"<div>{escape(repr(self))}</div>"
+            return f"<div>{as_html(repr(self))}</div>"
         here = [each for each in self.status.executors() if not each.removed_at]
         slots = sum(each.slots for each in here)
         running, summary = len(self.jobs.active), self.status.summary()

@@ -62,14 +62,18 @@ A user's own exception reaches the driver with its own type, not wrapped in one 
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
+
+from flowkit.visible import as_html, visible
 
 _REPORT = "This is a bug in flowkit; please report it with the text above."
 
 
 class FlowkitError(Exception):
-    """The root. ``FlowkitError(message, **data)``: each datum is an attribute and survives pickling."""
+    """The root. ``FlowkitError(message, **data)``: each datum is an attribute and survives pickling.
+
+    Its text tells control characters, which a file's name may have, as ``repr`` does; ``message`` has them as they are.
+    """
 
     def __init__(self, message: str = "", **data: Any) -> None:
         super().__init__(message)
@@ -84,7 +88,7 @@ class FlowkitError(Exception):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _repr_html_(self) -> str:
-        told = (f"<div><b>{type(self).__name__}</b>: {escape(self.message)}</div>", *map(_faint, getattr(self, "__notes__", ())))
+        told = (f"<div><b>{type(self).__name__}</b>: {as_html(self.message)}</div>", *map(_faint, getattr(self, "__notes__", ())))
         data = (_faint(f"{name}: {value!r:.200}") for name, value in self.data.items())
         return "".join((*told, *data))
 
@@ -92,11 +96,11 @@ class FlowkitError(Exception):
         return _rebuild, (type(self), self.message, self.data), {"__notes__": getattr(self, "__notes__", [])}
 
     def __str__(self) -> str:
-        return self.message
+        return visible(self.message)
 
 
 def _faint(text: object) -> str:
-    return f'<div style="color: var(--jp-ui-font-color2, #888)">{escape(str(text))}</div>'
+    return f'<div style="color: var(--jp-ui-font-color2, #888)">{as_html(str(text))}</div>'
 
 
 def _rebuild(cls: type[FlowkitError], message: str, data: dict[str, Any]) -> FlowkitError:
@@ -322,4 +326,4 @@ class InternalError(FlowkitError):
 
     def __str__(self) -> str:
         story = self.data.get("story")
-        return "\n".join(part for part in (self.message, story, _REPORT) if part)
+        return visible("\n".join(part for part in (self.message, story, _REPORT) if part))

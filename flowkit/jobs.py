@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import logging
 import math
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
 from flowkit.execution.sides import driver_only
+from flowkit.logs import logger_of
 from flowkit.model.advice import Advising, public
 from flowkit.model.checks import check_int, check_iterable, check_mapping, check_seconds, check_str, refuse
 from flowkit.model.ids import AppId, JobId, StageId
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     ScopeToken = contextvars.Token[Mapping[AppId, "_Scope"]]
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")

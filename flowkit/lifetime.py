@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import logging
 import os
 import sys
 import threading
@@ -16,7 +15,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-logger = logging.getLogger(__name__)
+from flowkit.logs import logger_of
+
+logger = logger_of(__name__)
 
 #: whoever asks a kernel to end kills it after 5 s
 KERNEL_WAIT_S: Final = 4.0

@@ -7,7 +7,6 @@ loop, results and outcomes are handed over on one thread of the link's own.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import threading
 import time
@@ -50,6 +49,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
+from flowkit.logs import logger_of
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobEnd, RddUnpersisted
 from flowkit.model.ids import (
     AppId,
@@ -66,7 +66,7 @@ from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.content import content_id
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 WELCOME_LIMIT_S = 60.0
 """The scheduler answers when its workers have loaded flowkit, or after its own, shorter limit."""

@@ -6,16 +6,16 @@ Runs in the scheduler process, on its event loop, in slices so that Dask's own m
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from flowkit.logs import logger_of
 from flowkit.scheduling.actions import Action
 from flowkit.scheduling.stimuli import Heartbeat, Stimulus, TasksReported, Tick
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 SLICE_S = 0.005
 """Longest time in one turn of the loop; Dask's heartbeats and streams share it."""

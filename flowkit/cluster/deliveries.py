@@ -7,7 +7,6 @@ keeps the loop from hearing, and no two callbacks run at once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -16,12 +15,13 @@ from typing import assert_never
 from flowkit.cluster.executor_calls import ExecutorCalls
 from flowkit.cluster.job_handles import SubmittedJob
 from flowkit.cluster.outcomes import outcome_error
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, JobId
 from flowkit.model.task import InlineResult, MapOutput, StoredResult
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 #: letters of an error that tells why a result could not be fetched
 _MOST_REASON = 1_000

@@ -6,7 +6,6 @@ Runs in workers, once at their start, on a thread of its own: a script may take 
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 from flowkit.config import MOST_ADDRESSES
 from flowkit.errors import ConfigError
+from flowkit.logs import logger_of
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 SCRIPT_LIMIT_S = 30.0
 

@@ -22,9 +22,10 @@ from flowkit.cluster.quiet_logs import quieten, restore
 from flowkit.cluster.wire import EMBEDDED_VARIABLE, SHUTDOWN_TOPIC
 from flowkit.config import Config
 from flowkit.errors import StartupError
+from flowkit.logs import logger_of
 from flowkit.model.checks import check_int
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 START_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 10.0

@@ -6,15 +6,15 @@ Runs in the driver, on the client's event loop. In pieces, so that neither side 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from distributed import Client
 
 from flowkit.cluster.wire import CHUNK_BYTES, PUT_CONTENT, READ_RESULT, RELAY
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, executor_address
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 CALL_LIMIT_S = 30.0
 """For one piece."""

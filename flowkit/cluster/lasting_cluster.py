@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 from typing import Any, Literal
@@ -17,8 +16,9 @@ from distributed import LocalCluster, Nanny
 from distributed.core import Status
 
 from flowkit.cluster.script_free import workers_without_script
+from flowkit.logs import logger_of
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 #: why a nanny closes that did not want to
 _FAILURES = frozenset({"nanny-instantiate-failed", "nanny-instantiate-timeout", "nanny-unregister-failed"})

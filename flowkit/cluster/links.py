@@ -10,7 +10,6 @@ message goes at once, and what is said while a write is under way goes with the 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -18,8 +17,9 @@ from distributed.comm import Comm
 from distributed.comm.core import CommClosedError
 
 from flowkit.cluster.streams import Channel
+from flowkit.logs import logger_of
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 Disturbance = Callable[[bytes], Iterable[tuple[float, bytes]]]
 """For each packet: copies to transmit, each after a delay in seconds. None of them: the packet is lost."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
+from flowkit.logs import logger_of
 from flowkit.model.events import Event
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 Sink = Callable[[Sequence[Event]], None]
 

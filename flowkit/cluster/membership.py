@@ -6,7 +6,6 @@ Runs in the scheduler process, on its event loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -16,10 +15,11 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.losses import Loss, LossFacts, diagnose
 from flowkit.cluster.peers import ExecutorPeer
 from flowkit.cluster.wire import EXIT_TOPIC, LAST_WORDS, SHUTDOWN_TOPIC, Drain, encode
+from flowkit.logs import logger_of
 from flowkit.model.ids import AttemptId, ExecutorId
 from flowkit.scheduling import stimuli as sti
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 FAREWELL_WAIT_S = 0.5
 """How long a worker's own last words may be on their way when it has no nanny, or says that it leaves; nothing is launched there meanwhile."""

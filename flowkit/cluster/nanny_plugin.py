@@ -6,7 +6,6 @@ Runs in the nanny's process.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import deque
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ from flowkit.cluster import dask_internals, slot_record, vital_signs
 from flowkit.cluster.machine import host_directory
 from flowkit.cluster.wire import EXAMINE, EXIT_TOPIC, LAST_WORDS, PLUGIN_NAME
 from flowkit.errors import FlowkitError
+from flowkit.logs import logger_of
 from flowkit.model.ids import ExecutorId, executor_address
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 EXITS_KEPT = 8
 """A scheduler asks at once."""

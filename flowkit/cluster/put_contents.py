@@ -5,19 +5,19 @@ Runs in the driver, on any thread but the client's event loop.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 
 from flowkit import errors
 from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.wire import ExecutorSummary
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import Content
 from flowkit.storage.content import ContentStore
 from flowkit.storage.host_directory import HostDirectory
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 #: Executors that are asked to take one before it is given up.
 _MOST_ASKED = 3

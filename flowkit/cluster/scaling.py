@@ -5,15 +5,15 @@ Runs in the driver, on a thread of its own: a cluster's ``scale`` may talk to Ku
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from flowkit.cluster import dask_internals
+from flowkit.logs import logger_of
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 CLOSE_LIMIT_S = 5.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import math
 import random
 import secrets
@@ -54,12 +53,13 @@ from flowkit.cluster.wire import (
     version_complaint,
 )
 from flowkit.config import Config
+from flowkit.logs import logger_of
 from flowkit.model.events import JobEnd, JobStart
 from flowkit.model.ids import AppId, ExecutorId, JobId, executor_address
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 INSTALL_LIMIT_S = 15.0
 """A worker that does not take the plugin within this time does not keep a driver from starting."""

@@ -8,7 +8,6 @@ known as ours, and the nanny's process: once that is gone too, nobody will ask, 
 from __future__ import annotations
 
 import fcntl
-import logging
 import mmap
 import os
 import struct
@@ -17,10 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from flowkit.logs import logger_of
 from flowkit.model.ids import AttemptId, ExecutorId
 from flowkit.storage import private_files
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 _SUFFIX = ".slots"
 #: what it begins with: a mark, and the nanny's process

@@ -59,6 +59,7 @@ from flowkit.cluster.wire import (
 from flowkit.config import Config
 from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskStarted
@@ -66,7 +67,7 @@ from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.blocks.block_pieces import BlockPiece
 
-logger = logging.getLogger("flowkit.cluster")
+logger = logger_of("flowkit.cluster")
 
 STARTED_WAIT_S = 0.005
 """A start waits so long for its own ending: most tasks are shorter, and then it need not be told."""

@@ -11,7 +11,6 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from flowkit.config.setting import (
 from flowkit.errors import ConfigError
 from flowkit.model.advice import Advising, public
 from flowkit.tracebacks import door
+from flowkit.visible import as_html
 
 if TYPE_CHECKING:
     from flowkit.config.builder import ConfigBuilder
@@ -549,8 +549,10 @@ class Config(metaclass=Advising):
             value = getattr(self, each.name)
             cells = (each.name, shown(each, value), each.metadata["unit"], each.metadata["doc"])
             style = ' style="font-weight: bold"' if value != default_of(each) else ""
-            rows.append(f"<tr{style}>" + "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in cells) + "</tr>")
-        return f"<details><summary>{escape(repr(self))}</summary><table>{''.join(rows)}</table></details>"
+            rows.append(
+                f"<tr{style}>" + "".join(f'<td style="text-align: left">{as_html(cell)}</td>' for cell in cells) + "</tr>"
+            )
+        return f"<details><summary>{as_html(repr(self))}</summary><table>{''.join(rows)}</table></details>"
 
 
 class Explained(str):

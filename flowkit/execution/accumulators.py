@@ -6,7 +6,6 @@ task added travels with its report, and the scheduler hands it on once a partiti
 
 from __future__ import annotations
 
-import logging
 import pickle
 import threading
 import weakref
@@ -20,11 +19,12 @@ from flowkit.execution.sides import is_replayed
 from flowkit.execution.task_context import TaskContext, inside_task
 from flowkit.lineage import pickling
 from flowkit.lineage.call_site import find_call_site
+from flowkit.logs import logger_of
 from flowkit.model.advice import Advising, public
 from flowkit.model.shown import short, text_of
 from flowkit.model.task import Accumulated
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 T = TypeVar("T")
 #: the application and the accumulator's number in it: a handle in another application's job says nothing to that one

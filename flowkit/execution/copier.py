@@ -5,7 +5,6 @@ Runs in executors, on threads of its own: no task waits for a copy, and no copy 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -15,6 +14,7 @@ from flowkit.abc import BlockTransport, Serializer
 from flowkit.errors import LimitExceeded
 from flowkit.execution.applications import Applications
 from flowkit.execution.remote_blocks import NotHeld, pieces_of
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import BlockInfo
@@ -22,7 +22,7 @@ from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.serializers import chosen, decode_batch
 from flowkit.storage.shuffle.files import BlockError
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: at a time: enough to be faster than one, and few enough to leave tasks the processor
 _THREADS: Final = 2

@@ -28,6 +28,7 @@ from flowkit.execution.text_lines import MARK, without_mark
 from flowkit.execution.text_writing import writes_mark
 from flowkit.model.shown import short
 from flowkit.storage.objects.compressed import open_compressed
+from flowkit.visible import visible
 
 _READ_BYTES = 128 << 10
 #: of a record that is long, while it is taken apart: its bytes, its line, four bytes a character of a field, the field
@@ -148,7 +149,7 @@ class _Records:
             raise self._file.bad(str(error), line=self.line) from None
         if isinstance(error, UnicodeDecodeError):
             line = self.line + 1 + bytes(error.object[: error.start]).decode(self._encoding, "replace").count("\n")
-            error.add_note(f"in {self._file.path}, line {line:,}; see read_csv(..., encoding=)")
+            error.add_note(f"in {visible(self._file.path)}, line {line:,}; see read_csv(..., encoding=)")
         if error is None:
             self.count()
 
@@ -203,7 +204,7 @@ class _Finish:
             except StopIteration:
                 raise leaked_stop_iteration(function_name(convert), "read_csv") from None
             except Exception as error:
-                error.add_note(f"in {self._file.path}, line {self._records.line:,}, column {name}: {short(text)}")
+                error.add_note(visible(f"in {self._file.path}, line {self._records.line:,}, column {name}: {short(text)}"))
                 raise
         return row
 

@@ -16,7 +16,6 @@ starts, whatever message comes when.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict, deque
@@ -39,6 +38,7 @@ from flowkit.execution.memory_watch import MemoryWatch
 from flowkit.execution.results import ResultStore
 from flowkit.execution.stage_programs import Stages
 from flowkit.execution.task_runner import TaskServices, run_task
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.storage_level import StorageLevel
@@ -57,7 +57,7 @@ from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: Stages pipeline thousands of iterators, each a C frame or two; virtual memory, touched only as deep as needed.
 SLOT_STACK_BYTES = 64 << 20

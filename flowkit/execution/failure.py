@@ -20,6 +20,7 @@ from flowkit.lineage.kernels import StageProgram
 from flowkit.model.shown import cut, text_of
 from flowkit.model.task import ExceptionFailure
 from flowkit.tracebacks import is_own
+from flowkit.visible import visible
 
 #: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
 MOST_CHARACTERS: Final = 8 << 10
@@ -40,7 +41,7 @@ class RemoteTraceback(Exception):
         self.text = text
 
     def __str__(self) -> str:
-        return f"\n{self.text}"
+        return visible(f"\n{self.text}")
 
 
 # -- on the executor ---------------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ def describe(
     """
     fatal = isinstance(error, UserError) or take_mark(error)
     text = text_of(error)
-    added = [_note(_blamed(error, program), program, stage, partition)]
+    added = [visible(_note(_blamed(error, program), program, stage, partition))]
     if text == _NO_CHILDREN:
         added.append(_HOW_TO_HAVE_CHILDREN)
     for note in added:
@@ -127,10 +128,10 @@ def notes_of(error: BaseException) -> tuple[str, ...]:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception of any make; one whose notes are of another kind goes without."""
+    """Add a note, made visible, to an exception of any make; one whose notes are of another kind goes without."""
     notes = BaseException.__getattribute__(error, "__dict__").setdefault("__notes__", [])
     if type(notes) is list:
-        notes.append(note)
+        notes.append(visible(note))
 
 
 def _frames_as_text(error: BaseException, *, own: bool) -> str:
@@ -176,6 +177,7 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
     if not isinstance(told, Exception):
         # Also for what is no Exception: a task's sys.exit() must not end the driver, nor its KeyboardInterrupt look like Ctrl-C.
         told = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name, raised=known)
+    story = visible(story)
     if story and story not in notes_of(told):
         add_note(told, story)
     if failure.traceback:

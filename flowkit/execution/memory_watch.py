@@ -15,7 +15,6 @@ processes share, are nobody's alone.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -27,12 +26,13 @@ from typing import Any, Final
 
 from flowkit.execution.attempt import Attempt
 from flowkit.lineage.call_site import short_call_site
+from flowkit.logs import logger_of
 from flowkit.model.shown import short
 from flowkit.storage.memory.process import private_bytes, trim
 from flowkit.storage.memory.task_memory import ExecutorMemory
 from flowkit.tracebacks import is_own, is_users
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 SPILL, HALT, FAIL = 0.65, 0.75, 0.88
 #: between two looks while tasks run, while memory grows fast, and while none runs

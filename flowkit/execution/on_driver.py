@@ -16,6 +16,7 @@ from flowkit.execution.end_markers import function_name, leaked_stop_iteration
 from flowkit.execution.failure import add_note, notes_of
 from flowkit.execution.narrow import at
 from flowkit.lineage.kernels import Result, StageProgram
+from flowkit.visible import visible
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,7 +91,7 @@ class OnDriver:
             return
         leaked = _leaked(error)
         found = self._blamed(error if leaked is None else leaked)
-        note = self._note(found)
+        note = visible(self._note(found))
         if leaked is None:
             if note not in notes_of(error):
                 add_note(error, note)

@@ -23,6 +23,7 @@ from flowkit.storage.objects.local import check_regular
 from flowkit.storage.objects.stores import version_in
 from flowkit.storage.tables.casts import Unfit, cast_table
 from flowkit.storage.tables.rows import cut_to_microseconds, path_text, rows_of
+from flowkit.visible import visible
 
 
 def differing_columns(file: Any, schema: Any, names: Iterable[str]) -> list[str]:
@@ -88,8 +89,8 @@ class ReadFragments:
         try:
             yield from batches
         except Exception as error:
-            if path not in str(error):
-                error.add_note(f"in {path}")
+            if visible(path) not in visible(str(error)):
+                error.add_note(f"in {visible(path)}")
             raise
 
     def _batches(self, fragment: Any) -> Iterator[Any]:

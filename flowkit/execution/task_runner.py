@@ -5,7 +5,6 @@ Runs on a slot thread; whatever user code does ends in a report, never in a dead
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
@@ -44,6 +43,7 @@ from flowkit.execution.results import ResultStore, pickle_result
 from flowkit.execution.stage_programs import ProgramUnreadable, Stage
 from flowkit.execution.task_context import TaskContext, set_current
 from flowkit.lineage.kernels import StageProgram
+from flowkit.logs import logger_of
 from flowkit.model.faults import FAULTS
 from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
@@ -77,7 +77,7 @@ from flowkit.storage.shuffle.range_reads import RangeReads
 if TYPE_CHECKING:
     from flowkit.execution.faults import Faults
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: a task that computes several partitions begins no other one after so long
 GIVE_BACK_S: Final = 0.2

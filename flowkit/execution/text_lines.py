@@ -21,6 +21,7 @@ from flowkit.storage.memory.task_memory import TaskMemory
 from flowkit.storage.objects.compressed import decompressed
 from flowkit.storage.objects.local import open_regular, version_of
 from flowkit.storage.objects.stores import address_of
+from flowkit.visible import visible
 
 #: First block of a split, so that ``take(1)`` reads little; each is twice the one before.
 _FIRST_BLOCK_BYTES = 64 * 1024
@@ -82,8 +83,9 @@ def read_lines(
 def name_file(error: BaseException, path: str) -> None:
     """Note a file on an error that does not speak of it: what decompressors and parsers raise names none. Of its content, it is final."""
     mark_if_of_content(error, local=address_of(path) is None)
-    if path not in "\n".join((str(error), *getattr(error, "__notes__", ()))):
-        error.add_note(f"in {path}")
+    told = visible(path)
+    if told not in visible("\n".join((str(error), *getattr(error, "__notes__", ())))):
+        error.add_note(f"in {told}")
 
 
 def _read(
@@ -311,7 +313,7 @@ class _Text:
             number = line_of(self._split, self._count + ends, self._files)
             where = "" if number is None else f", line {number:,}"
             error.add_note(
-                f"in {self._split.path}{where}, which begins with {line[:80]!r}; encoding= and errors= say how to read it"
+                f"in {visible(self._split.path)}{where}, which begins with {line[:80]!r}; encoding= and errors= say how to read it"
             )
             raise
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from html import escape
 from itertools import groupby
 
 from flowkit.lineage.kernels import Cartesian, Union
@@ -11,6 +10,7 @@ from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, Partitioner, PlacePartitioner
 from flowkit.lineage.stages import StageCut, cut, is_coalescible, split_shuffle
 from flowkit.model.ids import ShuffleId
+from flowkit.visible import as_html, visible
 
 #: More steps than this in a stage, and the middle is left out.
 _MOST_STEPS = 30
@@ -22,10 +22,10 @@ class Explanation(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return str(self)
+        return visible(self)
 
     def _repr_html_(self) -> str:
-        lines = (f"<b>{escape(line)}</b>" if line[:1].strip() else escape(line) for line in self.splitlines())
+        lines = (f"<b>{as_html(line)}</b>" if line[:1].strip() else as_html(line) for line in self.splitlines())
         return f'<pre style="line-height: 1.3; white-space: pre; overflow-x: auto">{"<br>".join(lines)}</pre>'
 
 

@@ -6,11 +6,11 @@ is the user's and is escaped.
 
 from __future__ import annotations
 
-from html import escape
 from itertools import groupby
 
 from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.stages import StageCut, cut
+from flowkit.visible import as_html
 
 #: lines of one box, letters of one line, and boxes: more are told as a number
 _MOST_LINES, _MOST_LETTERS, _MOST_STAGES = 12, 46, 60
@@ -41,7 +41,7 @@ def picture(node: Node) -> str:
     height = max(box.y + box.height for box in boxes) + _PADDING_PX
     parts = [_arrow(boxes[parent], box) for box in boxes for parent in box.parents]
     parts += [box.svg() for box in boxes]
-    title = escape(f"Lineage of {node.label}: {len(stages)} stage{'' if len(stages) == 1 else 's'}")
+    title = as_html(f"Lineage of {node.label}: {len(stages)} stage{'' if len(stages) == 1 else 's'}")
     return (
         f'<div style="overflow-x: auto"><svg role="img" aria-label="{title}" width="{width:.0f}" height="{height:.0f}" '
         f'font-family="var(--jp-code-font-family, monospace)" font-size="11"><title>{title}</title>{"".join(parts)}</svg></div>'
@@ -70,12 +70,12 @@ class _Box:
                 f'<rect x="{self.x:.0f}" y="{self.y:.0f}" width="{self.width:.0f}" height="{self.height:.0f}" rx="5" '
                 f'style="fill: {_BOX}; stroke: {_EDGE}"/>'
             ),
-            f'<text x="{left:.0f}" y="{first:.0f}" font-weight="bold" style="fill: {_TEXT}">{escape(self.heading)}</text>',
+            f'<text x="{left:.0f}" y="{first:.0f}" font-weight="bold" style="fill: {_TEXT}">{as_html(self.heading)}</text>',
         ]
         for place, (text, cached) in enumerate(self.lines, start=1):
             colour = _CACHED if cached else _FAINT
             y = first + place * _LINE_PX
-            parts.append(f'<text x="{left:.0f}" y="{y:.0f}" style="fill: {colour}">{escape(text)}</text>')
+            parts.append(f'<text x="{left:.0f}" y="{y:.0f}" style="fill: {colour}">{as_html(text)}</text>')
         return "".join(parts)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowkit.visible import visible
+
 
 def short(value: Any, limit: int = 200) -> str:
     """``repr``, cut; never raises.
@@ -15,7 +17,7 @@ def short(value: Any, limit: int = 200) -> str:
         text = repr(value)
     except BaseException as error:  # a repr may raise SystemExit, and whoever asked has something else to do
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return visible(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def text_of(error: BaseException) -> str:

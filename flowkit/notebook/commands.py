@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from flowkit.context import Context
 from flowkit.model.events import Event
+from flowkit.visible import visible
 
 Run = Callable[[Any, argparse.Namespace], Any]
 
@@ -73,7 +74,7 @@ def usage(message: str) -> Exception:
 
 def tell(text: str) -> None:
     """Say what is so now that a command has done its work."""
-    print(text)  # noqa: T201 - the answer to a command
+    print(visible(text))  # noqa: T201 - the answer to a command
 
 
 @dataclass(frozen=True)

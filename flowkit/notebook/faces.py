@@ -5,7 +5,6 @@ Runs in the kernel, on the session's thread. A face gets snapshots and makes mes
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -13,12 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from flowkit.logs import logger_of
 from flowkit.observe.deltas import DeltaRing, difference, full
 from flowkit.observe.snapshot import Snapshot
 from flowkit.observe.static_view import render_line, render_static
 from flowkit.observe.timeline import Block, Timeline
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 STATIC: Final = Path(__file__).parent / "static"
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"

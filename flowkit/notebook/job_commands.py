@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import time
 from collections.abc import Collection, Iterable, Sequence
-from html import escape
 from typing import Any, Final
 
 from flowkit.context import Context
@@ -17,6 +16,7 @@ from flowkit.observe.marks import mark_of
 from flowkit.observe.metrics import counted, format_bytes, format_count, format_seconds, rows_read, shuffle_read_bytes
 from flowkit.observe.status import JobStatus, StageStatus
 from flowkit.observe.tables import Table
+from flowkit.visible import as_html
 
 #: stages in one table
 _MOST_STAGES: Final = 50
@@ -197,4 +197,4 @@ class Lines(list[Any]):
 
 def _divisions(lines: Iterable[Any]) -> Iterable[str]:
     for each in lines:
-        yield f'<div style="{"color: var(--jp-error-color1, #d32f2f)" if each.bad else ""}">{escape(str(each))}</div>'
+        yield f'<div style="{"color: var(--jp-error-color1, #d32f2f)" if each.bad else ""}">{as_html(str(each))}</div>'

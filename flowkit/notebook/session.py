@@ -6,7 +6,6 @@ Runs in the kernel. Events of all Contexts come on their buses' threads, the ses
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 import weakref
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Final
 from flowkit.context import Context, observe_contexts, unobserve_contexts
 from flowkit.jobs import DESCRIPTION, GROUP, add_surroundings, observe_submissions, remove_surroundings, unobserve_submissions
 from flowkit.lineage.call_site import name_cells
+from flowkit.logs import logger_of
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
 from flowkit.notebook.cell_names import CellNames
@@ -27,7 +27,7 @@ from flowkit.notebook.outputs import Output, can_publish
 from flowkit.notebook.panels import Panel
 from flowkit.notebook.tracebacks import ShortTracebacks
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _QUEUE: Final = "notebook"
 #: settings of ``progress`` that show nothing below cells

@@ -7,7 +7,6 @@ told when its queue has run empty: the time to write what it gathered.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -15,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowkit.abc import Listener
+from flowkit.logs import logger_of
 from flowkit.model.events import Event
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 SHARED = "shared"
 """The queue of listeners that name none."""

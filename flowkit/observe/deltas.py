@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from flowkit.observe.snapshot import Snapshot
+from flowkit.visible import all_visible
 
 #: parts that are lists of things with an identity: only those that changed are told
 _KEYED: Final = {"jobs": "job", "stages": "stage", "executors": "executor"}
@@ -21,7 +22,7 @@ _WHOLE: Final = ("failures", "running_tasks", "hints", "changes")
 
 def full(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot as plain data."""
-    data: dict[str, Any] = msgspec.to_builtins(snapshot)
+    data: dict[str, Any] = _plain(snapshot)
     return data
 
 
@@ -42,9 +43,9 @@ def difference(before: Snapshot, after: Snapshot) -> dict[str, Any]:
             _compare(delta, field, _KEYED[field], old, new)
         elif old != new:
             if field in _WHOLE:
-                delta[field] = msgspec.to_builtins(new)
+                delta[field] = _plain(new)
             else:
-                changed[field] = new
+                changed[field] = _plain(new)
     delta["set"] = changed
     return delta
 
@@ -74,13 +75,18 @@ class DeltaRing:
         return found if found and found[0]["base"] == version else None
 
 
+def _plain(value: Any) -> Any:
+    """For a page: names and messages are users' texts."""
+    return all_visible(msgspec.to_builtins(value))
+
+
 def _compare(delta: dict[str, Any], field: str, identity: str, old: Any, new: Any) -> None:
     if old is new:
         return
     known = {getattr(each, identity): each for each in old}
     changed = [each for each in new if known.pop(getattr(each, identity), None) != each]
     if changed:
-        delta[field] = msgspec.to_builtins(changed)
+        delta[field] = _plain(changed)
     if known:
         delta.setdefault("gone", {})[field] = list(known)
 

@@ -13,7 +13,6 @@ The first line of each file is a header: ``{"flowkit_event_log": 1, "app": ..., 
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,11 +23,12 @@ import msgspec
 
 from flowkit.abc import Listener
 from flowkit.errors import InvalidArgument
+from flowkit.logs import logger_of
 from flowkit.model.events import ApplicationEnd, ApplicationStart, Event, JobStart, TaskEnd
 from flowkit.model.ids import AppId
 from flowkit.model.task import ExceptionFailure
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 FORMAT_VERSION: Final = 1
 #: bytes of a file, compressed, after which the next one begins

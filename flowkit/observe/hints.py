@@ -14,6 +14,7 @@ import msgspec
 from flowkit.model.ids import executor_label
 from flowkit.observe.executor_times import SlowExecutor
 from flowkit.observe.metrics import format_bytes, format_count, format_seconds
+from flowkit.visible import in_one_line
 
 #: a slowest task that is so much slower than the median one, and takes so long, is worth a word
 _SKEW, _SKEW_S = 4.0, 1.0
@@ -176,4 +177,4 @@ class Hints(tuple[Hint, ...]):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return "\n".join(f"{each.text}: {each.change}" for each in self) or "no hints"
+        return "\n".join(in_one_line(f"{each.text}: {each.change}") for each in self) or "no hints"

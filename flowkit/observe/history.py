@@ -39,8 +39,11 @@ from flowkit.model.ids import AppId, ExecutorId, JobId, StageId, executor_label
 from flowkit.model.task import CommitDeniedFailure, KilledFailure
 from flowkit.observe.metrics import counted, format_seconds
 from flowkit.observe.progress import describe_failure
+from flowkit.visible import visible
 
 _KEPT: Final = 1_000
+#: before further lines of a text
+_CONTINUED: Final = "\n" + " " * len("12:34:56.789 ! ")
 #: why a task was stopped that nobody cancelled: so begins the scheduler's reason
 _PREEMPTED: Final = "preempted"
 
@@ -56,7 +59,9 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(self.time))
-        return f"{clock}.{int(self.time % 1 * 1000):03} {'!' if self.bad else ' '} {self.text}"
+        # Whatever is in it, a line that begins with a time is one of ours.
+        text = visible(self.text).replace("\n", _CONTINUED)
+        return f"{clock}.{int(self.time % 1 * 1000):03} {'!' if self.bad else ' '} {text}"
 
 
 class History:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 
+from flowkit.logs import logger_of
 from flowkit.model.events import Event, StageCompleted
 from flowkit.observe.hints import SKEWED_KEY, hints_for
 from flowkit.observe.status import StatusStore, facts_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: stages that were warned of are remembered, up to so many
 _MOST = 1_000

@@ -7,7 +7,6 @@ escaped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Final, NamedTuple
 
 from flowkit.observe.marks import in_words, mark_of
@@ -15,6 +14,7 @@ from flowkit.observe.metrics import format_bytes, format_count, format_seconds
 from flowkit.observe.snapshot import ClusterChange, ExecutorView, Snapshot, StageView
 from flowkit.observe.timeline import Block
 from flowkit.observe.troubles import Trouble, can_be_replayed, troubles
+from flowkit.visible import as_html, in_one_line
 
 #: a job shorter than this, without failures, is one line
 SHORT_S: Final = 1.0
@@ -39,7 +39,7 @@ def render_line(snapshot: Snapshot, now: float = 0.0) -> str:
     >>> render_line(ProgressModel("cell 3").snapshot())
     '○ cell 3: no job yet'
     """
-    return f"{mark_of(snapshot.state)} {_headline(snapshot)}{_numbers(snapshot, now)}"
+    return in_one_line(f"{mark_of(snapshot.state)} {_headline(snapshot)}{_numbers(snapshot, now)}")
 
 
 def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float = 0.0) -> str:
@@ -50,8 +50,8 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
             f'<div style="color: {_FAINT}">%flowkit replay runs the partition that failed here, in a debugger at your line</div>'
         )
     head = (
-        f"<div><b>{mark_of(snapshot.state)} {escape(_headline(snapshot))}</b>"
-        f'<span style="color: {_FAINT}">{escape(_numbers(snapshot, now))}</span></div>'
+        f"<div><b>{mark_of(snapshot.state)} {as_html(_headline(snapshot))}</b>"
+        f'<span style="color: {_FAINT}">{as_html(_numbers(snapshot, now))}</span></div>'
     )
     notes = f'<div style="color: {_BAD}">{format_count(snapshot.dropped_events)} events missed: numbers are too low</div>'
     head += notes if snapshot.dropped_events else ""
@@ -64,13 +64,13 @@ def render_static(snapshot: Snapshot, blocks: Sequence[Block] = (), now: float =
         _folded("executors", _executor_table(snapshot.executors)),
     ]
     parts += [
-        f'<div style="border-left: 3px solid {_WARN}; padding-left: 8px; margin: 4px 0"><b>{escape(hint.text)}</b>: '
-        f"{escape(hint.change)}</div>"
+        f'<div style="border-left: 3px solid {_WARN}; padding-left: 8px; margin: 4px 0"><b>{as_html(hint.text)}</b>: '
+        f"{as_html(hint.change)}</div>"
         for hint in snapshot.hints
     ]
     parts += [
         f'<div style="color: {_FAINT}">after {format_seconds(each.at - snapshot.started_at)}: {each.before} → {each.target} executors, '
-        f"{escape(each.reason)}</div>"
+        f"{as_html(each.reason)}</div>"
         for each in snapshot.changes[-5:]
     ]
     return (
@@ -135,7 +135,7 @@ def _filled(part: float, colour: str, width: str, height: int) -> str:
 
 def _trouble(trouble: Trouble) -> str:
     mark, colour = ("✘", _BAD) if trouble.bad else ("⚠", _WARN)
-    return f'<div style="color: {colour}; white-space: pre-wrap; overflow-wrap: anywhere">{mark} {escape(trouble.text)}</div>'
+    return f'<div style="color: {colour}; white-space: pre-wrap; overflow-wrap: anywhere">{mark} {as_html(trouble.text)}</div>'
 
 
 def _folded(name: str, content: str) -> str:
@@ -167,7 +167,7 @@ def _stage_table(stages: Sequence[StageView], now: float) -> str:
     columns = [
         column for number, column in enumerate(_COLUMNS) if number < _ALWAYS or any(column.cell(stage, now) for stage in told)
     ]
-    rows = [(escape("\n".join(stage.operations), quote=True), [column.cell(stage, now) for column in columns]) for stage in told]
+    rows = [(as_html("\n".join(stage.operations)), [column.cell(stage, now) for column in columns]) for stage in told]
     left_out = f"<div>and {len(stages) - len(told)} stages before them</div>" if len(told) < len(stages) else ""
     return _table([(column.name, column.side, column.wraps) for column in columns], rows) + left_out
 
@@ -193,7 +193,7 @@ def _table(columns: Sequence[tuple[str, str, bool]], rows: Sequence[tuple[str, S
 
 def _name_cell(stage: StageView, _now: float) -> str:
     mark = f'<span style="color: {_COLOURS[stage.stage % len(_COLOURS)]}">&#9612;</span>'
-    return f"{mark} {mark_of(stage.state)} {escape(_title(stage))}"
+    return f"{mark} {mark_of(stage.state)} {as_html(_title(stage))}"
 
 
 def _bar_cell(stage: StageView, _now: float) -> str:
@@ -215,7 +215,7 @@ def _times_cell(stage: StageView, _now: float) -> str:
     if not stage.done:
         return ""
     least, _, median, _, most = map(format_seconds, stage.durations)
-    where = escape(f"most: partition {stage.slowest_partition} on {stage.slowest_executor}", quote=True)
+    where = as_html(f"most: partition {stage.slowest_partition} on {stage.slowest_executor}")
     times = f"{least} / {median} / {most}"
     together = f'<span style="display: inline-block; white-space: nowrap">{times}</span>'
     return f'<span title="{where}">{_spread(stage.durations)} {together}</span>'
@@ -268,7 +268,7 @@ def _executor_table(executors: Sequence[ExecutorView]) -> str:
     sides = {"executor": "left", "": "left", "slots": "right", "tasks done": "right", "failed": "right"}
     columns = [(name, side, False) for name, side in sides.items()]
     rows = [
-        ("", (escape(each.label), escape(_whereabouts(each)), str(each.slots), str(each.done), str(each.failed)))
+        ("", (as_html(each.label), as_html(_whereabouts(each)), str(each.slots), str(each.done), str(each.failed)))
         for each in executors[:_MOST_LANES]
     ]
     left_out = f"<div>and {len(executors) - len(rows)} more</div>" if len(rows) < len(executors) else ""
@@ -338,7 +338,7 @@ def _box(stage: StageView, x: int, y: int, wide: int) -> str:
         f'<g transform="translate({x} {y})"><rect width="{wide}" height="{_HIGH}" rx="4" style="fill: {_BACK}; stroke: {edge}"/>'
         f'<rect width="{wide * _part_done(stage):.0f}" height="{_HIGH}" rx="4" '
         f'style="fill: {colours.get(stage.state, _RUN)}; opacity: .3"/>'
-        f'<text x="8" y="19" font-weight="600" style="fill: {_TEXT}">{escape(_cut(_title(stage), fits))}</text>'
+        f'<text x="8" y="19" font-weight="600" style="fill: {_TEXT}">{as_html(_cut(_title(stage), fits))}</text>'
         f'<text x="8" y="36" style="fill: {_TEXT}">{_cut(tasks or "", fits)}</text></g>'
     )
 
@@ -374,7 +374,7 @@ def _timeline(blocks: Sequence[Block], executors: Sequence[ExecutorView], change
         for block in shown
     )
     names = "".join(
-        f'<text x="0" y="{number * _LANE + 10}" style="fill: {_FAINT}">{escape(labels.get(executor, executor)[-22:])} #{lane}</text>'
+        f'<text x="0" y="{number * _LANE + 10}" style="fill: {_FAINT}">{as_html(labels.get(executor, executor)[-22:])} #{lane}</text>'
         for (executor, lane), number in place.items()
     )
     height = len(lanes) * _LANE + 16
@@ -396,7 +396,7 @@ def _rectangle(block: Block, x: float, y: int, width: float, executor: str) -> s
     drawn = max(1.0, width - (1 if width > 3 else 0))
     red = f'<rect x="{x:.1f}" y="{y + _LANE - 5}" width="{max(2.0, drawn):.1f}" height="3" style="fill: {_BAD}"/>'
     return (
-        f'<g><title>{escape(_block_in_words(block, executor))}</title><rect x="{x:.1f}" y="{y}" width="{drawn:.1f}" '
+        f'<g><title>{as_html(_block_in_words(block, executor))}</title><rect x="{x:.1f}" y="{y}" width="{drawn:.1f}" '
         f'height="{_LANE - 2}" fill="{_COLOURS[block.stage % len(_COLOURS)]}"/>{red if block.failed_count else ""}</g>'
     )
 

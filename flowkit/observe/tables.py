@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+
+from flowkit.visible import as_html, in_one_line
 
 
 class Table:
@@ -33,15 +34,15 @@ class Table:
         return Table(self.title, [self.names[place] for place in kept], [[row[place] for place in kept] for row in self.rows])
 
     def __repr__(self) -> str:
-        cells = [self.names, *([str(cell) for cell in row] for row in self.rows)]
+        cells = [[in_one_line(str(cell)) for cell in row] for row in (self.names, *self.rows)]
         widths = [max(len(row[place]) for row in cells) for place in range(len(self.names))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join([self.title, *lines])
+        return "\n".join([in_one_line(self.title), *lines])
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th style="text-align: left">{escape(name)}</th>' for name in self.names)
+        head = "".join(f'<th style="text-align: left">{as_html(name)}</th>' for name in self.names)
         rows = "".join(
-            "<tr>" + "".join(f'<td style="text-align: left">{escape(str(cell))}</td>' for cell in row) + "</tr>"
+            "<tr>" + "".join(f'<td style="text-align: left">{as_html(str(cell))}</td>' for cell in row) + "</tr>"
             for row in self.rows
         )
-        return f"<div><b>{escape(self.title)}</b><table><tr>{head}</tr>{rows}</table></div>"
+        return f"<div><b>{as_html(self.title)}</b><table><tr>{head}</tr>{rows}</table></div>"

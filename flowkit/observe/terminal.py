@@ -6,7 +6,6 @@ at most and only while jobs run.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -15,16 +14,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from flowkit.config import Config
+from flowkit.logs import logger_of
 from flowkit.model.events import ApplicationEnd, Event, JobEnd, JobStart
 from flowkit.model.ids import JobId
 from flowkit.observe.metrics import counted, format_count, format_seconds
 from flowkit.observe.status import StageStatus, StatusStore
+from flowkit.visible import in_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: jobs shorter than this show nothing: a flash tells nobody anything
 _DELAY_S = 0.3
@@ -190,7 +191,7 @@ class TerminalProgress:
         table.add_column(no_wrap=True)
         for stage in stages[:_MOST_LINES]:
             bar = ProgressBar(total=max(1, stage.task_count), completed=stage.succeeded_count, width=24)
-            table.add_row(Text(f"stage {stage.stage}: {stage.name}"), bar, Text(_numbers(stage, now)))
+            table.add_row(Text(in_one_line(f"stage {stage.stage}: {stage.name}")), bar, Text(_numbers(stage, now)))
         if len(stages) > _MOST_LINES:
             table.add_row(Text(f"and {len(stages) - _MOST_LINES} more"))
         return table
@@ -199,7 +200,7 @@ class TerminalProgress:
 def _in_a_line(start: JobStart, end: JobEnd) -> str:
     stages = [each for each in start.stages if each.stage not in start.skipped]
     told = f"{counted(sum(each.task_count for each in stages), 'task')} in {counted(len(stages), 'stage')}"
-    return f"job {end.job} ({start.name}) {end.outcome} after {format_seconds(end.time - start.time)}: {told}"
+    return in_one_line(f"job {end.job} ({start.name}) {end.outcome} after {format_seconds(end.time - start.time)}: {told}")
 
 
 def _times(stage: StageStatus, now: float) -> str:

@@ -18,6 +18,7 @@ from flowkit.model.ids import ShuffleId
 from flowkit.model.job_spec import Determinism
 from flowkit.observe.metrics import counted
 from flowkit.rdd.checks import check_int, check_on_driver
+from flowkit.visible import in_one_line
 
 if TYPE_CHECKING:
     from flowkit.context import Context
@@ -90,7 +91,7 @@ class Base(Generic[T]):
 
     def __repr__(self) -> str:
         name = f"{self._node.name!r} " if self._node.name else ""
-        return f"<RDD {name}{self._node.id}: {self._node.label}, {counted(self._node.num_partitions, 'partition')}>"
+        return f"<RDD {name}{self._node.id}: {in_one_line(self._node.label)}, {counted(self._node.num_partitions, 'partition')}>"
 
     # -- what it is not
 

@@ -27,6 +27,7 @@ from flowkit.lineage.kernels import StageProgram
 from flowkit.observe.metrics import format_bytes
 from flowkit.observe.tables import Table
 from flowkit.rdd.replayed import Replayed, debugged
+from flowkit.visible import visible
 
 FORMAT: Final = 1
 _CODEC: Final = "zstd"
@@ -79,7 +80,7 @@ class Capsule:
         """
         differ = self.mismatches()
         told = f"; packages differ: {'; '.join(differ)}" if differ else ""
-        warnings.warn(f"{self.path} runs code of whoever wrote it{told}", CapsuleRunsCode, stacklevel=2)
+        warnings.warn(visible(f"{self.path} runs code of whoever wrote it{told}"), CapsuleRunsCode, stacklevel=2)
         with self.path.open("rb") as file:
             file.seek(self._start)
             packed = file.read()

@@ -5,7 +5,6 @@ Runs on the driver. An error that a task raised carries a ``Replay`` as its attr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
@@ -34,13 +33,15 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.stages import StageCut, program_of
+from flowkit.logs import logger_of
 from flowkit.model.ids import ShuffleId
 from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
 from flowkit.rdd.replayed import Replayed, debugged
 from flowkit.tracebacks import trims_own_frames
+from flowkit.visible import in_one_line
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: by place of a step and by partition
 Rows = Mapping[int, Mapping[int, list[Any]]]
@@ -217,7 +218,7 @@ class Replay:
         return dict(zip(partitions, parts, strict=True))
 
     def __repr__(self) -> str:
-        return f"<partition {self.partition} of {self._stage.root.label}>"
+        return in_one_line(f"<partition {self.partition} of {self._stage.root.label}>")
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors travel; what they could be replayed with stays here.

@@ -12,6 +12,7 @@ from flowkit.lineage.call_site import short_call_site
 from flowkit.model.shown import short
 from flowkit.observe.tables import Table
 from flowkit.tracebacks import trims_own_frames, users_part
+from flowkit.visible import in_one_line
 
 
 @trims_own_frames
@@ -59,9 +60,10 @@ class Replayed:
 
     def __repr__(self) -> str:
         if self.error is None:
-            return f"<{self._place} went well this time>"
+            return in_one_line(f"<{self._place} went well this time>")
         at = "" if self._element is NO_ELEMENT else f" at {self._element!r:.200}"
-        return f"<{self._place} failed again{at}: {type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}>"
+        told = f"{type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}"
+        return in_one_line(f"<{self._place} failed again{at}: {told}>")
 
 
 def debugged(found: Replayed, *, debug: bool) -> Replayed:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import re
 import secrets
@@ -44,12 +43,13 @@ from pathlib import Path
 from typing import Final
 
 from flowkit.errors import ClusterError, InvalidArgument
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, HostToken
 from flowkit.storage import private_files
 from flowkit.storage.private_files import NotPrivate
 from flowkit.storage.shuffle.files import ShuffleFiles
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _TOKEN = re.compile(r"host-[0-9a-f]{16}\Z")

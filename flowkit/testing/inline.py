@@ -6,7 +6,6 @@ scheduler's clock is a number that moves by itself. Thread-safe: threads take tu
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from flowkit.config import Config
 from flowkit.context import Context
 from flowkit.errors import ApplicationLost, InternalError, InvalidArgument
 from flowkit.execution.executor import Executor
+from flowkit.logs import logger_of
 from flowkit.model.events import Event
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, JobId, RddId, ShuffleId
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
@@ -35,7 +35,7 @@ from flowkit.scheduling.core import SchedulerCore
 from flowkit.storage.content import ContentStore, content_id
 from flowkit.storage.host_directory import HostDirectory
 
-logger = logging.getLogger("flowkit.testing")
+logger = logger_of("flowkit.testing")
 
 _EXECUTOR: Final = ExecutorId("inline://this-thread#1")
 #: what the clock moves by whenever somebody looks at it

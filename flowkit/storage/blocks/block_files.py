@@ -10,7 +10,6 @@ was restarted finds what is there. It is whole or not there: written aside and l
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import secrets
@@ -24,13 +23,14 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
+from flowkit.logs import logger_of
 from flowkit.model.ids import PartitionIndex, RddId
 from flowkit.model.storage_level import StorageLevel
 from flowkit.storage import codecs, private_files
 from flowkit.storage.frames import HEADER_BYTES, frame, read_header
 from flowkit.storage.serializers import decode_batch, encode_batch
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _MAGIC: Final = b"FKBLOCK1"
 _CHECKSUM: Final = struct.Struct("<I")

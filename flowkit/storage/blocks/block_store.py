@@ -15,7 +15,6 @@ for. Memory belongs to this process; files (``block_files``) to all executors of
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 from flowkit.errors import InternalError, RowsNotKept
+from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, PartitionIndex, RddId
 from flowkit.model.memory import StorageGrant
 from flowkit.model.metrics import TaskMetrics
@@ -34,7 +34,7 @@ from flowkit.storage.blocks.block_pieces import FIRST_ROWS, PIECE_BYTES, BlockPi
 from flowkit.storage.blocks.held_rows import Access, Held, RowsNotPicklable, batched, held_as
 from flowkit.storage.memory.task_memory import ExecutorMemory
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 #: how often a thread that waits for another's computation looks whether its own task was killed
 _KILL_CHECK_S = 0.2

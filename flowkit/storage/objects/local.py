@@ -18,6 +18,7 @@ from typing import IO, cast
 
 from flowkit.errors import InvalidArgument
 from flowkit.lineage.kernels import FileSplit, FileVersion
+from flowkit.visible import visible
 
 #: Unless asked to, a split is not made smaller than this: counting its words takes some 10 ms, a task of its own a tenth of that.
 SMALLEST_SPLIT_BYTES = 128 << 10
@@ -145,7 +146,7 @@ def _files_named(path: str, *, recursive: bool) -> list[LocalFile]:
         # A recursive pattern names a directory and the files in it.
         return list({file.path: file for file in files}.values())
     raise FileNotFoundError(
-        f"no file matches {path!r}" if Path(path).is_absolute() else f"no file matches {path!r} in {Path.cwd()}"
+        f"no file matches {path!r}" if Path(path).is_absolute() else f"no file matches {path!r} in {visible(str(Path.cwd()))}"
     )
 
 
@@ -203,8 +204,10 @@ def only_directories(directory: str, names: Sequence[str]) -> FileNotFoundError:
     """
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     return _OnlyDirectories(
-        f"{directory} holds directories ({shown}) and no files; '{directory}/*' names the files in them, '{directory}/**' those at any "
-        "depth"
+        visible(
+            f"{directory} holds directories ({shown}) and no files; '{directory}/*' names the files in them, '{directory}/**' those at "
+            "any depth"
+        )
     )
 
 
@@ -318,8 +321,8 @@ def _exists(path: str) -> bool:
 
 def _nothing_at(path: Path) -> str:
     if path.is_symlink():
-        return f"{path} is a symbolic link to {path.readlink()}, where nothing is"
-    return f"nothing is at {path}"
+        return visible(f"{path} is a symbolic link to {path.readlink()}, where nothing is")
+    return visible(f"nothing is at {path}")
 
 
 def plan_splits(

@@ -28,6 +28,7 @@ from flowkit.storage.objects.local import (
     open_regular,
     version_of,
 )
+from flowkit.visible import visible
 
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _GLOB: Final = re.compile(r"[*?\[{]")
@@ -198,7 +199,7 @@ class Stores:
         else:
             listed = self._in_directory(path, inner, recursive=recursive)
         if not listed and (_GLOB.search(inner) or not self.exists(path)):
-            raise FileNotFoundError(f"nothing is at {path}")
+            raise FileNotFoundError(f"nothing is at {visible(path)}")
         return listed
 
     def _in_directory(self, path: str, inner: str, *, recursive: bool) -> list[LocalFile]:
@@ -348,7 +349,7 @@ def version_in(store: Any, inner: str) -> FileVersion:
     _forget_listings(store)
     (info,) = store.get_file_info([inner])
     if info.type == FileType.NotFound:
-        raise FileNotFoundError(f"nothing is at {inner} any more")
+        raise FileNotFoundError(f"nothing is at {visible(inner)} any more")
     return FileVersion(-1 if info.size is None else info.size, info.mtime_ns or 0, _tag_in(store, inner))
 
 
