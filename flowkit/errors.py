@@ -41,6 +41,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     +-- ResourceExhausted              the machine, not the job
     |   +-- DiskFull                   also an OSError
     |   +-- TaskOutOfMemory            also a MemoryError
+    |   +-- DataDamaged                what flowkit wrote to a disk reads otherwise
     +-- JobError                       a job that ended without a result
     |   +-- JobFailed                  a task failed for a reason outside user code
     |   +-- JobCancelled               somebody asked for it
@@ -260,6 +261,10 @@ class DiskFull(ResourceExhausted, OSError):
 
 class TaskOutOfMemory(ResourceExhausted, MemoryError):
     """A task could not get, or was killed for, memory; carries ``operation``, ``partition`` where known."""
+
+
+class DataDamaged(ResourceExhausted):
+    """What a task wrote to a disk is not what it reads there; carries ``path``. The task is tried again, and makes it anew."""
 
 
 class JobError(FlowkitError):

@@ -1,6 +1,7 @@
 """Blocks and content between executors, over the workers' own connections, shown the application's secret each time.
 
-Runs in executors: asking on task threads (which wait, with a deadline), serving on the event loop with the reading in threads.
+Runs in executors: asking on task threads (which wait, with a deadline), serving on the event loop with the reading in threads. Blocks come with
+their CRC-32: without TLS, what TCP looks at is 16 bits of each packet.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import concurrent.futures
 import hmac
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -91,18 +93,15 @@ class DaskBlockTransport:
         timeout_s: float,
     ) -> list[bytes | str]:
         """Ask for one reducer's blocks of some map outputs, in one message; see ``abc.BlockTransport``."""
-
-        async def ask() -> list[bytes | str]:
-            secret = self._admissions.secret(app)
-            pairs = [(int(partition), int(attempt)) for partition, attempt in outputs]
-            return list(
-                await self._call(
-                    address, READ_BLOCKS, app=app, secret=secret, shuffle=int(shuffle), reducer=int(reducer), outputs=pairs
-                )
-            )
-
-        blocks: list[bytes | str] = self._run(ask(), address, timeout_s)
-        return blocks
+        pairs = [(int(partition), int(attempt)) for partition, attempt in outputs]
+        asking = self._ask(address, READ_BLOCKS, app, shuffle=int(shuffle), reducer=int(reducer), outputs=pairs)
+        answer = self._run(asking, address, timeout_s)
+        return [
+            f"corrupt: it was damaged on its way from {address}"
+            if not isinstance(block, str) and zlib.crc32(block) != checksum
+            else block
+            for block, checksum in answer
+        ]
 
     def fetch_cached(
         self, address: str, app: AppId, rdd: RddId, partition: PartitionIndex, *, serial: int, position: int, timeout_s: float
@@ -115,7 +114,10 @@ class DaskBlockTransport:
         answer = self._insist(asking, address, timeout_s)
         if answer is None:
             raise KeyError((rdd, partition))
-        return BlockPiece(*answer)
+        piece, checksum = BlockPiece(*answer[:-1]), answer[-1]
+        if _checksum_of(piece.batches) != checksum:
+            raise OSError(f"a piece of partition {partition} of RDD {rdd} was damaged on its way from {address}")
+        return piece
 
     def fetch_output(
         self,
@@ -225,23 +227,29 @@ class BlockServer:
 
     async def read_blocks(
         self, app: str, secret: str, shuffle: int, reducer: int, outputs: list[tuple[int, int]]
-    ) -> list[bytes | str]:
-        """One reducer's blocks of some map outputs of this host."""
+    ) -> list[tuple[bytes | str, int]]:
+        """One reducer's blocks of some map outputs of this host, each with its CRC-32."""
         await self._admissions.check(AppId(app), secret)
         pairs = [(PartitionIndex(partition), AttemptId(attempt)) for partition, attempt in outputs]
 
-        def read() -> list[bytes | str]:
+        def read() -> list[tuple[bytes | str, int]]:
             files = self._host_directory.application(AppId(app)).shuffle_files
-            return read_blocks(files, ShuffleId(shuffle), PartitionIndex(reducer), pairs)
+            blocks = read_blocks(files, ShuffleId(shuffle), PartitionIndex(reducer), pairs)
+            return [(block, 0 if isinstance(block, str) else zlib.crc32(block)) for block in blocks]
 
         return await self._in_thread(read)
 
-    async def read_cached(self, app: str, secret: str, rdd: int, partition: int, serial: int, position: int) -> BlockPiece | None:
-        """A piece of a cached partition; None when it is not here."""
+    async def read_cached(
+        self, app: str, secret: str, rdd: int, partition: int, serial: int, position: int
+    ) -> tuple[Any, ...] | None:
+        """A piece of a cached partition, and after what is in it the CRC-32 of its batches; None when it is not here."""
         await self._admissions.check(AppId(app), secret)
-        return await self._in_thread(
-            lambda: self._read_cached(AppId(app), RddId(rdd), PartitionIndex(partition), serial, position)
-        )
+
+        def read() -> tuple[Any, ...] | None:
+            piece = self._read_cached(AppId(app), RddId(rdd), PartitionIndex(partition), serial, position)
+            return None if piece is None else (*piece, _checksum_of(piece.batches))
+
+        return await self._in_thread(read)
 
     async def read_output(
         self, app: str, secret: str, shuffle: int, map_partition: int, attempt: int, offset: int
@@ -308,6 +316,13 @@ class BlockServer:
 
     def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _checksum_of(batches: Sequence[bytes]) -> int:
+    checksum = 0
+    for batch in batches:
+        checksum = zlib.crc32(batch, checksum)
+    return checksum
 
 
 def _or_none(read: Callable[[], T]) -> T | None:

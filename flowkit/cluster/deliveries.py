@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import zlib
 from collections.abc import Callable
 from typing import assert_never
 
@@ -93,11 +94,11 @@ class Deliveries:
         """A result that lies with its executor."""
         job = self._jobs.get(message.job)
         match message.result:
-            case StoredResult(size_bytes=size):
+            case StoredResult() as stored:
                 if job is None or not job.wants(message.partition):
                     self._note_fetched(message.attempt)
                 elif message.attempt not in self._fetching:
-                    task = self._loop.create_task(self._fetch(job, message, size))
+                    task = self._loop.create_task(self._fetch(job, message, stored))
                     self._fetching[message.attempt] = task
                     task.add_done_callback(lambda _: self._fetching.pop(message.attempt, None))
             case InlineResult():
@@ -123,11 +124,14 @@ class Deliveries:
         if job is not None:
             self._work.put(lambda: self._settle(job, lambda: job.fail(outcome_error(message))))
 
-    async def _fetch(self, job: SubmittedJob, message: act.DeliverResult, size_bytes: int) -> None:
+    async def _fetch(self, job: SubmittedJob, message: act.DeliverResult, stored: StoredResult) -> None:
         async with self._fetch_slots:
             if not job.is_over:
                 try:
-                    data = await self._calls.read_result(message.executor, message.attempt, size_bytes)
+                    data = await self._calls.read_result(message.executor, message.attempt, stored.size_bytes)
+                    # Beside the loop, which others' messages wait for: a result may be large.
+                    if await self._loop.run_in_executor(None, zlib.crc32, data) != stored.checksum:
+                        raise OSError("it is damaged: its checksum does not fit")
                 except Exception as error:
                     logger.info("the result of attempt %s is lost: %s", message.attempt, error)
                     reason = f"{type(error).__name__}: {error}"

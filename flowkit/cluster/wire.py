@@ -67,7 +67,7 @@ from flowkit.scheduling.stimuli import (
     TaskWouldNotStop,
 )
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
 
 PLUGIN_NAME = f"flowkit-{PROTOCOL}"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from flowkit.errors import BroadcastDestroyed, ClosureError, DriverOnly, TaskOnly
+from flowkit.execution.content_reading import read_content
 from flowkit.execution.sides import driver_only
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage import pickling
@@ -170,7 +171,7 @@ class TaskBroadcast:
                 "use what Context.broadcast returned, in a thread a copy of the task's context (contextvars.copy_context().run)",
                 name="Broadcast.value",
             )
-        return context.content_path(self._content.id).read_bytes()
+        return read_content(context.content_path, self._content.id)
 
     def __reduce__(self) -> tuple[type[TaskBroadcast], tuple[Content]]:
         return TaskBroadcast, (self._content,)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def _given(by_partition: Mapping[int, Sequence[Any]], count: int) -> Collection:
     data, spans = b"", []
     for partition in range(count):
         piece = pickle.dumps(list(by_partition[partition]), pickle.HIGHEST_PROTOCOL) if partition in by_partition else b""
-        spans.append((len(data), len(piece)))
+        spans.append((len(data), len(piece), zlib.crc32(piece)))
         data += piece
     return Collection(Content(ContentId("0" * 64), len(data), inline=data), tuple(spans))
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from flowkit.errors import InternalError, InvalidArgument
+from flowkit.execution.content_reading import read_content
 from flowkit.execution.task_context import REPLAY, TaskContext
 from flowkit.model.ids import AppId, ContentId
 from flowkit.model.job_spec import Content
@@ -118,7 +119,7 @@ def _put(file: Shipped, place: Place) -> Path:
     target = directory / file.name
     if not target.exists():
         private_files.make_directory(directory)
-        data = file.content.inline if file.content.inline is not None else private_files.read_file(place.read(file.content.id))
+        data = file.content.inline if file.content.inline is not None else read_content(place.read, file.content.id)
         draft = directory / f".{secrets.token_hex(4)}-{file.name}"
         private_files.write_file(draft, data)
         if file.kind == ARCHIVE:

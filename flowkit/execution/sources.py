@@ -5,12 +5,14 @@ Runs on slot threads; a stream and its open file belong to the task's thread. Ro
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from flowkit.errors import BadInput, CheckpointDamaged, CheckpointLost, InternalError
+from flowkit.errors import BadInput, CheckpointDamaged, CheckpointLost, DataDamaged, InternalError
+from flowkit.execution.content_reading import read_span
 from flowkit.execution.environment import TaskEnvironment
 from flowkit.execution.input_files import InputFile, planned_files
 from flowkit.execution.text_lines import LOCAL_FILES, Files, line_of, read_lines
@@ -23,21 +25,19 @@ from flowkit.lineage.kernels import (
     TextLines,
     WholeFiles,
 )
-from flowkit.storage.blocks.block_files import check_batches, read_batches
+from flowkit.storage.blocks.block_files import read_batches
 
 
 def read_collection(source: Collection, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
     """The elements of one span of a pickled collection."""
-    offset, length = source.spans[partition]
+    offset, length, checksum = source.spans[partition]
     content = source.content
     if content.inline is not None:
         pickled = memoryview(content.inline)[offset : offset + length]
+        if len(pickled) != length:
+            raise InternalError(f"content {content.id} ends before byte {offset + length}")
     else:
-        with environment.content.path(content.id).open("rb") as file:
-            file.seek(offset)
-            pickled = memoryview(file.read(length))
-    if len(pickled) != length:
-        raise InternalError(f"content {content.id} ends before byte {offset + length}")
+        pickled = memoryview(read_span(environment.content.path, content.id, offset, length, checksum))
     elements = pickle.loads(pickled)
     environment.metrics.input_bytes += length
     environment.metrics.input_rows += len(elements)
@@ -127,28 +127,33 @@ def read_whole_files(source: WholeFiles, partition: int, environment: TaskEnviro
 
 
 def read_stored(source: StoredPartitions, partition: int, environment: TaskEnvironment) -> Iterator[Any]:
-    """The rows of a checkpoint's partition, once all of its file was found sound."""
+    """The rows of a checkpoint's partition, each batch once it was found sound."""
     path = source.paths[partition]
     opener = (lambda name: open(name, "rb")) if source.stores is None else source.stores.open  # noqa: PTH123, SIM115
     try:
-        with opener(path) as file:
-            rows = check_batches(file)
-            size_bytes = file.tell()
-        found = read_batches(opener(path))
+        file = opener(path)
+        rows, found = read_batches(file, path)
     except (ValueError, FileNotFoundError) as error:
-        raise CheckpointDamaged(
-            f"{path} is damaged or gone ({error}); what it was made of is no longer known: make the checkpoint anew", path=path
-        ) from error
+        raise _checkpoint_damaged(path, error) from error
     metrics = environment.metrics
-    metrics.input_bytes += size_bytes
     metrics.input_rows += rows
 
     def batches() -> Iterator[list[Any]]:
-        for batch in found:
-            environment.check_killed()
-            yield batch
+        try:
+            for batch in found:
+                environment.check_killed()
+                yield batch
+        except DataDamaged as error:
+            raise _checkpoint_damaged(path, error.__cause__ or error) from error
 
+    metrics.input_bytes += file.seek(0, io.SEEK_END)
     return chain.from_iterable(batches())
+
+
+def _checkpoint_damaged(path: str, error: BaseException) -> CheckpointDamaged:
+    return CheckpointDamaged(
+        f"{path} is damaged or gone ({error}); what it was made of is no longer known: make the checkpoint anew", path=path
+    )
 
 
 def read_cached_only(source: CachedOnly, partition: int) -> Iterator[Any]:

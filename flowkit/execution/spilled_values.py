@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, overload
 
+from flowkit.errors import DataDamaged
 from flowkit.storage import private_files
 from flowkit.storage.blocks.immutable_values import declare_immutable
 from flowkit.storage.disk_room import disk_full_named
@@ -56,8 +58,8 @@ class SpilledValues(Sequence[Any]):
             private_files.make_directory(directory)
             self._descriptor, name = tempfile.mkstemp(prefix="values-", dir=directory)
         Path(name).unlink()
-        #: where each batch lies in the file
-        self._places: list[tuple[int, int]] = []
+        #: where each batch lies in the file, and its checksum
+        self._places: list[tuple[int, int, int]] = []
         #: how many values there are up to the end of each batch
         self._ends: list[int] = []
         self._next_rows = _FIRST_ROWS
@@ -73,7 +75,7 @@ class SpilledValues(Sequence[Any]):
         while batch := list(islice(waiting, self._next_rows)):
             data = frame(encode_batch(batch))
             self._write(data)
-            self._places.append((self.disk_bytes, len(data)))
+            self._places.append((self.disk_bytes, len(data), zlib.crc32(data)))
             self._ends.append(len(self) + len(batch))
             self.disk_bytes += len(data)
             self._next_rows = max(_FIRST_ROWS, min(_MOST_ROWS, _BATCH_BYTES * len(batch) // max(1, estimate_batch(batch))))
@@ -86,9 +88,15 @@ class SpilledValues(Sequence[Any]):
                 view, offset = view[written:], offset + written
 
     def batches(self, first: int = 0) -> Iterator[list[Any]]:
-        """The values in lists of about a megabyte, from a batch on."""
-        for offset, length in self._places[first:]:
-            yield from batches_in(os.pread(self._descriptor, length, offset))
+        """The values in lists of about a megabyte, from a batch on. Raises ``errors.DataDamaged``."""
+        for offset, length, checksum in self._places[first:]:
+            data = os.pread(self._descriptor, length, offset)
+            if zlib.crc32(data) != checksum:
+                raise DataDamaged(
+                    f"values of one key on the disk of {self._directory} are damaged, {length:,} bytes at {offset:,}; does it err?",
+                    path=str(self._directory),
+                )
+            yield from batches_in(data)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flowkit.errors import FetchFailed
+from flowkit.execution.content_reading import read_content
 from flowkit.execution.program_state import has_state
 from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.faults import FAULTS
@@ -71,7 +72,7 @@ class Program:
         started = time.perf_counter()
         data = self.content.inline
         if data is None:
-            data = read(self.content.id).read_bytes()
+            data = read_content(read, self.content.id)
         try:
             with installing_into(Place(directory, read)):
                 found = pickle.loads(data)

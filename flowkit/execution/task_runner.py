@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -381,7 +382,7 @@ class _Task:
             return InlineResult(data)
         application = self.services.applications.get(self.attempt.launch.app)
         self.services.results.put(self.attempt.launch.app, self.attempt.id, data, application.results_directory)
-        return StoredResult(len(data))
+        return StoredResult(len(data), zlib.crc32(data))
 
 
 class _Environment(TaskEnvironment):

@@ -20,10 +20,10 @@ from flowkit.model.storage_level import StorageLevel
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Partition ``p`` is the pickled list at ``spans[p]`` = (offset, length) of ``content``."""
+    """Partition ``p`` is the pickled list at ``spans[p]`` = (offset, length, CRC-32) of ``content``."""
 
     content: Content
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class IntegerRange:
     stop: int
     step: int
     num_partitions: int
+
+
+_SECOND_NS = 1_000_000_000
 
 
 class FileVersion(NamedTuple):
@@ -47,16 +50,24 @@ class FileVersion(NamedTuple):
     tag: str = ""
 
     def is_of(self, other: FileVersion) -> bool:
-        """Whether both may be of one content.
+        """Whether both may be of one content. A store that lists to the millisecond may tell the same of one file in whole seconds.
 
         >>> FileVersion(3, 7).is_of(FileVersion(3, 0)), FileVersion(3, 7).is_of(FileVersion(3, 8))
         (True, False)
+        >>> FileVersion(3, 1_642_000_000).is_of(FileVersion(3, 2_000_000_000))
+        True
         """
         return (
             (self.size_bytes == other.size_bytes or self.size_bytes < 0 or other.size_bytes < 0)
-            and (self.changed_ns == other.changed_ns or not self.changed_ns or not other.changed_ns)
+            and (self.changed_ns == other.changed_ns or _may_be_same(self.changed_ns, other.changed_ns))
             and (self.tag == other.tag or self.tag.partition(" ")[0] != other.tag.partition(" ")[0])
         )
+
+
+def _may_be_same(one_ns: int, other_ns: int) -> bool:
+    if not one_ns or not other_ns:
+        return True
+    return (one_ns % _SECOND_NS == 0 or other_ns % _SECOND_NS == 0) and abs(one_ns - other_ns) < _SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,9 +121,10 @@ class PieceResults(list[bytes]):
 
 
 class StoredResult(msgspec.Struct, frozen=True, tag="stored"):
-    """A pickled result kept at the executor, fetched from there by attempt id, then released."""
+    """A pickled result kept at the executor, fetched from there by attempt id, compared with its CRC-32, then released."""
 
     size_bytes: int
+    checksum: int = 0
 
 
 class MapOutput(msgspec.Struct, frozen=True, tag="map"):

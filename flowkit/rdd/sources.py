@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -75,14 +76,14 @@ class Sources(FileSources):
         check_iterable("elements", elements)
         rows: Sequence[T] = elements if isinstance(elements, list | tuple) else list(elements)
         size = len(rows)
-        spans: list[tuple[int, int]] = []
+        spans: list[tuple[int, int, int]] = []
         pieces: list[bytes] = []
         offset = 0
         with closures.carrying() as carried:
             for index in range(parts):
                 piece = closures.dumps_rows(list(rows[index * size // parts : (index + 1) * size // parts]))
                 pieces.append(piece)
-                spans.append((offset, len(piece)))
+                spans.append((offset, len(piece), zlib.crc32(piece)))
                 offset += len(piece)
         self._release_garbage()
         content = self._link.put_content(b"".join(pieces))

@@ -1,17 +1,19 @@
 """Spill runs: batches written to a file of the task's own, read back in order, then removed.
 
-Runs on the task's slot thread; not thread-safe.
+Runs on the task's slot thread; not thread-safe. Each frame stands behind its CRC-32: a disk that errs must not err into the answer.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from flowkit.errors import InternalError
+from flowkit.errors import DataDamaged, InternalError
 from flowkit.storage import codecs, private_files
 from flowkit.storage.frames import HEADER_BYTES, frame, read_header
 from flowkit.storage.serializers import decode_batch, encode_batch
@@ -20,6 +22,7 @@ from flowkit.storage.shuffle.files import removed_on_failure
 _BUFFER_BYTES = 1 << 20
 #: A batch in a file takes about so much, however many rows that are: whoever merges runs holds one batch of each.
 _BATCH_BYTES: Final = 1 << 20
+_CHECKSUM: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,25 @@ class Run:
     rows: int
 
     def batches(self) -> Iterator[list[Any]]:
-        """The batches in the order of writing, one in memory at a time; each call begins anew."""
+        """The batches in the order of writing, one in memory at a time; each call begins anew. Raises ``errors.DataDamaged``."""
+        left = self.disk_bytes
         with private_files.open_file(self.path, buffering=_BUFFER_BYTES) as file:
-            while header := file.read(HEADER_BYTES):
+            while left:
+                start = file.read(_CHECKSUM.size + HEADER_BYTES)
+                if len(start) != _CHECKSUM.size + HEADER_BYTES:
+                    raise self._damaged("ends too early")
+                header = start[_CHECKSUM.size :]
                 codec, raw_bytes, packed_bytes = read_header(header)
+                left -= len(start) + packed_bytes
+                if left < 0:
+                    raise self._damaged("has a frame that is longer than it")
                 data = file.read(packed_bytes)
-                if len(data) != packed_bytes:
-                    raise InternalError(f"spill run {self.path} ends inside a frame")
+                if _CHECKSUM.pack(zlib.crc32(data, zlib.crc32(header))) != start[: _CHECKSUM.size]:
+                    raise self._damaged("has a frame whose checksum does not fit")
                 yield decode_batch(codecs.decompress(codec, data, raw_bytes))
+
+    def _damaged(self, how: str) -> DataDamaged:
+        return DataDamaged(f"spill run {self.path} is damaged: it {how}; does its disk err?", path=str(self.path))
 
     def delete(self) -> None:
         """Remove the file. Idempotent."""
@@ -90,8 +104,9 @@ class RunWriter:
             raise InternalError(f"spill run {self.path} is closed")
         data = frame(batch, self._codec)
         with removed_on_failure(self.path):
+            self._file.write(_CHECKSUM.pack(zlib.crc32(data)))
             self._file.write(data)
-        self.disk_bytes += len(data)
+        self.disk_bytes += _CHECKSUM.size + len(data)
 
     def close(self) -> Run:
         """Finish it. A writer left without ``close`` (an exception inside ``with``) removes its file."""

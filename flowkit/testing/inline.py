@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -310,8 +311,11 @@ class InlineLink:
             case InlineResult(data=data):
                 if job is not None:
                     job.hand_over(action.partition, data, action.span, action.piece, action.pieces)
-            case StoredResult(size_bytes=size_bytes):
+            case StoredResult(size_bytes=size_bytes, checksum=checksum):
                 stored = self._executor.result_chunk(action.attempt, 0, size_bytes)
+                if job is not None and (stored is None or zlib.crc32(stored) != checksum):
+                    self._stimuli.append(sti.ResultLost(self._app, action.job, action.attempt))
+                    return
                 if job is not None and stored is not None:
                     job.hand_over(action.partition, stored, action.span, action.piece, action.pieces)
                 self._stimuli.append(sti.ResultsFetched(self._app, (action.attempt,)))

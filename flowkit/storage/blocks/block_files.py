@@ -1,7 +1,8 @@
 """Cached partitions of one application in files of one host: written once, checked, read in batches, shared by all its executors.
 
 Runs in executors; thread-safe. A file's name says RDD and partition and nothing of who wrote it, so a neighbour or a process that
-was restarted finds what is there. It is whole or not there: written aside and linked to its name, the first one wins.
+was restarted finds what is there. It is whole or not there: written aside and linked to its name, the first one wins. All of it is looked at
+when a process finds it, and each batch once more when it is read from a disk; memory that is shared is no disk, and read where it lies.
 
 ::
 
@@ -23,11 +24,12 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, cast
 
+from flowkit.errors import DataDamaged
 from flowkit.logs import logger_of
 from flowkit.model.ids import PartitionIndex, RddId
 from flowkit.model.storage_level import StorageLevel
 from flowkit.storage import codecs, private_files
-from flowkit.storage.frames import HEADER_BYTES, frame, read_header
+from flowkit.storage.frames import HEADER_BYTES, FrameHeader, frame, read_header
 from flowkit.storage.serializers import decode_batch, encode_batch
 
 logger = logger_of(__name__)
@@ -131,7 +133,9 @@ class BlockFiles:
 
         def refusal(error: OSError) -> _Refused:
             # Frames up to `length` are whole, and a full disk can still be read.
-            written = _batches(private_files.open_file(draft, buffering=_BUFFER_BYTES), length) if length else iter(())
+            written = (
+                _batches(private_files.open_file(draft, buffering=_BUFFER_BYTES), length, str(draft)) if length else iter(())
+            )
             return _Refused(str(error), written, [] if batch is None else [batch])
 
         try:
@@ -194,11 +198,26 @@ class BlockFiles:
         return None
 
     def read(self, file: BlockFile) -> Iterator[list[Any]]:
-        """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end."""
+        """Its batches, one in memory at a time. What is dropped meanwhile can be read to its end.
+
+        Raises
+        ------
+        errors.DataDamaged
+            From the iterator, for a file that was sound when it was found; it is removed, so whoever tries again computes it.
+        """
         length = file.size_bytes - len(_MAGIC) - _END.size
         if self._mapped:
             return _begun(_mapped_batches(cast("FileIO", private_files.open_file(file.path, buffering=0)), length))
-        return _batches(private_files.open_file(file.path, buffering=_BUFFER_BYTES), length)
+        return self._removed_if_damaged(
+            file.path, _batches(private_files.open_file(file.path, buffering=_BUFFER_BYTES), length, str(file.path))
+        )
+
+    def _removed_if_damaged(self, path: Path, batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        try:
+            yield from batches
+        except DataDamaged:
+            path.unlink(missing_ok=True)
+            raise
 
     def read_encoded(self, file: BlockFile, position: int, size_bytes: int) -> tuple[list[bytes], int | None]:
         """Encoded batches from a position on (0 is the first), about so many bytes, and where the next ones are; None after the last.
@@ -213,9 +232,9 @@ class BlockFiles:
                 raise ValueError("it is another file")
             opened.seek(len(_MAGIC) + position)
             while position < min(length, until):
-                codec, raw_bytes, packed_bytes = read_header(_exactly(opened, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])
-                position += _CHECKSUM.size + HEADER_BYTES + packed_bytes
-                batches.append(bytes(codecs.decompress(codec, _exactly(opened, packed_bytes), raw_bytes)))
+                header, data = _frame(opened, length - position)
+                position += _CHECKSUM.size + HEADER_BYTES + header.packed_bytes
+                batches.append(bytes(codecs.decompress(header.codec, data, header.raw_bytes)))
         return batches, position if position < length else None
 
     # -- dropping
@@ -292,25 +311,27 @@ def write_batches(file: IO[bytes], batches: Iterable[list[Any]], codec: int = 0)
     return rows
 
 
-def read_batches(file: IO[bytes]) -> Iterator[list[Any]]:
-    """The batches of a block file that was found sound by ``check_batches``; closes it in the end."""
-    length = file.seek(0, os.SEEK_END) - len(_MAGIC) - _END.size
-    return _batches(file, length)
+def read_batches(file: IO[bytes], name: str) -> tuple[int, Iterator[list[Any]]]:
+    """How many rows a file says it has, and its batches, each checked; closes it in the end.
+
+    Raises
+    ------
+    ValueError
+        It is none of ours, or not whole.
+    errors.DataDamaged
+        From the iterator: a batch is not what was written.
+    """
+    try:
+        rows, length = _check_ends(file)
+    except BaseException:
+        file.close()
+        raise
+    return rows, _batches(file, length, name)
 
 
 def check_batches(file: IO[bytes]) -> int:
     """Look at every byte; returns the number of rows. Raises ``ValueError`` for what does not fit."""
-    size_bytes = file.seek(0, os.SEEK_END)
-    if size_bytes < len(_MAGIC) + _END.size:
-        raise ValueError("it is too short")
-    file.seek(0)
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise ValueError("it does not begin as one of ours")
-    file.seek(size_bytes - _END.size)
-    end = _exactly(file, _END.size)
-    _, rows, length, _ = _END.unpack(end)
-    if end != _end(rows, length) or len(_MAGIC) + length + _END.size != size_bytes:
-        raise ValueError("it has no end")
+    rows, length = _check_ends(file)
     file.seek(len(_MAGIC))
     while length:
         (checksum,) = _CHECKSUM.unpack(_exactly(file, _CHECKSUM.size))
@@ -326,12 +347,40 @@ def check_batches(file: IO[bytes]) -> int:
             left -= len(piece)
         if found != checksum:
             raise ValueError("a checksum does not fit")
-    return int(rows)
+    return rows
 
 
-def _batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
+def _check_ends(file: IO[bytes]) -> tuple[int, int]:
+    """Rows, and bytes of frames, by what stands at the ends. Raises ``ValueError``."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    if size_bytes < len(_MAGIC) + _END.size:
+        raise ValueError("it is too short")
+    file.seek(0)
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise ValueError("it does not begin as one of ours")
+    file.seek(size_bytes - _END.size)
+    end = _exactly(file, _END.size)
+    _, rows, length, _ = _END.unpack(end)
+    if end != _end(rows, length) or len(_MAGIC) + length + _END.size != size_bytes:
+        raise ValueError("it has no end")
+    return int(rows), int(length)
+
+
+def _frame(file: IO[bytes], left: int) -> tuple[FrameHeader, bytes]:
+    """The next frame of a file, of which so many bytes are left. Raises ``ValueError`` when it is not what was written."""
+    start = _exactly(file, _CHECKSUM.size + HEADER_BYTES)
+    header = read_header(start[_CHECKSUM.size :])
+    if len(start) + header.packed_bytes > left:  # nor is so much read
+        raise ValueError("a batch is longer than the file")
+    data = _exactly(file, header.packed_bytes)
+    if _CHECKSUM.pack(zlib.crc32(data, zlib.crc32(start[_CHECKSUM.size :]))) != start[: _CHECKSUM.size]:
+        raise ValueError("a checksum does not fit")
+    return header, data
+
+
+def _batches(file: IO[bytes], length: int, name: str) -> Iterator[list[Any]]:
     """The batches in the first ``length`` bytes of frames; closes the file in the end, or when nobody wants them any more."""
-    return _begun(_read_batches(file, length))
+    return _begun(_read_batches(file, length, name))
 
 
 def _begun(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
@@ -339,14 +388,17 @@ def _begun(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
     return batches
 
 
-def _read_batches(file: IO[bytes], length: int) -> Iterator[list[Any]]:
+def _read_batches(file: IO[bytes], length: int, name: str) -> Iterator[list[Any]]:
     with file:
         yield []
         file.seek(len(_MAGIC))
         while length:
-            codec, raw_bytes, packed_bytes = read_header(_exactly(file, _CHECKSUM.size + HEADER_BYTES)[_CHECKSUM.size :])
-            length -= _CHECKSUM.size + HEADER_BYTES + packed_bytes
-            yield decode_batch(codecs.decompress(codec, _exactly(file, packed_bytes), raw_bytes))
+            try:
+                header, data = _frame(file, length)
+            except (OSError, ValueError) as error:
+                raise DataDamaged(f"{name} is damaged: {error}", path=name) from error
+            length -= _CHECKSUM.size + HEADER_BYTES + header.packed_bytes
+            yield decode_batch(codecs.decompress(header.codec, data, header.raw_bytes))
 
 
 def _mapped_batches(file: FileIO, length: int) -> Iterator[list[Any]]:

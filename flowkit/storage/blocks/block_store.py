@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
-from flowkit.errors import InternalError, RowsNotKept
+from flowkit.errors import DataDamaged, InternalError, RowsNotKept
 from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, PartitionIndex, RddId
 from flowkit.model.memory import StorageGrant
@@ -411,7 +411,11 @@ class BlockStore:
             or (self._memory is not None and self._memory.free_bytes() < file.size_bytes)
         ):
             return rows
-        unrolled = self._unroll(visit, rows, evict=False)
+        try:
+            unrolled = self._unroll(visit, rows, evict=False)
+        except DataDamaged as error:  # nobody has seen a row of it yet
+            logger.warning("a cached partition is computed again: %s", error)
+            return None
         if unrolled.kept:
             return unrolled.block.held.rows(visit.access)
         return chain(chain.from_iterable(unrolled.drained()), rows)

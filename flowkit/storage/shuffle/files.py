@@ -233,12 +233,20 @@ class ShuffleFiles:
                 (entry.offset + start, min(piece_bytes, entry.length - start)) for start in range(0, entry.length, piece_bytes)
             ]
             checksum = 0
+            checksums = []
             for offset, length in pieces:
-                checksum = zlib.crc32(_read_exactly(file.descriptor, offset, length), checksum)
+                data = _read_exactly(file.descriptor, offset, length)
+                checksum = zlib.crc32(data, checksum)
+                checksums.append(zlib.crc32(data))
             if checksum != entry.checksum:
                 raise BlockCorrupt(f"the checksum of {self._describe(shuffle, map_partition, attempt, reducer)} does not fit")
-            for offset, length in pieces:
-                yield _read_exactly(file.descriptor, offset, length)
+            for (offset, length), expected in zip(pieces, checksums, strict=True):
+                data = _read_exactly(file.descriptor, offset, length)
+                if zlib.crc32(data) != expected:
+                    raise BlockCorrupt(
+                        f"{self._describe(shuffle, map_partition, attempt, reducer)} is not what it was when it was checked"
+                    )
+                yield data
 
     def absent(
         self, shuffle: ShuffleId, outputs: Iterable[tuple[PartitionIndex, AttemptId]]

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from flowkit.errors import InternalError
+from flowkit.errors import DataDamaged, InternalError
 from flowkit.lineage.partitioners import HashPartitioner, Partitioner
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex, ShuffleId
 from flowkit.model.map_status import MapStatus, encode_size
@@ -175,6 +175,8 @@ class _Spill:
     path: Path
     #: where each reducer's part ends; it begins where the one before ends
     ends: list[int]
+    #: of each reducer's part
+    checksums: list[int]
 
 
 class _MapOutput:
@@ -231,14 +233,15 @@ class _MapOutput:
     def _spill(self) -> None:
         private_files.make_directory(self._spill_directory)
         path = self._spill_directory / f"shuffle-{self._label}-{len(self._spills)}.spill"
-        ends = []
+        ends, checksums = [], []
         with removed_on_failure(path), private_files.open_file(path, "xb", buffering=_FILE_BUFFER_BYTES) as file:
             end = 0
             for parts in self._parts:
                 file.writelines(parts)
                 end += sum(map(len, parts))
                 ends.append(end)
-        self._spills.append(_Spill(path, ends))
+                checksums.append(_checksum_of(parts))
+        self._spills.append(_Spill(path, ends, checksums))
         self._metrics.memory_spilled_bytes += self._held_bytes
         self._metrics.disk_spilled_bytes += ends[-1]
         self._parts = [[] for _ in self._parts]
@@ -253,7 +256,7 @@ class _MapOutput:
                 for reducer, parts in enumerate(self._parts):
                     length = checksum = 0
                     for source, spill in zip(spilled, self._spills, strict=True):
-                        length, checksum = _copy_part(source, spill.ends, reducer, file, length, checksum)
+                        length, checksum = _copy_part(source, spill, reducer, file, length, checksum)
                     for part in parts:
                         file.write(part)
                         length += len(part)
@@ -280,19 +283,34 @@ class _MapOutput:
         self._held_bytes = self._reserved_bytes = 0
 
 
-def _copy_part(
-    source: IO[bytes], ends: list[int], reducer: int, target: IO[bytes], length: int, checksum: int
-) -> tuple[int, int]:
-    start = ends[reducer - 1] if reducer else 0
-    left = ends[reducer] - start
+def _checksum_of(parts: Iterable[bytes]) -> int:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+def _copy_part(source: IO[bytes], spill: _Spill, reducer: int, target: IO[bytes], length: int, checksum: int) -> tuple[int, int]:
+    """Append a spilled part to a block; returns the block's length and checksum. Raises ``errors.DataDamaged``.
+
+    Its own checksum is compared, or what a disk made of it would be blessed by that of the block.
+    """
+    start = spill.ends[reducer - 1] if reducer else 0
+    left = spill.ends[reducer] - start
     if left:
         source.seek(start)
+    found = 0
     while left:
         piece = source.read(min(_COPY_BYTES, left))
         if not piece:
-            raise InternalError(f"spill file {source.name} ends {left} bytes early")
+            raise DataDamaged(f"spill file {source.name} ends {left} bytes early; does its disk err?", path=str(spill.path))
         target.write(piece)
+        found = zlib.crc32(piece, found)
         checksum = zlib.crc32(piece, checksum)
         length += len(piece)
         left -= len(piece)
+    if found != spill.checksums[reducer]:
+        raise DataDamaged(
+            f"spill file {source.name}: the checksum of part {reducer} does not fit; does its disk err?", path=str(spill.path)
+        )
     return length, checksum

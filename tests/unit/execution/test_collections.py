@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 
 import pytest
 
@@ -16,11 +17,11 @@ from tests.unit.execution.surroundings import Surroundings, chain_of
 SLICES = [[1, "a"], [], [None, (2, 3)]]
 
 
-def spans_of(pickles: list[bytes]) -> tuple[tuple[int, int], ...]:
+def spans_of(pickles: list[bytes]) -> tuple[tuple[int, int, int], ...]:
     ends = [0]
     for each in pickles:
         ends.append(ends[-1] + len(each))
-    return tuple((first, last - first) for first, last in zip(ends, ends[1:], strict=False))
+    return tuple((first, len(each), zlib.crc32(each)) for first, each in zip(ends, pickles, strict=False))
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -40,7 +41,7 @@ def test_each_partition_unpickles_its_own_span(surroundings: Surroundings, inlin
 def test_a_content_that_is_too_short_is_our_bug(surroundings: Surroundings) -> None:
     content = Content(ContentId("c"), 3, b"abc")
     with pytest.raises(InternalError, match="ends before byte 10"):
-        surroundings.run(chain_of(Collection(content, ((2, 8),))))
+        surroundings.run(chain_of(Collection(content, ((2, 8, 0),))))
 
 
 @pytest.mark.parametrize(

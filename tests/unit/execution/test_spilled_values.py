@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowkit.errors import DiskFull
+from flowkit.errors import DataDamaged, DiskFull
 from flowkit.execution.spilled_values import SpilledValues
 from flowkit.storage.blocks.held_rows import HeldRows
 
@@ -96,3 +97,17 @@ def test_values_on_disk_stay_there_in_a_cached_partition_and_lists_beside_them_a
         assert many is on_disk
         assert few == [1]
         few.append(2)
+
+
+def test_values_of_which_any_byte_is_another_are_an_error_and_no_other_values(tmp_path: Path) -> None:
+    values = spilled(tmp_path, range(300), ["text"] * 10)
+    for place in range(0, values.disk_bytes, 7):
+        (byte,) = os.pread(values._descriptor, 1, place)
+        os.pwrite(values._descriptor, bytes([byte ^ 1]), place)
+        with pytest.raises(DataDamaged, match="are damaged"):
+            list(values)
+        os.pwrite(values._descriptor, bytes([byte]), place)
+    assert list(values) == [*range(300), *["text"] * 10]
+    os.truncate(values._descriptor, values.disk_bytes - 1)
+    with pytest.raises(DataDamaged):
+        values[-1]

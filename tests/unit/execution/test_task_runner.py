@@ -6,6 +6,7 @@ import gc
 import pickle
 import sys
 import threading
+import zlib
 
 import cloudpickle
 import msgspec
@@ -432,7 +433,9 @@ def test_a_collection_too_large_for_its_program_is_read_from_content(make_bench)
     rows = pickle.dumps(list(range(20_000)), 5)
     content = content_id(rows)
     bench = make_bench(transport=Neighbours(d=rows))
-    source = Step(0, Collection(Content(content, len(rows)), ((0, len(rows)),)), (), 1, "parallelize", "test.py:1")
+    source = Step(
+        0, Collection(Content(content, len(rows)), ((0, len(rows), zlib.crc32(rows)),)), (), 1, "parallelize", "test.py:1"
+    )
     bench.define_program(
         StageProgram((source,), Result(lambda partition, iterator: sum(iterator))),
         content_holders={content: (("host d", "d"),)},

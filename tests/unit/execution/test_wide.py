@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowkit.errors import DataDamaged
 from flowkit.execution import aggregate, spill
 from flowkit.execution.records import as_chunks
 from flowkit.execution.spilled_values import SpilledValues
@@ -35,6 +36,7 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.partitioners import HashPartitioner
 from flowkit.model.ids import ShuffleId
+from flowkit.storage.shuffle import writer
 from tests.unit.execution.surroundings import Surroundings, chain_of, collect
 
 KEYS = st.one_of(
@@ -408,3 +410,25 @@ def test_a_large_key_without_partner_keeps_its_place_among_the_others(tight: Sur
     table, streamed = skewed(20_000, 3_000, hot=5), [(n, "x") for n in range(2_000, 2_500)]
     for left, right in [(streamed, table), (table, streamed)]:
         assert tight.run(two_inputs(left, right, Join(kind, (None, None)))) == naive_join(kind, left, right)
+
+
+def test_a_shuffle_whose_spill_was_damaged_is_written_anew_and_never_blessed_by_a_checksum(
+    tight: Surroundings, monkeypatch
+) -> None:
+    real, damage = writer._copy_part, [True]
+
+    def copy_damaged(source, spill, reducer, *rest):
+        if damage and spill.ends[0]:
+            damage.clear()
+            data = bytearray(spill.path.read_bytes())
+            data[spill.ends[0] // 2] ^= 1
+            spill.path.write_bytes(data)
+        return real(source, spill, reducer, *rest)
+
+    monkeypatch.setattr(writer, "_copy_part", copy_damaged)
+    program = chain_of(*rows_of(many(40_000, 5_000)), output=ShuffleWrite(ShuffleId(7), HashPartitioner(3)))
+    with pytest.raises(DataDamaged, match="part 0 does not fit"):
+        tight.write(7, [program])
+    assert not damage
+    assert not list(tight.files.directory.rglob("*.data"))
+    tight.write(7, [program])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.errors import DiskFull, InternalError, InvalidArgument
+from flowkit.errors import DataDamaged, DiskFull, InternalError, InvalidArgument
 from flowkit.storage import codecs
 from flowkit.storage.frames import batches_in, frame, frames_of_pieces
 from flowkit.storage.runs import RunWriter
@@ -76,7 +76,7 @@ def test_a_run_that_was_cut_short_is_not_read_as_a_whole_one(tmp_path):
     writer.write(["abc"] * 10)
     run = writer.close()
     os.truncate(run.path, run.disk_bytes - 1)
-    with pytest.raises(InternalError, match="inside a frame"):
+    with pytest.raises(DataDamaged, match="checksum does not fit"):
         list(run.batches())
 
 
@@ -105,3 +105,23 @@ def test_a_compressed_batch_is_smaller():
     encoded = encode_batch(["the same words again"] * 1000)
     for number in (1, 2):
         assert len(codecs.compress(number, encoded)) < len(encoded) / 3
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+def test_a_run_of_which_any_byte_is_another_or_missing_is_never_read_as_if_it_were_whole(tmp_path, codec):
+    batches = [[("a", 1), ("b", 2)], [None] * 30, ["x" * 50]]
+    with RunWriter(tmp_path, "run", codec=codec) as writer:
+        for batch in batches:
+            writer.write(batch)
+        run = writer.close()
+    data = run.path.read_bytes()
+    for place in range(len(data)):
+        run.path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(DataDamaged, match="spill run .* is damaged") as raised:
+            list(run.batches())
+        assert raised.value.path == str(run.path)
+        run.path.write_bytes(data[:place])
+        with pytest.raises(DataDamaged):
+            list(run.batches())
+    run.path.write_bytes(data + b"more")
+    assert list(run.batches()) == batches

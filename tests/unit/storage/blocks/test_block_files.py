@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.errors import DataDamaged
 from flowkit.storage.blocks import block_files
 from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, Unwritten
 
@@ -56,6 +57,44 @@ def test_one_wrong_byte_makes_it_none_at_all(tmp_path_factory, place, change):
     path.write_bytes(data)
     assert files.find(1, 2) is None
     assert not path.exists()
+
+
+def flip_unseen(path: Path, place: int, bit: int) -> None:
+    """As a disk that errs does it: the time of change stays."""
+    data, times = bytearray(path.read_bytes()), path.stat()
+    data[place] ^= bit
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("bit", [1, 128])
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_a_byte_that_changes_after_the_file_was_checked_is_no_row_of_anybody(tmp_path, codec, bit):
+    files = BlockFiles([tmp_path], codec=codec)
+    path = files.write(1, 2, BATCHES).path
+    sound = path.read_bytes()
+    for place in range(8, len(sound) - 28):
+        path.write_bytes(sound)
+        file = files.find(1, 2)
+        assert file is not None
+        flip_unseen(path, place, bit)
+        assert files.find(1, 2) == file  # nobody can tell by its name and times
+        with pytest.raises(ValueError, match=r"checksum|early|longer"):
+            for position in starts(sound):
+                files.read_encoded(file, position, 1)
+        with pytest.raises(DataDamaged, match=path.name):
+            rows(files, file)
+        assert not path.exists()
+        assert files.find(1, 2) is None
+
+
+def starts(data: bytes) -> list[int]:
+    """Where batches of a file begin, as ``read_encoded`` counts."""
+    found, place, end = [], 0, len(data) - 8 - 28
+    while place < end:
+        found.append(place)
+        place += 4 + 17 + int.from_bytes(data[8 + place + 13 : 8 + place + 21], "little")
+    return found
 
 
 @given(st.integers(0, 10_000))
