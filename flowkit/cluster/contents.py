@@ -11,10 +11,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
+from flowkit.errors import DataDamaged
 from flowkit.model.ids import ContentId
 
 IN_MEMORY_BYTES = 64 << 20
@@ -56,7 +58,8 @@ class KeptContents:
         self._in_memory: OrderedDict[ContentId, bytes] = OrderedDict()
         self._in_memory_bytes = 0
         self._directory: Path | None = None
-        self._on_disk: set[ContentId] = set()
+        #: with their CRC-32
+        self._on_disk: dict[ContentId, int] = {}
         self._closed = False
 
     def __contains__(self, content: ContentId) -> bool:
@@ -74,16 +77,22 @@ class KeptContents:
                 oldest, old = self._in_memory.popitem(last=False)
                 self._in_memory_bytes -= len(old)
                 self._file(oldest).write_bytes(old)
-                self._on_disk.add(oldest)
+                self._on_disk[oldest] = zlib.crc32(old)
 
     def get(self, content: ContentId) -> bytes:
-        """The bytes. Raises ``KeyError`` when it was never kept."""
+        """The bytes. Raises ``KeyError`` when it was never kept, ``errors.DataDamaged`` when its file is not what was written."""
         with self._mutex:
             if content in self._in_memory:
                 self._in_memory.move_to_end(content)
                 return self._in_memory[content]
             if content in self._on_disk:
-                return self._file(content).read_bytes()
+                data = self._file(content).read_bytes()
+                if zlib.crc32(data) != self._on_disk[content]:
+                    raise DataDamaged(
+                        f"{self._file(content)} is damaged; it was the driver's own copy of a collection, a broadcast or a closure",
+                        path=str(self._file(content)),
+                    )
+                return data
             raise KeyError(content)
 
     def forget(self, content: ContentId) -> None:
@@ -93,7 +102,7 @@ class KeptContents:
             if data is not None:
                 self._in_memory_bytes -= len(data)
             elif content in self._on_disk:
-                self._on_disk.discard(content)
+                del self._on_disk[content]
                 self._file(content).unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from flowkit.cluster.contents import KeptContents
+from flowkit.errors import DataDamaged
 
 
 def test_content_beyond_the_bound_goes_to_disk_and_comes_back(tmp_path, monkeypatch):
@@ -25,3 +26,13 @@ def test_keeping_twice_counts_once():
     kept.keep("a", b"123456")
     kept.keep("a", b"123456")
     assert not kept._on_disk
+
+
+def test_a_copy_on_disk_that_is_damaged_is_an_error_and_no_other_bytes():
+    kept = KeptContents(in_memory_bytes=10)
+    kept.keep("a", b"a" * 6)
+    kept.keep("b", b"b" * 6)
+    kept._file("a").write_bytes(b"aaaaab")
+    with pytest.raises(DataDamaged, match="is damaged"):
+        kept.get("a")
+    kept.close()
