@@ -36,7 +36,7 @@ def unchanged(path: str, planned: FileVersion | None, look: Callable[[], FileVer
 
     def check() -> None:
         found = look()
-        if not version.is_of(found):
+        if found != version and not version.is_of(found):
             raise changed(path, version, found)
 
     check()
