@@ -83,6 +83,23 @@ def test_a_running_stage_shows_tasks_failures_and_rate():
     progress.close()
 
 
+def test_names_of_stages_and_jobs_do_not_steer_the_terminal():
+    hostile = "map at \x1b]0;title\x07\x1b[2J\r\n\u202ea.py:2"
+    screen, store, progress = make()
+    begun = JobStart(APP, 0, hostile, (), (), {}, time=0.0)
+    store.on_event(begun)
+    store.on_event(StageSubmitted(APP, 3, 0, hostile, 8, (0,), time=0.0))
+    progress.on_event(begun)
+    screen.wait_for("\\x1b]0;")
+    progress.on_event(JobEnd(APP, 0, "succeeded", time=120.0))
+    screen.wait_for("after 2 min")
+    progress.close()
+    told = screen.getvalue()
+    assert "\\x1b]0;title\\x07\\x1b[2J\\r\\n\\u202ea.py:2" in told
+    for steering in ("\x1b]0;", "\x07", "\x1b[2J\r", "\u202e"):
+        assert steering not in told
+
+
 def test_the_lines_are_gone_when_the_job_is():
     screen, store, progress = make()
     store.on_event(StageSubmitted(APP, 3, 0, "a stage", 8, (0,), time=0.0))
