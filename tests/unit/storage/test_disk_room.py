@@ -14,7 +14,6 @@ from flowkit.execution.spilled_values import SpilledValues
 from flowkit.model.ids import AppId, AttemptId, PartitionIndex, ShuffleId
 from flowkit.storage.content import ContentStore, content_id
 from flowkit.storage.disk_room import disk_full_named
-from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.runs import RunWriter
 from flowkit.storage.shuffle.files import ShuffleFiles
 
@@ -32,7 +31,6 @@ WAYS = {
     "a map output": lambda place: ShuffleFiles(place).temporary(ShuffleId(1), PartitionIndex(0), AttemptId(1)),
     "a result": lambda place: ResultStore(in_memory_bytes=0).put(APP, AttemptId(1), b"x", place / "results"),
     "content on its way": drafted,
-    "an application": lambda place: HostDirectory.open(str(place)).application(APP),
 }
 
 
