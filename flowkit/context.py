@@ -301,7 +301,10 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
             ).start()
             cluster = self._embedded.cluster
         try:
-            return ClientLink.connect(cast("str | Client | Cluster", cluster), name=self.name, config=self._config)
+            link = ClientLink.connect(cast("str | Client | Cluster", cluster), name=self.name, config=self._config)
+            if self._embedded is not None:
+                link.hold_directories()
+            return link
         except BaseException:
             if self._embedded is not None:
                 self._embedded.close()

@@ -31,7 +31,7 @@ from flowkit.lineage.closures import dumps, note_carried
 from flowkit.model.checks import check_path
 from flowkit.model.job_spec import Content
 from flowkit.storage.content import content_id
-from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.host_directory import DriverDirectory
 
 if TYPE_CHECKING:
     from flowkit.abc import ClusterLink
@@ -55,8 +55,7 @@ class DriverFiles:
 
     def __init__(self, app: AppId, local_directory: str) -> None:
         self._app = app
-        self._local_directory = local_directory
-        self._host_directory: HostDirectory | None = None
+        self._directory = DriverDirectory(app, local_directory, of_its_own=True)
 
     def install(self, file: Shipped) -> None:
         """Put a file into place.
@@ -66,9 +65,7 @@ class DriverFiles:
         errors.InvalidArgument
             It is an archive that cannot be unpacked.
         """
-        if self._host_directory is None:
-            self._host_directory = HostDirectory.open(self._local_directory or None)
-        directory = self._host_directory.application(self._app).path
+        directory = self._directory.application().path
         try:
             install(file, Place(directory, lambda _: directory))
         except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -83,9 +80,7 @@ class DriverFiles:
     def close(self) -> None:
         """Let the files go. Idempotent."""
         forget(self._app)
-        if self._host_directory is not None:
-            self._host_directory.drop_application(self._app)
-            self._host_directory.close()
+        self._directory.close()
 
 
 class FileShipping:

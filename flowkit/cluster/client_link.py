@@ -65,6 +65,7 @@ from flowkit.model.task import InlineResult
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.content import content_id
+from flowkit.storage.host_directory import DriverDirectory
 
 logger = logger_of("flowkit.cluster")
 
@@ -89,7 +90,9 @@ class ClientLink:
         self._name = name
         self._config = config
         self._app = AppId(f"app-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}")
-        self._contents = PutContents(self._app, config.local_directory or None, self._known_executors, self._send_content)
+        self._directory = DriverDirectory(self._app, config.local_directory)
+        own = DriverDirectory(self._app, config.local_directory, of_its_own=True)
+        self._contents = PutContents(self._directory, own, self._known_executors, self._send_content)
         #: guards ``_executors`` and ``_lost``, and tells of their changes
         self._condition = threading.Condition()
         self._executors: dict[ExecutorId, ExecutorSummary] = {}
@@ -240,6 +243,20 @@ class ClientLink:
             self._wait_for_executor()
             return sum(executor.slots for executor in self._executors.values())
 
+    def hold_directories(self) -> None:
+        """Hold the application's directories on this host, whose executors end with this process: what is left goes when nobody holds it.
+
+        Raises
+        ------
+        errors.ClusterError
+            It cannot be had. The link is closed then.
+        """
+        try:
+            self._directory.hold(self._config.block_directories)
+        except BaseException:
+            self.close()
+            raise
+
     def put_content(self, data: bytes) -> Content:
         """Make bytes readable by every executor; see ``abc.ClusterLink``."""
         name = content_id(data)
@@ -318,6 +335,7 @@ class ClientLink:
                 self._scaling.close()
             self._deliveries.close(errors.JobCancelled("the session was closed", reason="the session was closed"))
             self._contents.close()
+            self._directory.close()
             if self._own_client:
                 self._client.close()
 

@@ -8,16 +8,15 @@ memory, beyond it in files of its own: a collection of gigabytes does not live t
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flowkit.errors import DataDamaged
 from flowkit.model.ids import ContentId
+from flowkit.storage import private_files
 
 IN_MEMORY_BYTES = 64 << 20
 
@@ -50,9 +49,18 @@ class ContentUsers:
 
 
 class KeptContents:
-    """Content by id: the most recent in memory, the others in a directory that goes with ``close``."""
+    """Content by id: the most recent in memory, the others in files that go with ``close``.
 
-    def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
+    Parameters
+    ----------
+    directory
+        Where the files go; asked for when there is the first.
+    in_memory_bytes
+        All content in memory at most.
+    """
+
+    def __init__(self, directory: Callable[[], Path], in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
+        self._make_directory = directory
         self._limit = in_memory_bytes
         self._mutex = threading.Lock()
         self._in_memory: OrderedDict[ContentId, bytes] = OrderedDict()
@@ -76,7 +84,7 @@ class KeptContents:
             while self._in_memory_bytes > self._limit:
                 oldest, old = self._in_memory.popitem(last=False)
                 self._in_memory_bytes -= len(old)
-                self._file(oldest).write_bytes(old)
+                private_files.write_file(self._file(oldest), old)
                 self._on_disk[oldest] = zlib.crc32(old)
 
     def get(self, content: ContentId) -> bytes:
@@ -86,7 +94,7 @@ class KeptContents:
                 self._in_memory.move_to_end(content)
                 return self._in_memory[content]
             if content in self._on_disk:
-                data = self._file(content).read_bytes()
+                data = private_files.read_file(self._file(content))
                 if zlib.crc32(data) != self._on_disk[content]:
                     raise DataDamaged(
                         f"{self._file(content)} is damaged; it was the driver's own copy of a collection, a broadcast or a closure",
@@ -110,12 +118,11 @@ class KeptContents:
         with self._mutex:
             self._closed = True
             self._in_memory.clear()
+            for content in self._on_disk:
+                self._file(content).unlink(missing_ok=True)
             self._on_disk.clear()
-            if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
-                self._directory = None
 
     def _file(self, content: ContentId) -> Path:
         if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="flowkit-driver-"))
+            self._directory = private_files.make_directory(self._make_directory())
         return self._directory / content

@@ -12,10 +12,10 @@ from flowkit import errors
 from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.wire import ExecutorSummary
 from flowkit.logs import logger_of
-from flowkit.model.ids import AppId, ContentId, ExecutorId, HostToken
+from flowkit.model.ids import ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import Content
 from flowkit.storage.content import ContentStore
-from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.host_directory import DriverDirectory
 
 logger = logger_of("flowkit.cluster")
 
@@ -28,10 +28,10 @@ class PutContents:
 
     Parameters
     ----------
-    app
-        Whose content it is.
-    local_directory
-        Where hosts have their files; None: the usual place.
+    directory
+        The application's on this host, which it may share with executors.
+    own_directory
+        The driver's.
     executors
         Those there are; waits for the first.
     send
@@ -40,19 +40,18 @@ class PutContents:
 
     def __init__(
         self,
-        app: AppId,
-        local_directory: str | None,
+        directory: DriverDirectory,
+        own_directory: DriverDirectory,
         executors: Callable[[], list[ExecutorSummary]],
         send: Callable[[ExecutorId, ContentId, bytes], None],
     ) -> None:
-        self._app = app
-        self._local_directory = local_directory
+        self._directory = directory
+        self._own_directory = own_directory
         self._executors = executors
         self._send = send
-        self._kept = KeptContents()
+        self._kept = KeptContents(lambda: own_directory.application().path)
         self._users = ContentUsers()
         self._holders: dict[ContentId, HostToken] = {}
-        self._host_directory: HostDirectory | None = None
 
     def put(self, name: ContentId, data: bytes) -> Content:
         """Have it on one host, and count one more who needs it."""
@@ -88,29 +87,26 @@ class PutContents:
             self._holders.pop(name, None)
 
     def close(self) -> None:
-        """Forget everything, on this host too."""
+        """Forget everything."""
         self._kept.close()
-        if self._host_directory is not None:
-            # Its lock is held here too, so the last executor could not have removed everything.
-            self._host_directory.drop_application(self._app)
-            self._host_directory.close()
+        self._own_directory.close()
 
-    def _directory(self) -> HostDirectory | None:
-        """The directory of this machine; None where there can be none: the place may be one of the executors' machines alone."""
-        if self._host_directory is None:
-            try:
-                self._host_directory = HostDirectory.open(self._local_directory)
-            except (OSError, ValueError, errors.ClusterError) as error:
-                logger.info("content is sent to executors, for this machine has no directory to share: %s", error)
-        return self._host_directory
+    def _shared_token(self) -> HostToken | None:
+        """Name this host; None where its directory cannot be used: ``local_directory`` may be a place of the executors' machines alone."""
+        try:
+            return self._directory.host.token
+        except (OSError, ValueError, errors.ClusterError) as error:
+            logger.info("content is sent to executors, for this machine has no directory to share: %s", error)
+            return None
 
     def _place(self, name: ContentId, data: bytes) -> HostToken:
         """Written directly where the driver shares a directory with executors, else sent to one."""
         executors = self._executors()
-        shared = self._directory()
-        if shared is not None and any(executor.host == shared.token for executor in executors):
-            ContentStore(shared.application(self._app).content_directory).put(data)
-            return shared.token
+        token = self._shared_token()
+        if any(executor.host == token for executor in executors):
+            ContentStore(self._directory.application().content_directory).put(data)
+            assert token is not None
+            return token
         # Any one will do; another should the first not answer.
         random.shuffle(executors)
         failure: Exception | None = None

@@ -23,8 +23,8 @@ def test_a_content_is_unneeded_exactly_when_its_last_user_goes(steps):
         assert len(users) == sum(1 for count in naive.values() if count)
 
 
-def test_what_is_forgotten_takes_no_memory_and_no_disk():
-    kept = KeptContents(in_memory_bytes=10)
+def test_what_is_forgotten_takes_no_memory_and_no_disk(tmp_path):
+    kept = KeptContents(lambda: tmp_path, in_memory_bytes=10)
     kept.keep(ContentId("a"), b"x" * 8)
     kept.keep(ContentId("b"), b"y" * 8)  # the first goes to disk
     for name in ("a", "b", "absent"):
