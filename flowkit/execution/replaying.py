@@ -6,9 +6,10 @@ Runs in the driver, on whatever thread asks.
 from __future__ import annotations
 
 import pickle
-import tempfile
+import secrets
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -20,10 +21,11 @@ from flowkit.execution.pipeline import TaskValue, run_program
 from flowkit.execution.recording import recording
 from flowkit.execution.task_context import REPLAY, TaskContext, set_current
 from flowkit.lineage.kernels import Collection, StageProgram
-from flowkit.model.ids import AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
+from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.metrics import TaskMetrics
 from flowkit.storage.blocks.block_store import BlockStore
+from flowkit.storage.host_directory import DriverDirectory
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.shuffle.files import ShuffleFiles
 
@@ -50,8 +52,8 @@ def run_here(program: StageProgram, partition: int, rows: Mapping[int, Mapping[i
         steps[place] = replace(steps[place], kernel=_given(by_partition, steps[place].num_partitions), inputs=(), level=None)
     steps = [replace(step, level=None) if step.level else step for step in steps]
     prepared = recording(replace(program, steps=tuple(steps)))
-    with tempfile.TemporaryDirectory(prefix="flowkit-replay-") as directory:
-        environment = _environment(Path(directory), partition)
+    with closing(DriverDirectory(AppId(f"replay-{secrets.token_hex(8)}"), None)) as own:
+        environment = _environment(own.application().path, partition)
         context = TaskContext(
             app_id=environment.app,
             stage_id=environment.stage,

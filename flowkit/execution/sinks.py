@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -78,7 +77,10 @@ class StoreTarget:
 
     def draft(self, name: str) -> Path:
         """Where an attempt writes."""
-        return Path(tempfile.mkdtemp(prefix="flowkit-upload-")) / name
+        context = TaskContext.get()
+        if context is None:
+            raise InternalError("files are written by tasks")
+        return context.scratch_directory() / f"upload-{name}"
 
     def publish(self, draft: Path, name: str) -> None:
         """Send a file."""
@@ -89,11 +91,9 @@ Target = LocalTarget | StoreTarget
 
 
 def discard(draft: Path) -> None:
-    """Remove what an attempt wrote, and the directory that was made for it."""
+    """Remove what an attempt wrote."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.unlink(missing_ok=True)
-    if draft.parent.name.startswith("flowkit-upload-"):
-        shutil.rmtree(draft.parent, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class TaskContext(metaclass=Advising):
         "_is_interrupted",
         "_lock",
         "_meet",
+        "_scratch_directory",
         "added",
         "app_id",
         "attempt_number",
@@ -107,6 +108,7 @@ class TaskContext(metaclass=Advising):
         is_interrupted: Callable[[], bool] = lambda: False,
         acquire_commit: Callable[[], None] | None = None,
         content_path: Callable[[ContentId], Path] | None = None,
+        scratch_directory: Callable[[], Path] | None = None,
         meet: Callable[[str, bytes], tuple[bytes, ...]] | None = None,
         cpus: int = 1,
         resources: Mapping[str, tuple[str, ...]] | None = None,
@@ -126,6 +128,7 @@ class TaskContext(metaclass=Advising):
         self._is_interrupted = is_interrupted
         self._acquire_commit = acquire_commit
         self._content_path = content_path
+        self._scratch_directory = scratch_directory
         # Listeners may be registered from threads the task itself started.
         self._lock = threading.Lock()
         #: by the keys of accumulators: their names, and what this task adds (see ``execution.accumulators``)
@@ -221,6 +224,15 @@ class TaskContext(metaclass=Advising):
         if self._content_path is None:
             raise _not_running("content_path")
         return self._content_path(content)
+
+    def scratch_directory(self) -> Path:
+        """A directory of this attempt's own on its host, where it may write what nobody else needs: it goes with the attempt.
+
+        It lies where ``local_directory`` says, can be read by this user alone, and goes with the application should the process die.
+        """
+        if self._scratch_directory is None:
+            raise _not_running("scratch_directory")
+        return self._scratch_directory()
 
     # -- listeners
 

@@ -229,7 +229,7 @@ class _Task:
         def acquire_commit() -> None:
             attempt.acquire_commit(services.request_commit, services.config.executor_timeout_s)
 
-        self.environment = _Environment(
+        environment = self.environment = _Environment(
             app=launch.app,
             stage=launch.stage,
             partition=launch.partition,
@@ -270,6 +270,7 @@ class _Task:
             is_interrupted=lambda: attempt.switch.reason is not None,
             acquire_commit=acquire_commit,
             content_path=content.path,
+            scratch_directory=lambda: environment.spill_directory,
             meet=self._meet if definition.barrier else None,
             cpus=launch.cpus,
             resources=launch.resources,

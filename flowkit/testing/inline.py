@@ -1,4 +1,4 @@
-"""A whole flowkit in the calling thread: the real scheduler core, a real executor without slots, files in a temporary directory.
+"""A whole flowkit in the calling thread: the real scheduler core, a real executor without slots, files as any driver has them.
 
 Runs in tests and doctests. A job runs while its action waits for it, one task after the other, in the same order every time; the
 scheduler's clock is a number that moves by itself. Thread-safe: threads take turns, a whole job each.
@@ -7,12 +7,12 @@ scheduler's clock is a number that moves by itself. Thread-safe: threads take tu
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 import threading
+import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, Final
 
 from flowkit.cluster.contents import ContentUsers
@@ -34,7 +34,7 @@ from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.storage.content import ContentStore, content_id
-from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.host_directory import DriverDirectory
 
 logger = logger_of("flowkit.testing")
 
@@ -43,8 +43,6 @@ _EXECUTOR: Final = ExecutorId("inline://this-thread#1")
 _INSTANT_S: Final = 1e-4
 #: time-outs in a row that may change nothing before the core is taken to have stalled
 _IDLE_LIMIT: Final = 1_000
-
-_app_numbers = count()
 
 
 def inline_context(*, slots: int = 2, config: Config | None = None, **settings: Any) -> Context:
@@ -79,7 +77,7 @@ class InlineLink:
         # First: what nobody offers leaves nothing behind.
         self._config = with_policies(config or Config())
         manager, rows = memory_manager(self._config.memory_manager), serializers(self._config.serializers)
-        self._app = AppId(f"app-inline-{os.getpid()}-{next(_app_numbers)}")
+        self._app = AppId(f"app-inline-{secrets.token_hex(8)}")
         self._slots = slots
         self._now = 0.0
         #: what the core has not heard yet; a garbage collector may append to it at any time
@@ -92,9 +90,10 @@ class InlineLink:
         self._sinks: list[Callable[[Sequence[Event]], None]] = []
         self._updates_sink: Callable[[bytes], None] = lambda _: None
         self._closed = False
-        self._directory = tempfile.TemporaryDirectory(prefix="flowkit-inline-")
-        self._host = HostDirectory.open(f"{self._directory.name}/host")
-        self._content = ContentStore(self._host.application(self._app).content_directory)
+        directory = DriverDirectory(self._app, self._config.local_directory)
+        self._remove_files = weakref.finalize(self, directory.close)
+        self._host = directory.host
+        self._content = ContentStore(directory.application().content_directory)
         self._core = SchedulerCore(self._config, seed=0)
         self._executor = Executor(
             executor=_EXECUTOR,
@@ -205,9 +204,7 @@ class InlineLink:
             self._say(sti.ApplicationClosed(self._app, "closed by its driver"))
             self._closed = True
             self._executor.close()
-            self._host.drop_application(self._app)
-            self._host.close()
-            self._directory.cleanup()
+            self._remove_files()
 
     # -- driving
 
