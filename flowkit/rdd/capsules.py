@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import pickletools
 import platform
+import secrets
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,7 @@ from flowkit.lineage.kernels import StageProgram
 from flowkit.observe.metrics import format_bytes
 from flowkit.observe.tables import Table
 from flowkit.rdd.replayed import Replayed, debugged
+from flowkit.storage import private_files
 from flowkit.visible import visible
 
 FORMAT: Final = 1
@@ -161,7 +162,7 @@ def save_capsule(
     place: str,
     error: str,
 ) -> Path:
-    """Write a capsule; the file can be read by its owner only."""
+    """Write a capsule; the file can be read by its owner only, and takes the place of what was there, a link too."""
     import pyarrow as pa
 
     chosen = Path(path).expanduser()
@@ -173,10 +174,15 @@ def save_capsule(
         "bytes": len(data),
         "packages": {name: version for name in _packages_in(data) if (version := _version(name))},
     }
-    descriptor = os.open(chosen, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(json.dumps(header).encode() + b"\n")
-        file.write(pa.Codec(_CODEC).compress(data, asbytes=True))
+    # What is there may be somebody else's file, or lead to one.
+    draft = chosen.with_name(f".{chosen.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        with private_files.open_file(draft, "xb") as file:
+            file.write(json.dumps(header).encode() + b"\n")
+            file.write(pa.Codec(_CODEC).compress(data, asbytes=True))
+        draft.replace(chosen)
+    finally:
+        draft.unlink(missing_ok=True)
     return chosen
 
 
