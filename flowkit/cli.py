@@ -397,14 +397,22 @@ def _versions() -> Iterator[Finding]:
 
 
 def _directory() -> Iterator[Finding]:
+    from flowkit.storage import private_files
     from flowkit.storage.host_directory import HostDirectory
 
     config = Config.from_environment(os.environ)
     directory = HostDirectory.open(config.local_directory or None)
     free = shutil.disk_usage(directory.base).free
     probe = directory.base / f".doctor-{os.getpid()}"
-    probe.write_bytes(b"x" * 4096)
+    private_files.write_file(probe, b"x" * 4096)
     probe.unlink()
+    if private_files.others_may_replace(directory.base.parent):
+        yield Finding(
+            "files",
+            "warning",
+            f"every account of this machine may replace what lies in {directory.base.parent}",
+            f"chmod +t {directory.base.parent}, or set local_directory (FLOWKIT_LOCAL_DIRECTORY) to another place",
+        )
     state = "ok" if free > 5 << 30 else "warning"
     mend = (
         "" if state == "ok" else "shuffles and spills may fill it; set local_directory (FLOWKIT_LOCAL_DIRECTORY) to a larger disk"
