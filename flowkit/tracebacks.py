@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import sys
 import sysconfig
+import traceback as tracebacks
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from types import FrameType, FunctionType, TracebackType
@@ -47,6 +48,57 @@ _SPECIAL: Final = frozenset(
 )
 #: those who want to see all frames, as long as they live
 _curious: weakref.WeakSet[object] = weakref.WeakSet()
+
+
+# What Python itself keeps of an exception. A class of the user's may have attributes of these names that raise, and whoever looks at an
+# exception on a thread that others wait for must not call them.
+_CAUSE: Final[Any] = vars(BaseException)["__cause__"]
+_CONTEXT: Final[Any] = vars(BaseException)["__context__"]
+_TRACEBACK: Final[Any] = vars(BaseException)["__traceback__"]
+_ATTRIBUTES: Final[Any] = vars(BaseException)["__dict__"]
+_EXCEPTIONS: Final[Any] = vars(BaseExceptionGroup)["exceptions"]
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Its ``__cause__``, of nobody's making."""
+    cause: BaseException | None = _CAUSE.__get__(error)
+    return cause
+
+
+def set_cause(error: BaseException, cause: BaseException) -> None:
+    """Set its ``__cause__``."""
+    _CAUSE.__set__(error, cause)
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Its ``__context__``, of nobody's making."""
+    context: BaseException | None = _CONTEXT.__get__(error)
+    return context
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Its ``__traceback__``, of nobody's making."""
+    traceback: TracebackType | None = _TRACEBACK.__get__(error)
+    return traceback
+
+
+def attributes_of(error: BaseException) -> dict[str, Any]:
+    """Its ``__dict__``, of nobody's making."""
+    attributes: dict[str, Any] = _ATTRIBUTES.__get__(error)
+    return attributes
+
+
+def as_text(error: BaseException) -> str:
+    """An exception as Python prints it, with what it came from; its frames alone where it does not let itself be looked at. Raises nothing.
+
+    >>> as_text(ValueError("no"))
+    'ValueError: no'
+    """
+    try:
+        return "".join(tracebacks.format_exception(error)).rstrip("\n")
+    except BaseException:
+        name: str = vars(type)["__qualname__"].__get__(type(error))
+        return "".join(tracebacks.format_tb(traceback_of(error))) + f"{name} (what it says cannot be shown)"
 
 
 def is_own(filename: str) -> bool:
@@ -139,18 +191,17 @@ def trim(error: BaseException) -> None:
     if _curious:
         return
     for each in _all_in(error):
-        if not isinstance(each, InternalError):
+        if not issubclass(type(each), InternalError):
             # What it came from was caught by flowkit, or by a function of the user's.
-            part = users_part(each.__traceback__, inside=each is not error)
-            BaseException.__setattr__(each, "__traceback__", part)
+            _TRACEBACK.__set__(each, users_part(traceback_of(each), inside=each is not error))
 
 
 def _all_in(error: BaseException) -> Iterator[BaseException]:
     pending, seen = [error], {id(error)}
     for each in pending:  # grows while it is walked
         yield each
-        inner = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-        for more in (each.__cause__, each.__context__, *inner):
+        inner = _EXCEPTIONS.__get__(each) if issubclass(type(each), BaseExceptionGroup) else ()
+        for more in (cause_of(each), context_of(each), *inner):
             if more is not None and id(more) not in seen:
                 seen.add(id(more))
                 pending.append(more)
