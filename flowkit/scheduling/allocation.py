@@ -135,15 +135,12 @@ class Allocator:
     def _ask(self, books: Books, policy: AllocationPolicy, demand: Demand) -> Allocation | None:
         """A policy that raises, or answers what makes no sense, changes nothing; it is written down, once a minute."""
         try:
-            found = asked(_KIND, policy, "look", lambda: policy.look(demand))
-            if complaint := _complaint(found):
-                raise PolicyError(_KIND, policy, "look", f"gave {found!r}: {complaint}")
+            return asked(_KIND, policy, "look", lambda: policy.look(demand), _complaint)
         except PolicyError as error:
             if books.now >= self._complain_at:
                 self._complain_at = books.now + _COMPLAIN_AGAIN_S
                 books.emit(FaultFound(f"{error}\nasked: {demand!r}"))
             return None
-        return found
 
     def _leaving_now(self, demand: Demand, found: Allocation) -> Sequence[ExecutorId]:
         idle = {each.executor for each in demand.idle}
@@ -196,17 +193,17 @@ class Allocator:
 def _complaint(found: object) -> str:
     """What is wrong with an answer; empty when it makes sense."""
     if not isinstance(found, Allocation):
-        return "must be an Allocation"
+        return ": must be an Allocation"
     given: tuple[Any, ...] = tuple(found)
     target, leave, reason, look_at = given
     if not is_count(target):
-        return "target must be a whole number, 0 or more"
+        return ": target must be a whole number, 0 or more"
     if not isinstance(leave, Sequence) or not all(isinstance(each, str) for each in leave):
-        return "leave must be a list of executors"
+        return ": leave must be a list of executors"
     if not isinstance(reason, str):
-        return "reason must be a text"
+        return ": reason must be a text"
     if look_at is not None and not is_seconds(look_at, below=inf):
-        return "look_at must be a time, or None"
+        return ": look_at must be a time, or None"
     return ""
 
 

@@ -1,9 +1,16 @@
-"""Asks policies, and tells with their names what they did wrong. Runs in the scheduler process inside ``SchedulerCore``."""
+"""Asks policies, and tells with their names what they did wrong. Runs in the scheduler process inside ``SchedulerCore``.
+
+The one place of that process where users' code is entered: whatever a policy raises, and whatever its answer does when it is looked at,
+becomes a ``PolicyError``. Only ``KeyboardInterrupt`` is raised on, with a note: it may be the Ctrl-C of whoever drives a core by hand, as a
+simulation does. The scheduler's event loop, where no Ctrl-C arrives, ends the jobs under way with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from flowkit.model.shown import in_words, short
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import TaskSet
@@ -11,36 +18,43 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def shown(policy: object) -> str:
-    """Its repr; its class, should that raise."""
-    try:
-        return repr(policy)
-    except Exception:
-        return f"<{type(policy).__qualname__}>"
-
-
 class PolicyError(Exception):
     """A policy raised, or gave something that makes no sense: ``kind`` says what it is for."""
 
     def __init__(self, kind: str, policy: object, method: str, what: str) -> None:
-        super().__init__(f"the {kind} {shown(policy)}: {method} {what}")
+        super().__init__(f"the {kind} {short(policy)}: {method} {what}")
 
 
 class Fault(Exception):
     """Wraps what was raised where only one stage's jobs can be hit."""
 
-    def __init__(self, task_set: TaskSet, error: Exception) -> None:
+    def __init__(self, task_set: TaskSet, error: BaseException) -> None:
         super().__init__(f"stage {task_set.stage} of {task_set.app}")
         self.task_set = task_set
         self.error = error
 
 
-def asked(kind: str, policy: object, method: str, ask: Callable[[], _T]) -> _T:
-    """What a policy answers; what it raises is told with its name."""
+def asked(kind: str, policy: object, method: str, ask: Callable[[], _T], complaint: Callable[[_T], str]) -> _T:
+    """What a policy answers, if there is nothing to complain of; what it raises is told with its name.
+
+    ``complaint(answer)`` is empty, or goes on with ``gave <answer>``.
+    """
     try:
-        return ask()
-    except Exception as error:
-        raise PolicyError(kind, policy, method, f"raised {type(error).__name__}: {error}") from error
+        found = ask()
+        wrong = complaint(found)
+    except BaseException as error:
+        raised(kind, policy, method, error)
+    if wrong:
+        raise PolicyError(kind, policy, method, f"gave {short(found)}{wrong}")
+    return found
+
+
+def raised(kind: str, policy: object, method: str, error: BaseException) -> NoReturn:
+    """Tell with a policy's name what it raised."""
+    if isinstance(error, KeyboardInterrupt):
+        error.add_note(f"while the {kind} {short(policy)} was asked: {method}")
+        raise error
+    raise PolicyError(kind, policy, method, f"raised {in_words(error)}") from error
 
 
 def is_seconds(value: object, *, below: float | None = None) -> bool:

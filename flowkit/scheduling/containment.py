@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import assert_never
 
 from flowkit.model.ids import AppId, JobId
+from flowkit.model.shown import in_words
 from flowkit.scheduling import jobs
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import FaultFound, JobFailed
@@ -18,6 +19,7 @@ from flowkit.scheduling.applications import Application, Job
 from flowkit.scheduling.asking import PolicyError
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.task_sets import TaskSet
+from flowkit.tracebacks import as_text
 
 #: A job, known to the core or not.
 Hit = tuple[AppId, JobId]
@@ -88,8 +90,8 @@ def contain(books: Books, error: BaseException, hits: Collection[Hit], story: st
     """End these jobs because of an error, and have somebody write it down."""
     at = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" at {frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in at)
-    what = f"{type(error).__name__}: {error}{place}"
-    books.emit(FaultFound("".join(traceback.format_exception(error)), "" if isinstance(error, PolicyError) else story))
+    what = f"{in_words(error)}{place}"
+    books.emit(FaultFound(as_text(error), "" if isinstance(error, PolicyError) else story))
     for app, number in hits:
         application = books.applications.get(app)
         job = None if application is None else application.jobs.get(number)
@@ -107,7 +109,7 @@ def contain(books: Books, error: BaseException, hits: Collection[Hit], story: st
         try:
             jobs.fail_job(books, application, job, kind, reason, where=where)
         except Exception as another:
-            books.emit(FaultFound("".join(traceback.format_exception(another)), story))
+            books.emit(FaultFound(as_text(another), story))
             _strike_out(books, application, job)
             books.emit(JobFailed(app, number, kind, reason, None, where))
 

@@ -121,7 +121,7 @@ class SchedulerCore:
                 raise InternalError(f"an invariant of the scheduler core is broken: {error}", story=self.story()) from error
         return books.take_actions()
 
-    def _contain(self, error: Exception, hits: Collection[containment.Hit]) -> None:
+    def _contain(self, error: BaseException, hits: Collection[containment.Hit]) -> None:
         """Jobs that a bug hit end with it, the others go on. Who validates wants to see it at once instead."""
         if self._books.config.validate:
             raise InternalError(f"the scheduler core failed: {type(error).__name__}: {error}", story=self.story()) from error

@@ -17,7 +17,7 @@ from flowkit.config import Config
 from flowkit.model.events import ExecutorExcluded, ExecutorUnexcluded
 from flowkit.model.ids import AppId, ExecutorId, HostToken, PartitionIndex, StageId
 from flowkit.scheduling import jobs
-from flowkit.scheduling.asking import PolicyError, asked, is_seconds
+from flowkit.scheduling.asking import asked, is_seconds
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
 from flowkit.scheduling.task_sets import Attempt, TaskSet
@@ -205,7 +205,10 @@ class Health:
 
 
 def _judged(policy: HealthPolicy, failures: Failures) -> Exclusion:
-    found: object = asked(_KIND, policy, "judge", lambda: policy.judge(failures))
-    if not isinstance(found, Exclusion) or not (is_seconds(found.from_application_s) and is_seconds(found.host_s)):
-        raise PolicyError(_KIND, policy, "judge", f"gave {found!r}, not an Exclusion of seconds that are 0 or more")
-    return found
+    return asked(_KIND, policy, "judge", lambda: policy.judge(failures), _complaint)
+
+
+def _complaint(found: object) -> str:
+    if isinstance(found, Exclusion) and is_seconds(found.from_application_s) and is_seconds(found.host_s):
+        return ""
+    return ", not an Exclusion of seconds that are 0 or more"

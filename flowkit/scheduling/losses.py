@@ -17,7 +17,7 @@ from flowkit.model.task import ExecutorLostFailure
 from flowkit.scheduling import endings, handover, jobs
 from flowkit.scheduling.actions import FaultFound, Kill
 from flowkit.scheduling.applications import Application, Job
-from flowkit.scheduling.asking import shown
+from flowkit.scheduling.asking import PolicyError, asked
 from flowkit.scheduling.blocks import Block, told_of
 from flowkit.scheduling.books import Books
 from flowkit.scheduling.executors import ExecutorState
@@ -68,14 +68,16 @@ def _rack_of(books: Books, stimulus: ExecutorReady) -> str:
     """Where a topology says its host stands. One that raises costs nothing but that; it is written down."""
     if books.topology is None:
         return ""
+    topology = books.topology
     try:
-        rack = books.topology(stimulus.host_names)
-        if not isinstance(rack, str):
-            raise TypeError(f"gave {rack!r}, not a rack's name")
-    except Exception as error:
-        books.emit(FaultFound(f"the topology {shown(books.topology)} raised {type(error).__name__}: {error}"))
+        return asked("topology", topology, "__call__", lambda: topology(stimulus.host_names), _complaint_of_rack)
+    except PolicyError as error:
+        books.emit(FaultFound(str(error)))
         return ""
-    return rack
+
+
+def _complaint_of_rack(rack: object) -> str:
+    return "" if type(rack) is str else ", not a rack's name"
 
 
 def executor_changed(books: Books, stimulus: ExecutorPaused | ExecutorResumed | ExecutorDraining | SlotsChanged) -> None:

@@ -28,12 +28,12 @@ _KIND = "scheduling policy"
 
 def shares_of(policy: SharingPolicy, live: list[TaskSet], slots: int) -> list[Share]:
     """What a policy lets each start, checked."""
-    found = asked(_KIND, policy, "shares", lambda: list(policy.shares(list(live), slots)))
-    if len(found) != len(live) or not all(map(_makes_sense, found)):
-        raise PolicyError(
-            _KIND, policy, "shares", f"gave {found!r}, not a Share of whole numbers, 0 or more, for each of {len(live)}"
-        )
-    return found
+
+    def complaint(found: list[Share]) -> str:
+        fits = len(found) == len(live) and all(map(_makes_sense, found))
+        return "" if fits else f", not a Share of whole numbers, 0 or more, for each of {len(live)}"
+
+    return asked(_KIND, policy, "shares", lambda: list(policy.shares(list(live), slots)), complaint)
 
 
 def _makes_sense(share: object) -> bool:
@@ -105,7 +105,7 @@ class Offers:
         if len(task_sets) < 2:
             return task_sets
         by_id = {id(task_set): task_set for task_set in task_sets}
-        ordered = asked(_KIND, self._policy, "order", lambda: list(map(id, self._policy.order(list(task_sets)))))
+        ordered = asked(_KIND, self._policy, "order", lambda: list(map(id, self._policy.order(list(task_sets)))), lambda _: "")
         if set(ordered) != by_id.keys() or len(ordered) != len(by_id):
             raise PolicyError(_KIND, self._policy, "order", "gave others than it was given, or left some out")
         return [by_id[each] for each in ordered]

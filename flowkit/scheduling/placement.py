@@ -12,7 +12,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from flowkit.abc import Near, PlacementPolicy, Preferred, RestrictingPolicy, Waits
-from flowkit.scheduling.asking import Fault, PolicyError, asked, is_seconds
+from flowkit.model.shown import short
+from flowkit.scheduling.asking import Fault, PolicyError, asked, is_seconds, raised
 from flowkit.scheduling.executors import ExecutorState
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import TaskSet
 
 _KIND = "placement policy"
+
+
+def _complaint_of_waits(waits: object) -> str:
+    fits = isinstance(waits, Waits) and all(is_seconds(each, below=inf) for each in waits)
+    return "" if fits else ", not Waits of finite seconds, 0 or more"
+
+
+def _complaint_of_allows(known: object) -> str:
+    return "" if type(known) is bool else ", not True or False"
 
 
 class Placement:
@@ -37,19 +47,16 @@ class Placement:
 
     def waits(self, task_set: TaskSet) -> Waits:
         """How long a stage's tasks wait, level by level."""
-        waits: object = asked(_KIND, self.policy, "waits", partial(self.policy.waits, task_set))
-        if not isinstance(waits, Waits) or not all(is_seconds(each, below=inf) for each in waits):
-            raise PolicyError(_KIND, self.policy, "waits", f"gave {waits!r}, not Waits of finite seconds, 0 or more")
-        return waits
+        return asked(_KIND, self.policy, "waits", partial(self.policy.waits, task_set), _complaint_of_waits)
 
     def prefer(self, task_set: TaskSet, partition: PartitionIndex, near: Near) -> Preferred:
         """Where a partition would best run."""
         try:  # as ``asked`` does it: this is asked of every task
             found = self.policy.prefer(task_set, partition, near)
-        except Exception as error:
-            raise PolicyError(_KIND, self.policy, "prefer", f"raised {type(error).__name__}: {error}") from error
+        except BaseException as error:
+            raised(_KIND, self.policy, "prefer", error)
         if type(found) is not Preferred:
-            raise PolicyError(_KIND, self.policy, "prefer", f"gave {found!r}, not a Preferred")
+            raise PolicyError(_KIND, self.policy, "prefer", f"gave {short(found)}, not a Preferred")
         return found
 
     def allows(self, task_set: TaskSet, executor: ExecutorState) -> bool:
@@ -59,9 +66,9 @@ class Placement:
         known = task_set.allowed.get(executor.id)
         if known is None:
             try:
-                known = asked(_KIND, self.policy, "allows", partial(self._restricting.allows, task_set, executor))
-                if not isinstance(known, bool):
-                    raise PolicyError(_KIND, self.policy, "allows", f"gave {known!r}, not True or False")
+                known = asked(
+                    _KIND, self.policy, "allows", partial(self._restricting.allows, task_set, executor), _complaint_of_allows
+                )
             except PolicyError as error:
                 raise Fault(task_set, error) from error
             task_set.allowed[executor.id] = known

@@ -136,14 +136,12 @@ def _slow_after(policy: SpeculationPolicy, task_set: TaskSet) -> float | None:
     done = task_set.done_count
     total = done + len(task_set.pending) + len(task_set.running) - len(task_set.copied)
     try:
-        found = asked(
+        return asked(
             _KIND,
             policy,
             "slow_after",
             lambda: policy.slow_after(StageProgress(task_set, done, total, task_set.sorted_durations)),
+            lambda found: "" if found is None or is_seconds(found) else ", neither a number of seconds nor None",
         )
-        if found is not None and not is_seconds(found):
-            raise PolicyError(_KIND, policy, "slow_after", f"gave {found!r}, neither a number of seconds nor None")
     except PolicyError as error:
         raise Fault(task_set, error) from error
-    return found
