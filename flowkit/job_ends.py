@@ -16,6 +16,7 @@ import msgspec
 from flowkit.errors import JobCancelled, JobTimeout
 from flowkit.model.events import ApplicationEnd, Event, JobEnd
 from flowkit.model.ids import JobId
+from flowkit.model.shown import first_line_of
 
 _ENDS: Final = frozenset({JobEnd, ApplicationEnd})
 #: what an action raises when somebody wanted no more of it
@@ -124,18 +125,9 @@ def _judged(end: JobEnd, error: BaseException | None) -> JobEnd:
     """Return the end of a job whose action raised ``error``."""
     if error is None or end.outcome == "failed":
         return end
-    if isinstance(error, _CANCELLATIONS):
+    if issubclass(type(error), _CANCELLATIONS):
         if end.outcome == "cancelled":
             return end
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else _in_one_line(error)
+        reason = "interrupted" if issubclass(type(error), KeyboardInterrupt) else first_line_of(error)
         return msgspec.structs.replace(end, outcome="cancelled", reason=reason)
-    return msgspec.structs.replace(end, outcome="failed", reason=_in_one_line(error))
-
-
-def _in_one_line(error: BaseException) -> str:
-    """Return ``ValueError: message``, its first line only."""
-    try:
-        text = str(error).partition("\n")[0]
-    except Exception:  # the user's own exception, whose __str__ raises
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return msgspec.structs.replace(end, outcome="failed", reason=first_line_of(error))

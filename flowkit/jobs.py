@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from flowkit.abc import JobHandle
 from flowkit.errors import InvalidArgument, JobCancelled, JobTimeout
 from flowkit.execution.sides import driver_only
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.model.advice import Advising, public
 from flowkit.model.checks import check_int, check_iterable, check_mapping, check_seconds, check_str, refuse
 from flowkit.model.ids import AppId, JobId, StageId
@@ -192,7 +192,9 @@ def announce_job(context: Any, properties: Mapping[str, str]) -> None:
     for observer in tuple(_submission_observers):
         try:
             observer(context, properties)
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             logger.warning("%r raised; the job goes on", observer, exc_info=True)
 
 

@@ -82,7 +82,7 @@ class Lifetime:
         """Close at the end of a process that would go on with it if this raised."""
         try:
             self._end()
-        except Exception:
+        except BaseException:
             logger.warning("a Context did not close well at the end of its process", exc_info=True)
 
     def _end(self) -> None:
@@ -102,7 +102,7 @@ class Lifetime:
     def _close_logged(self) -> None:
         try:
             self.close()
-        except Exception:
+        except BaseException:
             logger.warning("a Context that nothing referred to any more did not close well", exc_info=True)
 
 

@@ -29,12 +29,13 @@ from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
 from flowkit.lineage.stages import Planner
 from flowkit.model.ids import ContentId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Content, JobSpec
-from flowkit.model.shown import text_of
+from flowkit.model.shown import first_line_of
 from flowkit.model.task import FULL_TRACEBACKS, PieceResults
 from flowkit.observe.hints import StageFacts
 from flowkit.observe.status import StageStatus, StatusStore, facts_of
 from flowkit.rdd.checks import check_partitions
 from flowkit.rdd.replay import Replay, replay_of
+from flowkit.tracebacks import attributes_of
 
 #: RDDs of which is known which stage computed them last
 _EXPLAINED = 1_000
@@ -239,14 +240,15 @@ class Submission(JobScopes, JobRunner):
         try:
             self.jobs.wait(handle, name, properties, scope, enough_after_s)
         except Exception as error:
-            where = error.__dict__.pop(WHERE, {})
+            attributes = attributes_of(error)
+            where = attributes.pop(WHERE, {})
             if where.get("stage") in shuffles:
                 result, shuffle, partition = Result(fn, operation, call_site), shuffles[where["stage"]], int(where["partition"])
                 # An attribute of theirs by that name stays theirs.
-                error.__dict__.setdefault("replay", replay_of(self, plan.stages, result, shuffle, partition, _told(error)))
+                attributes.setdefault("replay", replay_of(self, plan.stages, result, shuffle, partition, first_line_of(error)))
                 if self._keeps_last_failure:
                     this: Any = weakref.proxy(self)
-                    self._last_failure = replay_of(this, plan.stages, result, shuffle, partition, _told(error))
+                    self._last_failure = replay_of(this, plan.stages, result, shuffle, partition, first_line_of(error))
             raise
         finally:
             del plan  # an error's traceback would hold on to its programs
@@ -385,11 +387,6 @@ class Submission(JobScopes, JobRunner):
         check_on_driver(what)
         if self._closed:
             raise ClusterError(f"the Context {self.name!r} is closed; make its RDDs again with one that is open")
-
-
-def _told(error: Exception) -> str:
-    """``ValueError: what it says``."""
-    return f"{type(error).__name__}: {text_of(error).partition(chr(10))[0]}"
 
 
 def _drop_cached(context: weakref.ref[Submission], rdd: RddId) -> None:

@@ -20,6 +20,7 @@ from flowkit.cluster import dask_internals
 from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_CACHED, READ_OUTPUT, READ_PIECE
 from flowkit.execution.content_fetch import PieceServer
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, RddId, ShuffleId
+from flowkit.model.shown import in_words
 from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.storage.content import ContentStore, Manifest
 from flowkit.storage.host_directory import HostDirectory
@@ -315,7 +316,18 @@ class BlockServer:
         return ContentStore(self._host_directory.application(app).content_directory)
 
     def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return asyncio.get_running_loop().run_in_executor(self._threads, _with_exceptions_alone, work)
+
+
+def _with_exceptions_alone(work: Callable[[], T]) -> T:
+    """What it returns. Cached rows are pickled in there: a ``SystemExit`` of theirs, awaited on the event loop, would end that."""
+    try:
+        return work()
+    except Exception:
+        raise
+    except BaseException as error:
+        said = in_words(error)
+    raise RuntimeError(f"it could not be read: {said}")
 
 
 def _checksum_of(batches: Sequence[bytes]) -> int:

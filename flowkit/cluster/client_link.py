@@ -613,7 +613,7 @@ class ClientLink:
     def _put_again(self, name: ContentId) -> None:
         try:
             self._say(sti.ContentPut(self._app, name, self._contents.put_again(name)))
-        except Exception:
+        except BaseException:
             logger.exception("content %s could not be put again", name)
 
     # -- help ------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class CoreLoop:
         *,
         perform: Callable[[Action], None],
         settled: Callable[[], None],
-        failed: Callable[[Stimulus, Exception], None],
+        failed: Callable[[Stimulus, BaseException], None],
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -114,7 +114,7 @@ class CoreLoop:
             self._loop.call_soon(self._turn)
         try:
             self._settled()
-        except Exception:
+        except BaseException:
             logger.exception("sending the scheduler's messages failed")
         self._set_timer()
         took = time.perf_counter() - started
@@ -146,7 +146,8 @@ class CoreLoop:
     def _handle(self, batch: list[Stimulus]) -> None:
         try:
             actions = self._core.handle_all(batch, self._clock())
-        except Exception as error:
+        except BaseException as error:
+            # Policies are asked in there: what one raises, of any kind, must not end the event loop.
             # Which of them it was the core says in its story; all are named, none is tried twice.
             logger.exception("the scheduler core failed")
             for stimulus in batch:
@@ -156,7 +157,7 @@ class CoreLoop:
         for action in actions:
             try:
                 self._perform(action)
-            except Exception:
+            except BaseException:
                 logger.exception("an action of the scheduler core failed: %r", action)
 
     def _set_timer(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from flowkit.cluster.executor_calls import ExecutorCalls
-from flowkit.cluster.job_handles import SubmittedJob
+from flowkit.cluster.job_handles import SubmittedJob, not_taken
 from flowkit.cluster.outcomes import outcome_error
 from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, JobId
@@ -176,7 +176,12 @@ class Deliveries:
         self._settle(job, lambda: job.hand_over(message.partition, data, message.span, message.piece, message.pieces))
 
     def _settle(self, job: SubmittedJob, step: Callable[[], None]) -> None:
-        step()
+        try:
+            step()
+        except BaseException as error:  # an error of the user's that cannot be put together must not leave its job waited for
+            logger.exception("what became of job %s could not be told", job.job)
+            job.fail(not_taken(error))
+            job.cancel("the driver could not take what became of it")
         if job.is_over:
             self._jobs.pop(job.job, None)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from flowkit.config import MOST_ADDRESSES
 from flowkit.errors import ConfigError
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
+from flowkit.model.shown import in_words, short
 
 logger = logger_of("flowkit.cluster")
 
@@ -75,10 +76,12 @@ def _addresses(name: str, told: Any) -> tuple[str, ...]:
         if isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= MOST_ADDRESSES:
             return tuple(map(str, range(told)))
         if isinstance(told, str) or not isinstance(told, Sequence):
-            raise TypeError(f"{told!r} is neither a whole number up to {MOST_ADDRESSES:,} nor a list of addresses")
-    except Exception as error:
-        raise ConfigError(f"resources[{name!r}]: {type(error).__name__}: {error}", setting="resources", value=name) from error
-    addresses = tuple(map(str, told))
+            raise TypeError(f"{short(told)} is neither a whole number up to {MOST_ADDRESSES:,} nor a list of addresses")
+        addresses = tuple(map(str, told))
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        raise ConfigError(f"resources[{name!r}]: {in_words(error)}", setting="resources", value=name) from error
     if len(set(addresses)) < len(addresses):
         raise ConfigError(f"resources[{name!r}] = {list(addresses)}: addresses must differ", setting="resources", value=name)
     return addresses

@@ -11,20 +11,27 @@ from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from flowkit.errors import ConfigError
 from flowkit.lineage import pickling
+from flowkit.model.shown import in_words
 
 
-class _Named:
-    """A callable of another process, by its path ``package.module:Name``."""
+def made(path: str, arguments: bytes) -> Any:
+    """``path(*arguments)``, where Dask unpickles it: on an event loop.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __call__(self, *arguments: Any) -> Any:
-        return pkgutil.resolve_name(self._path)(*arguments)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return pkgutil.resolve_name, (self._path,)
+    Raises
+    ------
+    errors.ConfigError
+        An argument of the user's raised something that is no ``Exception`` when it was unpickled, which would have ended the event loop.
+    """
+    make = pkgutil.resolve_name(path)
+    try:
+        return make(*pickle.loads(arguments))
+    except Exception:
+        raise
+    except BaseException as error:
+        said = in_words(error)
+    raise ConfigError(f"an object of the configuration cannot be unpickled for {path}: {said}")
 
 
 class Elsewhere:
@@ -39,7 +46,8 @@ class Elsewhere:
         self._arguments = arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Named(self._path), self._arguments
+        # The arguments apart: what they raise is met where ``made`` is, not in Dask.
+        return made, (self._path, bytes(pickling.dumps(self._arguments, protocol=pickle.HIGHEST_PROTOCOL)))
 
 
 class SchedulerPluginElsewhere(SchedulerPlugin, Elsewhere):

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from flowkit.abc import MemoryManager, Serializer
 from flowkit.config import Config
 from flowkit.errors import ConfigError
+from flowkit.logs import is_ctrl_c
+from flowkit.model.shown import in_words, short
 from flowkit.scheduling.policies.built_in import BUILT_IN
 from flowkit.storage.memory.on_demand import OnDemandMemory
 from flowkit.storage.memory.unified import UnifiedMemory
@@ -92,15 +94,19 @@ def _offer(setting: str, chosen: str, group: str, method: str, where: str, own: 
     entry = _find(setting, chosen, group, where, own)
     try:
         made = entry.load()()
-    except Exception as error:
+        fits = callable(getattr(made, method.partition("(")[0], None))
+    except BaseException as error:
+        # Executors and schedulers do this on their event loops, which a SystemExit would end.
+        if is_ctrl_c(error):
+            raise
         raise ConfigError(
-            f"{setting} = {chosen!r}: {_offered(entry)} could not be made: {type(error).__name__}: {error}",
+            f"{setting} = {chosen!r}: {_offered(entry)} could not be made: {in_words(error)}",
             setting=setting,
             value=chosen,
         ) from error
-    if not callable(getattr(made, method.partition("(")[0], None)):
+    if not fits:
         raise ConfigError(
-            f"{setting} = {chosen!r}: {_offered(entry)} gave {made!r}, which has no method {method}",
+            f"{setting} = {chosen!r}: {_offered(entry)} gave {short(made)}, which has no method {method}",
             setting=setting,
             value=chosen,
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable
+from typing import cast
 
 from flowkit.errors import JobFailed
 from flowkit.model.ids import JobId, PartitionIndex
 from flowkit.model.job_spec import JobSpec
-from flowkit.model.shown import text_of
+from flowkit.model.shown import class_name, in_words
 from flowkit.model.task import PieceResults
 
 OnResult = Callable[[PartitionIndex, bytes], None]
@@ -94,7 +95,7 @@ class SubmittedJob:
         try:
             self._on_result(partition, data)
         except BaseException as error:
-            self.fail(error if isinstance(error, Exception) else _unreadable(error))
+            self.fail(not_taken(error))
             self._cancel(self._job, "the driver could not take a result")
             return
         with self._condition:
@@ -121,7 +122,8 @@ class SubmittedJob:
             self._condition.notify_all()
 
 
-def _unreadable(error: BaseException) -> JobFailed:
-    """A result whose unpickling raises ``SystemExit`` and the like must not end the driver."""
-    kind = type(error).__qualname__
-    return JobFailed(f"a result could not be read: {kind}: {text_of(error)}", type_name=kind, raised=error)
+def not_taken(error: BaseException) -> Exception:
+    """What to raise where a result could not be taken: what is no ``Exception``, as a ``SystemExit``, must not end the driver."""
+    if issubclass(type(error), Exception):
+        return cast("Exception", error)
+    return JobFailed(f"a result could not be read: {in_words(error)}", type_name=class_name(error), raised=error)

@@ -162,7 +162,7 @@ class Link:
         for body in bodies:
             try:
                 self._deliver(body)
-            except Exception:
+            except BaseException:  # SystemExit and KeyboardInterrupt would end the event loop
                 logger.exception("%s: a message could not be handled", self.name)
 
     async def _write(self, comm: Comm) -> None:

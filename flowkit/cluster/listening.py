@@ -49,5 +49,5 @@ class Listening:
 def _hand_over(sink: Sink, events: Sequence[Event]) -> None:
     try:
         sink(events)
-    except Exception:
+    except BaseException:  # what leaves here would end the event loop
         logger.exception("a listener's sink raised")

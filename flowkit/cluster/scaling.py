@@ -61,7 +61,7 @@ class Scaling:
                     self._end(wish.addresses)
                 else:
                     self._cluster.scale(wish)
-            except Exception:
+            except BaseException:  # the cluster may be of a class of the user's
                 logger.warning("the cluster %r could not be scaled", self._cluster, exc_info=True)
 
     def _end(self, addresses: Sequence[str]) -> None:

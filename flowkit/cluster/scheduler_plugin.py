@@ -53,9 +53,11 @@ from flowkit.cluster.wire import (
     version_complaint,
 )
 from flowkit.config import Config
+from flowkit.errors import ConfigError
 from flowkit.logs import logger_of
 from flowkit.model.events import JobEnd, JobStart
 from flowkit.model.ids import AppId, ExecutorId, JobId, executor_address
+from flowkit.model.shown import in_words
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 
@@ -102,7 +104,10 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         from flowkit.cluster.extensions import with_policies
         from flowkit.scheduling.core import SchedulerCore
 
-        config = with_policies(self._config)
+        try:
+            config = with_policies(self._config)
+        except KeyboardInterrupt as error:  # no Ctrl-C, of which a signal's handler tells the event loop: it would end that
+            raise ConfigError(f"a policy could not be made: {in_words(error)}") from None
         self._active = True
         self._scheduler = scheduler
         self._id = f"scheduler-{secrets.token_hex(8)}"
@@ -549,9 +554,14 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
 
         wake()
 
-    def _core_failed(self, stimulus: sti.Stimulus, error: Exception) -> None:
+    def _core_failed(self, stimulus: sti.Stimulus, error: BaseException) -> None:
         """The core raised, which is our bug: those concerned hear of it, the streams go on."""
-        text = f"{type(error).__name__}: {error}"
+        text = in_words(error)
+        if not isinstance(error, Exception):
+            # Out of a policy. It may be asked at any stimulus, and would raise again: nobody's job would go on.
+            text = "; ".join([text, *error.__notes__] if hasattr(error, "__notes__") else [text])
+            for app, job in list(self._running_jobs):
+                self._fail_job(app, job, text)
         match stimulus:
             case sti.JobSubmitted(spec=spec):
                 self._fail_job(spec.app, spec.job, text)

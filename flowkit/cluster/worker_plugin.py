@@ -57,11 +57,13 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
+from flowkit.errors import InternalError
 from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
 from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.shown import class_name, in_words, text_of
 from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskStarted
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
@@ -276,10 +278,13 @@ class ExecutorRuntime:
                 self._end_incarnation()
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except BaseException as error:
             logger.exception("the executor of %s ended", self._worker.address)
             self._end_incarnation()
-            raise
+            if isinstance(error, Exception):
+                raise
+            # As it is, it would end the event loop, and Dask's worker with it.
+            raise InternalError(f"the executor ended: {in_words(error)}") from error
 
     def _begin_incarnation(self) -> _Incarnation:
         executor_id = ExecutorId(f"{self._worker.address}#{secrets.token_hex(4)}")
@@ -393,10 +398,11 @@ class ExecutorRuntime:
         for message in self._read(body):
             try:
                 self._obey(message)
-            except Exception as error:
+            except BaseException as error:
                 logger.exception("%s could not be done", type(message).__name__)
                 if isinstance(message, act.Launch):
-                    failure = ExceptionFailure(type(error).__name__, f"the executor could not take the task: {error}", "", None)
+                    said = f"the executor could not take the task: {text_of(error)}"
+                    failure = ExceptionFailure(class_name(error), said, "", None)
                     self._report([TaskFailed(task.attempt, 0.0, 0.0, failure, TaskMetrics()) for task in message.tasks])
 
     def _read(self, body: bytes) -> Sequence[ToExecutor]:
@@ -536,7 +542,7 @@ class ExecutorRuntime:
         self._heartbeat_timer = self._loop.call_later(self._config.heartbeat_s, self._heartbeat)
         try:
             beat = sti.Heartbeat(current.id, tuple(current.executor.known_attempts()), current.executor.live_metrics())
-        except Exception:
+        except BaseException:
             logger.exception("a heartbeat without news")
             beat = sti.Heartbeat(current.id, ())
         # Old ones are worth nothing: while the scheduler does not answer, they do not pile up.

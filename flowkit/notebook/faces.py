@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.observe.deltas import DeltaRing, difference, full
 from flowkit.observe.snapshot import Snapshot
 from flowkit.observe.static_view import render_line, render_static
@@ -251,7 +251,9 @@ def make_face(progress: str, cancel: Callable[[], None]) -> Face:
                 return IpywidgetsFace(cancel)
             case _:
                 return HtmlFace()
-    except Exception:
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         # Widgets of a version that is not what we know: their trouble is no reason to show nothing.
         logger.warning("no %s can be made; progress is shown as HTML", chosen, exc_info=True)
         return HtmlFace()

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from flowkit.context import Context, observe_contexts, unobserve_contexts
 from flowkit.jobs import DESCRIPTION, GROUP, add_surroundings, observe_submissions, remove_surroundings, unobserve_submissions
 from flowkit.lineage.call_site import name_cells
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobStart
 from flowkit.model.ids import ExecutorId
 from flowkit.notebook.cell_names import CellNames
@@ -200,7 +200,7 @@ class NotebookSession:
                     wait = panel.draw(time.time())
                     if not panel.cell.is_running:
                         panel.finish(time.time())
-                except Exception:
+                except BaseException:
                     # A front end's trouble must not end the drawing of others, nor a job.
                     logger.warning("%r cannot be drawn", panel, exc_info=True)
                     panel.is_over = True
@@ -225,7 +225,9 @@ class NotebookSession:
         for panel in self._panels_of(cell):
             try:
                 panel.finish(time.time())
-            except Exception:
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
                 logger.warning("%r cannot be drawn", panel, exc_info=True)
                 panel.is_over = True
 

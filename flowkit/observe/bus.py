@@ -124,13 +124,13 @@ class _Queue:
 
     def _tell_idle(self) -> None:
         for listener in self.listeners:
-            on_idle = getattr(listener, "on_idle", None)
-            if on_idle is not None:
-                try:
+            try:
+                on_idle = getattr(listener, "on_idle", None)
+                if on_idle is not None:
                     on_idle()
-                except BaseException:
-                    self._errors += 1
-                    logger.exception("listener %r raised when it was told that there is nothing more for now; it stays", listener)
+            except BaseException:
+                self._errors += 1
+                logger.exception("listener %r raised when it was told that there is nothing more for now; it stays", listener)
 
 
 class ListenerBus:

@@ -143,7 +143,7 @@ class TerminalProgress:
             self._is_drawn = True
             try:
                 self._draw_until_idle()
-            except Exception:
+            except BaseException:
                 # A terminal that went away, an encoding without blocks: progress is not worth a job.
                 logger.warning("progress cannot be drawn and is off from now on", exc_info=True)
                 with self._changed:
