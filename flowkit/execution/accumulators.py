@@ -19,9 +19,9 @@ from flowkit.execution.sides import is_replayed
 from flowkit.execution.task_context import TaskContext, inside_task
 from flowkit.lineage import pickling
 from flowkit.lineage.call_site import find_call_site
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.model.advice import Advising, public
-from flowkit.model.shown import short, text_of
+from flowkit.model.shown import in_words, short
 from flowkit.model.task import Accumulated
 
 logger = logger_of(__name__)
@@ -77,9 +77,7 @@ class Accumulator(Generic[T], metaclass=Advising):
             _refuse("value", self.name or self._key[1])
         with self._lock:
             if self._error is not None:
-                raise AccumulatorMisused(
-                    f"an update of {self!r} could not be merged: {type(self._error).__name__}: {text_of(self._error)}"
-                ) from self._error
+                raise AccumulatorMisused(f"an update of {self!r} could not be merged: {in_words(self._error)}") from self._error
             return self._value
 
     @property
@@ -118,8 +116,8 @@ class Accumulator(Generic[T], metaclass=Advising):
             except BaseException as error:
                 # All kinds: on this thread results of all jobs are handed over.
                 self._error = error
-                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                    raise  # Ctrl-C
+                if is_ctrl_c(error):
+                    raise
 
     def __reduce__(self) -> tuple[type[TaskAccumulator], tuple[Key, str, Callable[[T, T], T]]]:
         return TaskAccumulator, (self._key, self.name, self._merge)
@@ -222,7 +220,9 @@ class Accumulators:
         """Merge what a task added."""
         try:
             updates: dict[Key, Any] = pickle.loads(data)
-        except Exception:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             logger.exception("a task's updates of accumulators cannot be unpickled here; they are lost")
             return
         for key, update in updates.items():

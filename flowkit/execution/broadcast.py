@@ -18,7 +18,8 @@ from flowkit.execution.content_reading import read_content
 from flowkit.execution.sides import driver_only
 from flowkit.execution.task_context import TaskContext
 from flowkit.lineage import pickling
-from flowkit.lineage.closures import find_unpicklable, note_carried
+from flowkit.lineage.closures import find_unpicklable, in_words_of, note_carried
+from flowkit.logs import is_ctrl_c
 from flowkit.model.advice import Advising, public
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
@@ -190,8 +191,12 @@ def pickled(value: Any) -> bytes:
     """
     try:
         data: bytes = pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
         found = find_unpicklable(value)
         path, reason = ([], error) if found is None else (found[0], found[2])
-        raise ClosureError(f"the value can't be broadcast: {' -> '.join(path)}: {reason}", path=" -> ".join(path)) from None
+        raise ClosureError(
+            f"the value can't be broadcast: {' -> '.join(path)}: {in_words_of(reason)}", path=" -> ".join(path)
+        ) from None
     return data

@@ -90,7 +90,7 @@ class Copier:
                     logger.info("%s", error)
                     continue
                 break
-        except Exception:
+        except BaseException:  # rows are unpickled
             logger.exception("partition %s of RDD %s could not be copied", partition, rdd)
         finally:
             self._block_copied(app, rdd, partition, kept)
@@ -101,7 +101,7 @@ class Copier:
             for partition, attempt in outputs:
                 if self._copy_output(app, shuffle, partition, attempt, sources):
                     copied.append((partition, attempt))
-        except Exception:
+        except BaseException:
             logger.exception("map outputs of shuffle %s could not be copied", shuffle)
         finally:
             failed = tuple(each for each in outputs if each not in copied)

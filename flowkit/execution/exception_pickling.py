@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from flowkit.lineage import pickling
 from flowkit.model.shown import cut, text_of
+from flowkit.tracebacks import attributes_of, cause_of, context_of
 
 #: of one exception with all that hangs on it: reports ride in messages through the scheduler, and stay in the event log
 MOST_BYTES: Final = 256 << 10
@@ -196,8 +197,7 @@ def _cut(value: Any) -> Any:
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    found: dict[str, Any] = object.__getattribute__(error, "__dict__")
-    return found
+    return attributes_of(error)
 
 
 def _fields(error: BaseException) -> Iterator[tuple[tuple[type, str], Any]]:
@@ -218,7 +218,7 @@ def _has_own_way(error: BaseException) -> bool:
 
 
 def _reduced(error: BaseException, manner: _Manner) -> Any:
-    cause, context = (error.__cause__, error.__context__) if manner.chain else (None, None)
+    cause, context = (cause_of(error), context_of(error)) if manner.chain else (None, None)
     chain = (cause, context, error.__suppress_context__)
     if not (manner.own_way and _has_own_way(error)):
         state = _State.of(error, manner)

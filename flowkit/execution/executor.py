@@ -27,8 +27,9 @@ from queue import SimpleQueue
 
 import psutil
 
-from flowkit.abc import BlockTransport, MemoryManager, Serializer
+from flowkit.abc import BlockTransport, MemoryManager, MemoryPool, Serializer
 from flowkit.config import Config
+from flowkit.errors import ConfigError
 from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
@@ -38,9 +39,10 @@ from flowkit.execution.memory_watch import MemoryWatch
 from flowkit.execution.results import ResultStore
 from flowkit.execution.stage_programs import Stages
 from flowkit.execution.task_runner import TaskServices, run_task
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, PartitionIndex, RddId, ShuffleId, StageId
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.shown import in_words, short
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import (
     BlockInfo,
@@ -83,6 +85,19 @@ class ExecutorStatistics:
     stage_count: int
     stored_result_count: int
     memory: MemoryStatistics
+
+
+def _pool_of(manager: MemoryManager, total_bytes: int) -> MemoryPool:
+    try:
+        return manager.pool(total_bytes)
+    except BaseException as error:  # here an event loop runs, which a SystemExit would end
+        if is_ctrl_c(error):
+            raise
+        raise ConfigError(
+            f"memory_manager: {short(manager)}.pool({total_bytes}) raised {in_words(error)}",
+            setting="memory_manager",
+            value=short(manager),
+        ) from error
 
 
 @cache
@@ -175,7 +190,7 @@ class Executor:
         self._clock = clock
         limit = memory_limit_bytes or psutil.virtual_memory().total
         usable = usable_bytes(limit, _resident_at_start(), config.memory_fraction)
-        self._memory = ExecutorMemory(usable if memory_manager is None else memory_manager.pool(usable))
+        self._memory = ExecutorMemory(usable if memory_manager is None else _pool_of(memory_manager, usable))
         self._memory_watch = MemoryWatch(
             limit, self._memory, running=lambda: list(self._running.values()), halt=self._halt, fail=self._fail_for_memory
         )
@@ -520,7 +535,7 @@ class Executor:
         while (deletion := self._deletions.get()) is not None:
             try:
                 deletion()
-            except Exception:
+            except BaseException:
                 # What could not be deleted is found by the next sweep of the host's directory.
                 logger.exception("files of a finished application or shuffle could not be deleted")
 
@@ -656,6 +671,6 @@ class Executor:
             return
         try:
             self._report((report,))
-        except Exception:
+        except BaseException:
             # A slot must outlive whoever listens; the scheduler resynchronises by heartbeat.
             logger.exception("a report of attempt %s was not taken", report.attempt)

@@ -17,9 +17,9 @@ from flowkit.execution.blame import Blame, all_places, blame, in_words
 from flowkit.execution.content_errors import take_mark
 from flowkit.execution.exception_pickling import dumps, loads
 from flowkit.lineage.kernels import StageProgram
-from flowkit.model.shown import cut, text_of
+from flowkit.model.shown import class_name, cut, text_of
 from flowkit.model.task import ExceptionFailure
-from flowkit.tracebacks import is_own
+from flowkit.tracebacks import attributes_of, cause_of, is_own, set_cause, traceback_of
 from flowkit.visible import visible
 
 #: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
@@ -114,14 +114,14 @@ def _note(found: Blame, program: StageProgram | None, stage: str, partition: int
 
 
 def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module = vars(type)["__module__"].__get__(type(error))  # a metaclass of the user's has no say in it
+    return class_name(error) if module == "builtins" else f"{module}.{class_name(error)}"
 
 
 def notes_of(error: BaseException) -> tuple[str, ...]:
     """The notes of an exception that are text; never raises."""
     try:
-        notes = error.__notes__
+        notes = error.__notes__  # ``type(note) is str``: a subclass has methods of the user's
         return tuple(note for note in notes if type(note) is str) if type(notes) in {list, tuple} else ()
     except BaseException:  # a property of their own, of any kind
         return ()
@@ -129,7 +129,7 @@ def notes_of(error: BaseException) -> tuple[str, ...]:
 
 def add_note(error: BaseException, note: str) -> None:
     """Add a note, made visible, to an exception of any make; one whose notes are of another kind goes without."""
-    notes = BaseException.__getattribute__(error, "__dict__").setdefault("__notes__", [])
+    notes = attributes_of(error).setdefault("__notes__", [])
     if type(notes) is list:
         notes.append(visible(note))
 
@@ -140,7 +140,7 @@ def _frames_as_text(error: BaseException, *, own: bool) -> str:
         described = traceback.TracebackException.from_exception(error, compact=True)
     except BaseException:
         # It shows its notes, and what it was looked for in: both may raise anything.
-        return "".join(_unless_own(traceback.extract_tb(error.__traceback__), own=own).format()).rstrip("\n")
+        return "".join(_unless_own(traceback.extract_tb(traceback_of(error)), own=own).format()).rstrip("\n")
     pending: list[traceback.TracebackException] = [described]
     some = False
     for each in pending:
@@ -174,7 +174,7 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
     """
     known = None if failure.pickled is None else loads(failure.pickled)
     told: BaseException | None = known
-    if not isinstance(told, Exception):
+    if told is None or not issubclass(type(told), Exception):
         # Also for what is no Exception: a task's sys.exit() must not end the driver, nor its KeyboardInterrupt look like Ctrl-C.
         told = JobFailed(f"{failure.type_name}: {failure.message}", type_name=failure.type_name, raised=known)
     story = visible(story)
@@ -188,11 +188,11 @@ def raise_at_driver(failure: ExceptionFailure, story: str = "") -> BaseException
 def _hang_below(error: BaseException, last: BaseException) -> None:
     """Make ``last`` the first cause of all; what else is in a chain stays where it was."""
     seen = {id(error)}
-    while error.__cause__ is not None and id(error.__cause__) not in seen:
-        error = error.__cause__
+    while (cause := cause_of(error)) is not None and id(cause) not in seen:
+        error = cause
         seen.add(id(error))
-    if error.__cause__ is None:
-        error.__cause__ = last
+    if cause is None:
+        set_cause(error, last)
 
 
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+), in .+')

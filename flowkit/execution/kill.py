@@ -32,6 +32,9 @@ from functools import cache
 from typing import TypeVar
 
 from flowkit.errors import TaskKilled
+from flowkit.logs import logger_of
+
+logger = logger_of(__name__)
 
 T = TypeVar("T")
 
@@ -209,4 +212,7 @@ class Reaper:
                 if self._closed:
                     return
                 action = heapq.heappop(self._due)[2]
-            action()
+            try:
+                action()
+            except BaseException:  # it looks at stacks, whose lines come from wherever users' loaders have them
+                logger.exception("what was due at %s failed", self._name)

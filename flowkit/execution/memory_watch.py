@@ -142,7 +142,7 @@ class MemoryWatch:
             self._woken.clear()
             try:
                 self.look()
-            except Exception:
+            except BaseException:  # users' memory managers are asked
                 logger.exception("memory could not be looked at")
 
     def pause_s(self) -> float:
@@ -192,6 +192,8 @@ class MemoryWatch:
         try:
             self._memory.evict(excess_bytes)
             trim()
+        except BaseException:  # blocks are pickled on their way to disk, and users' memory managers told
+            logger.exception("cached blocks could not be evicted")
         finally:
             self._is_relieving = False
 
@@ -215,8 +217,15 @@ class MemoryWatch:
         where = f"partition {launch.partition} of stage {launch.stage} ({attempt.stage.definition.name})"
         return (
             f"{where} took too much memory: its process holds {_mb(held)} of {_mb(self.limit_bytes)}, {_mb(granted)} of them granted to "
-            f"this task{_place(attempt.switch.thread)}; more partitions make tasks smaller, a larger memory_limit makes room"
+            f"this task{_surely_place(attempt.switch.thread)}; more partitions make tasks smaller, a larger memory_limit makes room"
         )
+
+
+def _surely_place(thread: int) -> str:
+    try:
+        return _place(thread)
+    except BaseException:  # users' objects are looked at: the task has to end all the same
+        return ""
 
 
 def _place(thread: int) -> str:

@@ -7,15 +7,18 @@ of ``OnDriver``, which is to the driver what ``pipeline.run_program`` and ``fail
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from flowkit.errors import StopIterationInTask
+from flowkit.errors import JobFailed, StopIterationInTask
 from flowkit.execution.actions import ReduceRows, TopRows
 from flowkit.execution.blame import Blame, blame, innermost_user_function
 from flowkit.execution.end_markers import function_name, leaked_stop_iteration
 from flowkit.execution.failure import add_note, notes_of
 from flowkit.execution.narrow import at
 from flowkit.lineage.kernels import Result, StageProgram
+from flowkit.logs import is_ctrl_c
+from flowkit.model.shown import class_name, in_words
+from flowkit.tracebacks import cause_of, set_cause
 from flowkit.visible import visible
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ class OnDriver:
 
     What they raise leaves it as it is, with a note that says in which operation and that it was on the driver, as tasks have one. A
     ``StopIteration`` becomes ``errors.StopIterationInTask``: it would end the loops around it without a word, and no future can hold it.
+    What is no ``Exception`` becomes ``errors.JobFailed``, as it does in tasks: a ``SystemExit`` would end the driver as if all were well.
+    A ``KeyboardInterrupt`` in the main thread stays what it is, for it may be the user's Ctrl-C.
 
     Parameters
     ----------
@@ -87,14 +92,17 @@ class OnDriver:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None or isinstance(error, KeyboardInterrupt):
+        if error is None or is_ctrl_c(error):
             return
         leaked = _leaked(error)
         found = self._blamed(error if leaked is None else leaked)
         note = visible(self._note(found))
         if leaked is None:
-            if note not in notes_of(error):
-                add_note(error, note)
+            told = as_exception(error)
+            if note not in notes_of(told):
+                add_note(told, note)
+            if told is not error:
+                raise told from error
             return
         raised = leaked_stop_iteration(self._function(found, leaked), f"{self._place} on the driver", "ended the loops around it")
         raised.add_note(note)
@@ -118,6 +126,19 @@ class OnDriver:
         return f"In {self._place}{function}, on the driver{doing}{detail}"
 
 
+def as_exception(error: BaseException) -> Exception:
+    """It, or a job's error that names it where it is no ``Exception``.
+
+    >>> as_exception(SystemExit(3))
+    JobFailed('SystemExit: 3')
+    """
+    if issubclass(type(error), Exception):
+        return cast("Exception", error)
+    failed = JobFailed(in_words(error), type_name=class_name(error), raised=error)
+    set_cause(failed, error)
+    return failed
+
+
 def without_stop_iteration(error: BaseException, operation: str, call_site: str) -> BaseException:
     """An exception that a future can hold; itself, unless it is a ``StopIteration``.
 
@@ -135,9 +156,9 @@ def without_stop_iteration(error: BaseException, operation: str, call_site: str)
 
 def _leaked(error: BaseException) -> StopIteration | None:
     """The ``StopIteration`` that this is, or that a generator made this of (PEP 479)."""
-    if isinstance(error, StopIteration):
-        return error
-    if isinstance(error, RuntimeError) and not isinstance(error, StopIterationInTask):
-        cause = error.__cause__
+    if issubclass(type(error), StopIteration):
+        return cast("StopIteration", error)
+    if issubclass(type(error), RuntimeError) and not issubclass(type(error), StopIterationInTask):
+        cause = cause_of(error)
         return cause if isinstance(cause, StopIteration) else None
     return None

@@ -20,8 +20,11 @@ from flowkit.execution.blame import is_own_function, where_it_ends
 from flowkit.execution.end_markers import function_name
 from flowkit.execution.narrow import Stream, at
 from flowkit.lineage.kernels import Result, StageProgram
+from flowkit.logs import logger_of
 from flowkit.model.profile import LinePlace, OperationCost, ProfileData
 from flowkit.tracebacks import is_users
+
+logger = logger_of(__name__)
 
 #: between two looks at stacks, and how soon Python is to hand its lock over for one: else looks wait for moments at which the task lets
 #: go of the lock by itself, and see those only
@@ -221,8 +224,12 @@ class _Sampler:
                     return
                 now = time.perf_counter()
                 frames = sys._current_frames()
-                for thread, profiler in self._watched.items():
-                    profiler.saw(frames.get(thread), now - last)
+                for thread, profiler in list(self._watched.items()):
+                    try:
+                        profiler.saw(frames.get(thread), now - last)
+                    except BaseException:  # it looks at users' frames
+                        logger.exception("%r is profiled no more", profiler)
+                        del self._watched[thread]
                 last = now
                 del frames
 

@@ -79,7 +79,7 @@ def has_state(program: StageProgram) -> bool:
                 if len(known) > _MOST_VISITS:
                     return True
                 waiting += _parts_of(value)
-    except Exception:  # it has a state, or an object of the user's that does not let itself be looked at
+    except BaseException:  # it has a state, or an object of the user's that does not let itself be looked at
         return True
     return False
 

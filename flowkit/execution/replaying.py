@@ -21,6 +21,7 @@ from flowkit.execution.pipeline import TaskValue, run_program
 from flowkit.execution.recording import recording
 from flowkit.execution.task_context import REPLAY, TaskContext, set_current
 from flowkit.lineage.kernels import Collection, StageProgram
+from flowkit.logs import is_ctrl_c
 from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionIndex, ShuffleId, StageId
 from flowkit.model.job_spec import Content
 from flowkit.model.metrics import TaskMetrics
@@ -68,7 +69,9 @@ def run_here(program: StageProgram, partition: int, rows: Mapping[int, Mapping[i
         set_current(context)
         try:
             output = run_program(prepared, environment)
-        except Exception as error:
+        except BaseException as error:  # also what is no ``Exception``: the driver is to look at it, not to end with it
+            if is_ctrl_c(error):
+                raise
             found = element_at_fault(error, prepared)
             return LocalRun(error=error, element=found[0] if found else NO_ELEMENT)
         finally:

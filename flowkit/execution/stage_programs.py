@@ -15,6 +15,7 @@ from typing import Any
 
 from flowkit.errors import FetchFailed
 from flowkit.execution.content_reading import read_content
+from flowkit.execution.failure import add_note
 from flowkit.execution.program_state import has_state
 from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.faults import FAULTS
@@ -86,8 +87,8 @@ class Program:
                 name=error.name,
             )
             raise ProgramUnreadable from said
-        except Exception as error:
-            error.add_note(f"while unpickling the job's functions on executor {executor}; do driver and workers differ?")
+        except BaseException as error:
+            add_note(error, f"while unpickling the job's functions on executor {executor}; do driver and workers differ?")
             raise ProgramUnreadable from error
         metrics.deserialise_s += time.perf_counter() - started
         return found

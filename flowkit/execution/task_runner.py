@@ -50,7 +50,7 @@ from flowkit.model.ids import AttemptId, ContentId, ExecutorId, HostToken, Parti
 from flowkit.model.job_spec import INLINE_LIMIT_BYTES
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.profile import PROFILE, PROFILE_MEMORY
-from flowkit.model.shown import cut, text_of
+from flowkit.model.shown import class_name, cut, text_of
 from flowkit.model.task import (
     FULL_TRACEBACKS,
     Accumulated,
@@ -74,6 +74,7 @@ from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.serializers import chosen
 from flowkit.storage.shuffle.range_reads import RangeReads
+from flowkit.tracebacks import cause_of, context_of, traceback_of
 
 if TYPE_CHECKING:
     from flowkit.execution.faults import Faults
@@ -110,7 +111,10 @@ class TaskServices:
 
 
 def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFailed:
-    """Run an attempt to its end and say how it ended. Raises nothing; leaves nothing behind but its output."""
+    """Run an attempt to its end and say how it ended. Raises nothing; leaves nothing behind but its output.
+
+    The one place of a slot's thread where users' code is entered: what of theirs raises, and whatever that is, ends up here.
+    """
     metrics = attempt.metrics
     metrics.queued_s = attempt.started - attempt.arrived
     cpu_before, gc_before = time.thread_time(), gc_clock.seconds()
@@ -123,7 +127,10 @@ def run_task(attempt: Attempt, services: TaskServices) -> TaskSucceeded | TaskFa
         # Now, while the task's memory is still open: generators caught in the traceback give theirs back when they are closed.
         _let_go_of_frames(error)
     succeeded = isinstance(ending, InlineResult | StoredResult | MapOutput)
-    task.clean_up(succeeded=succeeded)
+    try:
+        task.clean_up(succeeded=succeeded)
+    except BaseException as error:  # a memory manager of the user's is told what its task held
+        ending, succeeded = _surely_described(error, task), False
     metrics.cpu_s = time.thread_time() - cpu_before
     metrics.gc_s = gc_clock.seconds() - gc_before
     cached = tuple(task.cached_blocks)
@@ -206,6 +213,8 @@ class _Task:
             os.environ[_VISIBLE_GPUS] = self.visible_before
             if not self.visible_before:
                 del os.environ[_VISIBLE_GPUS]
+        if self.environment is not None:
+            self.environment.remove_spill_directory()
         if self.memory is not None:
             metrics = self.attempt.metrics
             metrics.peak_memory_bytes = self.memory.peak_bytes
@@ -213,8 +222,6 @@ class _Task:
             if metrics.leaked_bytes and succeeded:
                 # A task that failed had no chance to give back; one that ended well has a bug, ours.
                 logger.warning("attempt %s left %d bytes of its memory unreleased", self.attempt.id, metrics.leaked_bytes)
-        if self.environment is not None:
-            self.environment.remove_spill_directory()
 
     def _set_up(self) -> None:
         attempt, services, stage = self.attempt, self.services, self.attempt.stage
@@ -442,9 +449,9 @@ def _surely_described(error: BaseException, task: _Task) -> TaskFailure:
         return _failure(error, task)
     except BaseException as also:
         # Whatever a user's exception does when looked at, the driver hears that it happened.
-        frames = "".join(traceback.format_tb(error.__traceback__))
+        frames = "".join(traceback.format_tb(traceback_of(error)))
         return ExceptionFailure(
-            type.__repr__(type(error)), f"(could not be described: {type.__repr__(type(also))})", frames, None
+            class_name(error), f"(could not be described: {class_name(also)})", cut(frames, MOST_CHARACTERS), None
         )
 
 
@@ -487,7 +494,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while at is not None and id(at) not in seen:
         yield at
         seen.add(id(at))
-        at = at.__cause__ if at.__cause__ is not None else at.__context__
+        cause = cause_of(at)
+        at = cause if cause is not None else context_of(at)
 
 
 def _described(error: BaseException, task: _Task) -> ExceptionFailure:
@@ -503,4 +511,4 @@ def _described(error: BaseException, task: _Task) -> ExceptionFailure:
 
 def _let_go_of_frames(error: BaseException) -> None:
     for each in _chain(error):
-        traceback.clear_frames(each.__traceback__)
+        traceback.clear_frames(traceback_of(each))

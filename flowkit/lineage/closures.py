@@ -20,6 +20,7 @@ from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
+from flowkit.model.shown import in_words, short, text_of
 
 #: How far the walk goes: deep enough for any sane closure, bounded on any other.
 _MAX_DEPTH = 12
@@ -60,26 +61,32 @@ def dumps(program: StageProgram) -> bytes:
     """
     try:
         data: bytes = pickling.dumps(program, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _explain(program, error) from None  # it says all that this one says, and where
     return data
 
 
-def _explain(program: StageProgram, error: Exception) -> ClosureError:
+def _explain(program: StageProgram, error: BaseException) -> ClosureError:
     for value, operation, call_site in _functions(program):
         found = find_unpicklable(value)
         if found is None:
             continue
         path, culprit, reason = found
         where = f"{operation} at {short_call_site(call_site)}" if call_site else operation
-        hint = reason.message if isinstance(reason, ClosureError) else f"a {_type_name(culprit)} can't be pickled ({reason})"
+        hint = (
+            reason.message
+            if isinstance(reason, ClosureError)
+            else f"a {_type_name(culprit)} can't be pickled ({in_words_of(reason)})"
+        )
         return ClosureError(
             f"{where}: the function can't be sent to executors: {' -> '.join(path)}: {hint}",
             path=" -> ".join(path),
             operation=operation,
             call_site=call_site,
         )
-    return ClosureError(f"a stage can't be pickled: {type(error).__name__}: {error}", path="")
+    return ClosureError(f"a stage can't be pickled: {in_words(error)}", path="")
 
 
 def _functions(program: StageProgram) -> Iterator[tuple[Any, str, str]]:
@@ -95,7 +102,12 @@ def _functions(program: StageProgram) -> Iterator[tuple[Any, str, str]]:
         yield program.output.partitioner, operation, call_site
 
 
-def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:
+def in_words_of(reason: BaseException) -> str:
+    """What the error of a pickling says; with its name where the text alone, as that of a ``SystemExit``, would say nothing."""
+    return text_of(reason) if issubclass(type(reason), Exception) else in_words(reason)
+
+
+def find_unpicklable(value: Any) -> tuple[list[str], Any, BaseException] | None:
     """The way from a value to what makes it unpicklable: names, the culprit, its error; None when it can be pickled.
 
     >>> import threading
@@ -115,7 +127,7 @@ def find_unpicklable(value: Any) -> tuple[list[str], Any, Exception] | None:
     for _ in range(_MAX_DEPTH):
         if _refuses_itself(value):
             break
-        for name, part in _parts(value):
+        for name, part in _surely_parts(value):
             visits += 1
             if visits > _MAX_VISITS:
                 return path, value, error
@@ -150,7 +162,11 @@ def describe_largest(program: StageProgram) -> str:
     path = [_name_of(value)]
     for _ in range(_MAX_DEPTH):
         name, part, part_size = max(
-            ((name, part, _size_of(part)) for name, part in islice(_parts(value), _MAX_PARTS) if not isinstance(part, _PLAIN)),
+            (
+                (name, part, _size_of(part))
+                for name, part in islice(_surely_parts(value), _MAX_PARTS)
+                if not isinstance(part, _PLAIN)
+            ),
             key=itemgetter(2),
             default=("", None, 0),
         )
@@ -165,14 +181,18 @@ def describe_largest(program: StageProgram) -> str:
 def _size_of(value: Any) -> int:
     try:
         return len(pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return 0
 
 
-def _error_of(value: Any) -> Exception | None:
+def _error_of(value: Any) -> BaseException | None:
     try:
         pickling.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return error
     return None
 
@@ -185,7 +205,9 @@ def _refuses_itself(value: Any) -> bool:
         value.__reduce__()  # a shallow look: nothing it refers to is pickled
     except FlowkitError:
         return True
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return False
     return False
 
@@ -198,6 +220,16 @@ def _name_of(value: Any) -> str:
 def _type_name(value: Any) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _surely_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """As far as it lets itself be looked at."""
+    try:
+        yield from _parts(value)
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -221,7 +253,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(value, dict):
         for key, item in value.items():
-            yield f"[{key!r}]"[:40], item
+            yield f"[{short(key, 38)}]", item
         return
     if isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
@@ -258,12 +290,18 @@ def dumps_rows(rows: list[Any]) -> bytes:
         data = pickle.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
         if b"__main__" not in data:  # executors have another __main__: by value then
             return data
-    except Exception:  # noqa: S110 - cloudpickle may know better, and says what is wrong otherwise
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: S110 - cloudpickle may know better, and says what is wrong otherwise
         pass
     try:
         by_value: bytes = pickling.dumps(rows, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         found = find_unpicklable(rows)
         path = " -> ".join(found[0][1:]) if found is not None else "?"
-        raise ClosureError(f"an element of the collection can't be sent to executors: {path}: {error}", path=path) from error
+        raise ClosureError(
+            f"an element of the collection can't be sent to executors: {path}: {in_words_of(error)}", path=path
+        ) from error
     return by_value

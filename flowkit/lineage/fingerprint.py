@@ -289,7 +289,9 @@ class _Walk:
         try:
             registered = copyreg.dispatch_table.get(kind)
             reduced = value.__reduce_ex__(4) if registered is None else registered(value)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise CannotFollow from error
         if isinstance(reduced, str):
             return self._reference("object", kind.__module__, reduced)

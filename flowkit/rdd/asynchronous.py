@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from flowkit.execution.on_driver import without_stop_iteration
+from flowkit.execution.on_driver import as_exception, without_stop_iteration
 from flowkit.jobs import Cancellation
 from flowkit.lineage.call_site import called_from, find_call_site
 from flowkit.rdd.actions import Actions
@@ -164,9 +164,11 @@ class Asynchronous(Actions[T]):
                 with called_from(call_site), self._runner.cancellable(cancellation):
                     result = action()
             except BaseException as error:
-                trim(error)
-                # All kinds: who waits for the future would wait for ever. One of asyncio takes no StopIteration.
-                future.set_exception(without_stop_iteration(error, operation, call_site))
+                # All kinds: who waits for the future would wait for ever. One of asyncio takes no StopIteration, and its event loop
+                # would be ended by a SystemExit.
+                told = as_exception(without_stop_iteration(error, operation, call_site))
+                trim(told)
+                future.set_exception(told)
             else:
                 future.set_result(result)
 

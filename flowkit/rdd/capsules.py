@@ -24,6 +24,8 @@ from flowkit.execution.broadcast import Broadcast
 from flowkit.execution.replaying import run_here
 from flowkit.lineage import pickling
 from flowkit.lineage.kernels import StageProgram
+from flowkit.logs import is_ctrl_c
+from flowkit.model.shown import in_words
 from flowkit.observe.metrics import format_bytes
 from flowkit.observe.tables import Table
 from flowkit.rdd.replayed import Replayed, debugged
@@ -90,9 +92,11 @@ class Capsule:
         data = pa.Codec(_CODEC).decompress(packed, self._header["bytes"], asbytes=True)
         try:
             program, partition, rows = pickle.loads(data)
-        except Exception as error:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             raise NotReplayable(
-                f"{self.path} cannot be opened here: {type(error).__name__}: {error}{told}; its functions need the modules they were "
+                f"{self.path} cannot be opened here: {in_words(error)}{told}; its functions need the modules they were "
                 "written with"
             ) from error
         return debugged(Replayed(run_here(program, partition, rows), self.place), debug=debug)

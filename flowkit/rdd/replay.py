@@ -33,8 +33,9 @@ from flowkit.lineage.kernels import (
 )
 from flowkit.lineage.nodes import Node, Recipe, Shuffle
 from flowkit.lineage.stages import StageCut, program_of
-from flowkit.logs import logger_of
+from flowkit.logs import is_ctrl_c, logger_of
 from flowkit.model.ids import ShuffleId
+from flowkit.model.shown import first_line_of
 from flowkit.rdd.capsules import save_capsule
 from flowkit.rdd.checks import check_on_driver
 from flowkit.rdd.replayed import Replayed, debugged
@@ -128,14 +129,17 @@ class Replay:
         for prepare in (self._from_cache, self._from_inputs):
             try:
                 return program, prepare()
-            except Exception:
+            except BaseException as error:
+                if is_ctrl_c(error):
+                    raise
                 logger.debug("%r fails before it begins; looking further back", self, exc_info=True)
         try:
             return self._from_unmerged(program)
-        except Exception as error:
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise
             raise NotReplayable(
-                f"partition {self.partition} of {self._stage.root.label} fails where its rows are read: {type(error).__name__}: "
-                f"{str(error).partition(chr(10))[0]}"
+                f"partition {self.partition} of {self._stage.root.label} fails where its rows are read: {first_line_of(error)}"
             ) from error
 
     def _from_cache(self) -> Rows:

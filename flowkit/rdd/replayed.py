@@ -9,9 +9,9 @@ from typing import Any
 
 from flowkit.execution.replaying import NO_ELEMENT, LocalRun
 from flowkit.lineage.call_site import short_call_site
-from flowkit.model.shown import short
+from flowkit.model.shown import first_line_of, in_words, short
 from flowkit.observe.tables import Table
-from flowkit.tracebacks import trims_own_frames, users_part
+from flowkit.tracebacks import traceback_of, trims_own_frames, users_part
 from flowkit.visible import in_one_line
 
 
@@ -45,7 +45,7 @@ class Replayed:
     @property
     def traceback(self) -> TracebackType | None:
         """From the user's frames on."""
-        return None if self.error is None else users_part(self.error.__traceback__) or self.error.__traceback__
+        return None if self.error is None else users_part(traceback_of(self.error)) or traceback_of(self.error)
 
     def _repr_html_(self) -> str:
         rows = [("place", self._place)]
@@ -55,15 +55,14 @@ class Replayed:
             last = extract_tb(self.traceback)[-1]
             rows.append(("line", f"{short_call_site(f'{last.filename}:{last.lineno}')}  {last.line}"))
         if self.error is not None:
-            rows.append(("error", f"{type(self.error).__name__}: {self.error}"))
+            rows.append(("error", in_words(self.error)))
         return Table("failed again" if self.error is not None else "went well this time", ("", ""), rows)._repr_html_()
 
     def __repr__(self) -> str:
         if self.error is None:
             return in_one_line(f"<{self._place} went well this time>")
-        at = "" if self._element is NO_ELEMENT else f" at {self._element!r:.200}"
-        told = f"{type(self.error).__name__}: {str(self.error).partition(chr(10))[0]}"
-        return in_one_line(f"<{self._place} failed again{at}: {told}>")
+        at = "" if self._element is NO_ELEMENT else f" at {short(self._element)}"
+        return in_one_line(f"<{self._place} failed again{at}: {first_line_of(self.error)}>")
 
 
 def debugged(found: Replayed, *, debug: bool) -> Replayed:

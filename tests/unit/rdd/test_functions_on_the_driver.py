@@ -128,9 +128,19 @@ def raised_by(call: Callable[[], Any]) -> BaseException:
     raise AssertionError("nothing was raised")
 
 
+def arrives_as(leaving: type[BaseException]) -> type[Exception]:
+    """What an action raises where a function on the driver raised ``leaving``: what is no ``Exception`` is a failed job."""
+    if leaving is StopIteration:
+        return StopIterationInTask
+    return leaving if issubclass(leaving, Exception) else JobFailed
+
+
 def check(error: BaseException, leaving: type[BaseException], operation: str) -> None:
-    """It is what was raised, or says that StopIteration was; and in which operation, at which line, and that it was on the driver."""
-    assert type(error) is (StopIterationInTask if leaving is StopIteration else leaving)
+    """It is what was raised, or names it; and in which operation, at which line, and that it was on the driver."""
+    assert type(error) is arrives_as(leaving)
+    if isinstance(error, JobFailed):
+        assert str(error).startswith(f"{leaving.__name__}: on the driver")
+        assert type(error.__cause__) is leaving
     (note,) = error.__notes__
     if operation == "reduce_async":
         operation = "reduce"
@@ -144,11 +154,8 @@ def check(error: BaseException, leaving: type[BaseException], operation: str) ->
 
 def check_unread(error: BaseException, leaving: type[BaseException]) -> None:
     """A result could not be unpickled."""
-    if not issubclass(leaving, Exception):
-        assert type(error) is JobFailed, "it would end a thread that others wait for"
-        assert f"a result could not be read: {leaving.__name__}: on the driver" in str(error)
-        return
-    assert type(error) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(error) is arrives_as(leaving)
+    assert "on the driver" in str(error)
     assert "on the driver, unpickling results" in error.__notes__[0]
 
 
@@ -208,10 +215,10 @@ def test_results_that_cannot_be_unpickled_say_so(fc, action, leaving, monkeypatc
 def test_a_future_ends_whatever_a_function_raises(fc, leaving):
     future = numbers(fc).reduce_async(at_driver(leaving))
     error = future.exception(20)
-    assert type(error) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(error) is arrives_as(leaving)
 
 
-@pytest.mark.parametrize("leaving", [StopIteration, ValueError, GeneratorExit])
+@pytest.mark.parametrize("leaving", [*LEAVING, KeyboardInterrupt])
 def test_an_awaited_future_ends_whatever_a_function_raises(fc, leaving):
     async def main() -> BaseException:
         try:
@@ -220,7 +227,7 @@ def test_an_awaited_future_ends_whatever_a_function_raises(fc, leaving):
             return error
         raise AssertionError("nothing was raised")
 
-    assert type(asyncio.run(main())) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(asyncio.run(main())) is arrives_as(leaving)
 
 
 @pytest.mark.parametrize("leaving", [StopIteration, SystemExit, KeyboardInterrupt])
@@ -230,7 +237,7 @@ def test_any_asynchronous_action_ends_whatever_it_raises(fc, leaving):
 
     future: JobFuture[None] = fc.range(1)._started(action, "some_async")
     error = future.exception(20)
-    assert type(error) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(error) is arrives_as(leaving)
 
 
 def test_a_loop_around_an_action_is_not_ended_by_its_merge(fc):
@@ -254,7 +261,7 @@ def test_an_error_of_a_task_is_not_said_to_be_of_the_driver(fc):
 def test_a_merge_of_an_accumulator_is_told_like_one_of_an_action(fc, leaving):
     total = fc.accumulator(0, name="total", merge=at_driver(leaving))
     error = raised_by(lambda: total.add(1))
-    assert type(error) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(error) is arrives_as(leaving)
     assert "In accumulator 'total' at " in error.__notes__[0]
     assert "(function at_driver.<locals>.merge), on the driver, merging 0 and 1" in error.__notes__[0]
 
@@ -266,7 +273,7 @@ def test_an_update_that_cannot_be_merged_costs_the_accumulator_and_no_job(fc, le
     assert fc.range(4).count() == 4
     with pytest.raises(AccumulatorMisused, match="could not be merged") as caught:
         _ = total.value
-    assert type(caught.value.__cause__) is (StopIterationInTask if leaving is StopIteration else leaving)
+    assert type(caught.value.__cause__) is arrives_as(leaving)
 
 
 def test_a_merge_function_may_look_at_its_accumulator(fc):
