@@ -73,9 +73,15 @@ class Lifetime:
                 return False
             self.is_over = True
         atexit.unregister(self._end)
-        with contextlib.ExitStack() as stack:
-            for part in reversed(self._parts):
-                stack.callback(part.close)
+        # Not by an ExitStack, which looks at errors, and at one that does not let itself be looked at leaves the rest open.
+        errors: list[BaseException] = []
+        for part in self._parts:
+            try:
+                part.close()
+            except BaseException as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return True
 
     def end_logged(self) -> None:

@@ -113,7 +113,7 @@ def _printable(told: Any) -> _Raised | None:
     if told is None or told is False:
         return None
     raised: _Raised
-    if isinstance(told, BaseException):
+    if issubclass(type(told), BaseException):
         raised = type(told), told, traceback_of(told)
     else:
         raised = told if type(told) is tuple else sys.exc_info()

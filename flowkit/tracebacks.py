@@ -17,12 +17,14 @@ import traceback as tracebacks
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from types import FrameType, FunctionType, TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 from flowkit.errors import InternalError
+from flowkit.visible import visible
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=BaseException)
 
 OWN_DIRECTORY: Final = __file__.replace("\\", "/").rpartition("/")[0] + "/"
 _INSTALLED: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -59,6 +61,11 @@ _ATTRIBUTES: Final[Any] = vars(BaseException)["__dict__"]
 _EXCEPTIONS: Final[Any] = vars(BaseExceptionGroup)["exceptions"]
 
 
+def is_a(error: BaseException, kind: type[E]) -> TypeGuard[E]:
+    """``isinstance``, for which a class of the user's is not asked what it is."""
+    return issubclass(type(error), kind)
+
+
 def cause_of(error: BaseException) -> BaseException | None:
     """Its ``__cause__``, of nobody's making."""
     cause: BaseException | None = _CAUSE.__get__(error)
@@ -86,6 +93,22 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
     """Its ``__dict__``, of nobody's making."""
     attributes: dict[str, Any] = _ATTRIBUTES.__get__(error)
     return attributes
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """The notes of an exception that are text; never raises."""
+    try:
+        notes = error.__notes__  # ``type(note) is str``: a subclass has methods of the user's
+        return tuple(note for note in notes if type(note) is str) if type(notes) in {list, tuple} else ()
+    except BaseException:  # a property of their own, of any kind
+        return ()
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, made visible, to an exception of any make; one whose notes are of another kind goes without."""
+    notes = attributes_of(error).setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(visible(note))
 
 
 def as_text(error: BaseException) -> str:

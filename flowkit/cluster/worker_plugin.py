@@ -68,6 +68,7 @@ from flowkit.model.task import ExceptionFailure, TaskFailed, TaskReport, TaskSta
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
 from flowkit.storage.blocks.block_pieces import BlockPiece
+from flowkit.tracebacks import is_a
 
 logger = logger_of("flowkit.cluster")
 
@@ -281,7 +282,7 @@ class ExecutorRuntime:
         except BaseException as error:
             logger.exception("the executor of %s ended", self._worker.address)
             self._end_incarnation()
-            if isinstance(error, Exception):
+            if is_a(error, Exception):
                 raise
             # As it is, it would end the event loop, and Dask's worker with it.
             raise InternalError(f"the executor ended: {in_words(error)}") from error

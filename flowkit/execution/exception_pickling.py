@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from flowkit.lineage import pickling
 from flowkit.model.shown import cut, text_of
-from flowkit.tracebacks import attributes_of, cause_of, context_of
+from flowkit.tracebacks import attributes_of, cause_of, context_of, is_a
 
 #: of one exception with all that hangs on it: reports ride in messages through the scheduler, and stay in the event log
 MOST_BYTES: Final = 256 << 10
@@ -164,7 +164,7 @@ class _State(NamedTuple):
     def of(cls, error: BaseException, manner: _Manner) -> _State:
         args, fields = tuple(error.args), dict(_fields(error))
         attributes = dict(_attributes(error))
-        if not manner.searched and isinstance(error, AttributeError):
+        if not manner.searched and is_a(error, AttributeError):
             fields.pop((AttributeError, "obj"), None)
         if manner.cuts:
             args = tuple(map(_cut, args))
@@ -222,7 +222,7 @@ def _reduced(error: BaseException, manner: _Manner) -> Any:
     chain = (cause, context, error.__suppress_context__)
     if not (manner.own_way and _has_own_way(error)):
         state = _State.of(error, manner)
-        inside = (error.message, error.exceptions) if isinstance(error, BaseExceptionGroup) else ()
+        inside = (error.message, error.exceptions) if is_a(error, BaseExceptionGroup) else ()
         return _blank, (type(error), inside), (tuple(state), chain), None, None, _fill
     reduced = error.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     if not isinstance(reduced, tuple):

@@ -19,7 +19,7 @@ from flowkit.execution.exception_pickling import dumps, loads
 from flowkit.lineage.kernels import StageProgram
 from flowkit.model.shown import class_name, cut, text_of
 from flowkit.model.task import ExceptionFailure
-from flowkit.tracebacks import attributes_of, cause_of, is_own, set_cause, traceback_of
+from flowkit.tracebacks import add_note, cause_of, is_a, is_own, notes_of, set_cause, traceback_of
 from flowkit.visible import visible
 
 #: of an exception's text, and of its traceback: what is longer is cut, and the rest counted
@@ -73,7 +73,7 @@ def describe(
     -----
     Raises nothing, whatever the exception does when it is looked at.
     """
-    fatal = isinstance(error, UserError) or take_mark(error)
+    fatal = is_a(error, UserError) or take_mark(error)
     text = text_of(error)
     added = [visible(_note(_blamed(error, program), program, stage, partition))]
     if text == _NO_CHILDREN:
@@ -116,22 +116,6 @@ def _note(found: Blame, program: StageProgram | None, stage: str, partition: int
 def _type_name(error: BaseException) -> str:
     module = vars(type)["__module__"].__get__(type(error))  # a metaclass of the user's has no say in it
     return class_name(error) if module == "builtins" else f"{module}.{class_name(error)}"
-
-
-def notes_of(error: BaseException) -> tuple[str, ...]:
-    """The notes of an exception that are text; never raises."""
-    try:
-        notes = error.__notes__  # ``type(note) is str``: a subclass has methods of the user's
-        return tuple(note for note in notes if type(note) is str) if type(notes) in {list, tuple} else ()
-    except BaseException:  # a property of their own, of any kind
-        return ()
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note, made visible, to an exception of any make; one whose notes are of another kind goes without."""
-    notes = attributes_of(error).setdefault("__notes__", [])
-    if type(notes) is list:
-        notes.append(visible(note))
 
 
 def _frames_as_text(error: BaseException, *, own: bool) -> str:

@@ -7,18 +7,17 @@ of ``OnDriver``, which is to the driver what ``pipeline.run_program`` and ``fail
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flowkit.errors import JobFailed, StopIterationInTask
 from flowkit.execution.actions import ReduceRows, TopRows
 from flowkit.execution.blame import Blame, blame, innermost_user_function
 from flowkit.execution.end_markers import function_name, leaked_stop_iteration
-from flowkit.execution.failure import add_note, notes_of
 from flowkit.execution.narrow import at
 from flowkit.lineage.kernels import Result, StageProgram
 from flowkit.logs import is_ctrl_c
 from flowkit.model.shown import class_name, in_words
-from flowkit.tracebacks import cause_of, set_cause
+from flowkit.tracebacks import add_note, cause_of, is_a, notes_of, set_cause
 from flowkit.visible import visible
 
 if TYPE_CHECKING:
@@ -132,8 +131,8 @@ def as_exception(error: BaseException) -> Exception:
     >>> as_exception(SystemExit(3))
     JobFailed('SystemExit: 3')
     """
-    if issubclass(type(error), Exception):
-        return cast("Exception", error)
+    if is_a(error, Exception):
+        return error
     failed = JobFailed(in_words(error), type_name=class_name(error), raised=error)
     set_cause(failed, error)
     return failed
@@ -145,7 +144,7 @@ def without_stop_iteration(error: BaseException, operation: str, call_site: str)
     >>> type(without_stop_iteration(StopIteration(), "collect_async", "words.py:12"))
     <class 'flowkit.errors.StopIterationInTask'>
     """
-    if not isinstance(error, StopIteration):
+    if not is_a(error, StopIteration):
         return error
     try:
         with OnDriver(operation, call_site):
@@ -156,9 +155,9 @@ def without_stop_iteration(error: BaseException, operation: str, call_site: str)
 
 def _leaked(error: BaseException) -> StopIteration | None:
     """The ``StopIteration`` that this is, or that a generator made this of (PEP 479)."""
-    if issubclass(type(error), StopIteration):
-        return cast("StopIteration", error)
-    if issubclass(type(error), RuntimeError) and not issubclass(type(error), StopIterationInTask):
+    if is_a(error, StopIteration):
+        return error
+    if is_a(error, RuntimeError) and not is_a(error, StopIterationInTask):
         cause = cause_of(error)
-        return cause if isinstance(cause, StopIteration) else None
+        return cause if cause is not None and is_a(cause, StopIteration) else None
     return None

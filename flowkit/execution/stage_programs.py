@@ -15,7 +15,6 @@ from typing import Any
 
 from flowkit.errors import FetchFailed
 from flowkit.execution.content_reading import read_content
-from flowkit.execution.failure import add_note
 from flowkit.execution.program_state import has_state
 from flowkit.execution.shipped import Place, installing_into
 from flowkit.model.faults import FAULTS
@@ -24,6 +23,7 @@ from flowkit.model.job_spec import Content
 from flowkit.model.map_status import ShuffleSources
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import FetchFailure, StageDefinition
+from flowkit.tracebacks import add_note
 
 
 class ProgramUnreadable(Exception):

@@ -35,7 +35,7 @@ from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.content_fetch import ContentFetcher
 from flowkit.execution.environment import ContentSource, TaskEnvironment
-from flowkit.execution.failure import MOST_CHARACTERS, add_note, describe
+from flowkit.execution.failure import MOST_CHARACTERS, describe
 from flowkit.execution.kill import Interrupted
 from flowkit.execution.pipeline import TaskOutput, TaskValue, run_program
 from flowkit.execution.recording import recording
@@ -74,7 +74,7 @@ from flowkit.storage.blocks.block_store import BlockStore
 from flowkit.storage.memory.task_memory import ExecutorMemory, TaskMemory
 from flowkit.storage.serializers import chosen
 from flowkit.storage.shuffle.range_reads import RangeReads
-from flowkit.tracebacks import cause_of, context_of, traceback_of
+from flowkit.tracebacks import add_note, cause_of, context_of, is_a, traceback_of
 
 if TYPE_CHECKING:
     from flowkit.execution.faults import Faults
@@ -458,7 +458,7 @@ def _surely_described(error: BaseException, task: _Task) -> TaskFailure:
 def _failure(error: BaseException, task: _Task) -> TaskFailure:
     """What to report of an error; which of them count against the task is written at the types of ``model.task``."""
     switch = task.attempt.switch
-    if switch.reason is not None and (switch.interrupted or isinstance(error, TaskKilled)):
+    if switch.reason is not None and (switch.interrupted or is_a(error, TaskKilled)):
         if task.attempt.out_of_memory is not None:
             return MemoryFailure(task.attempt.out_of_memory)
         return KilledFailure(switch.reason)
@@ -481,7 +481,7 @@ def _failure(error: BaseException, task: _Task) -> TaskFailure:
 def _fetch_failure_in(error: BaseException) -> FetchFailure | ContentMissing | None:
     """A failed fetch, even if user code caught it and raised something else because of it: that is not the user's fault."""
     for each in _chain(error):
-        if isinstance(each, FetchFailed) and isinstance(each.data.get("failure"), FetchFailure | ContentMissing):
+        if is_a(each, FetchFailed) and isinstance(each.data.get("failure"), FetchFailure | ContentMissing):
             found: FetchFailure | ContentMissing = each.data["failure"]
             return found
     return None

@@ -21,6 +21,7 @@ from flowkit.lineage.kernels import Result, ShuffleWrite, StageProgram
 from flowkit.model.ids import ContentId
 from flowkit.model.job_spec import Content
 from flowkit.model.shown import in_words, short, text_of
+from flowkit.tracebacks import is_a
 
 #: How far the walk goes: deep enough for any sane closure, bounded on any other.
 _MAX_DEPTH = 12
@@ -76,9 +77,7 @@ def _explain(program: StageProgram, error: BaseException) -> ClosureError:
         path, culprit, reason = found
         where = f"{operation} at {short_call_site(call_site)}" if call_site else operation
         hint = (
-            reason.message
-            if isinstance(reason, ClosureError)
-            else f"a {_type_name(culprit)} can't be pickled ({in_words_of(reason)})"
+            reason.message if is_a(reason, ClosureError) else f"a {_type_name(culprit)} can't be pickled ({in_words_of(reason)})"
         )
         return ClosureError(
             f"{where}: the function can't be sent to executors: {' -> '.join(path)}: {hint}",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flowkit.model.shown import in_words, short
+from flowkit.tracebacks import add_note, is_a
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import TaskSet
@@ -51,8 +52,8 @@ def asked(kind: str, policy: object, method: str, ask: Callable[[], _T], complai
 
 def raised(kind: str, policy: object, method: str, error: BaseException) -> NoReturn:
     """Tell with a policy's name what it raised."""
-    if isinstance(error, KeyboardInterrupt):
-        error.add_note(f"while the {kind} {short(policy)} was asked: {method}")
+    if is_a(error, KeyboardInterrupt):
+        add_note(error, f"while the {kind} {short(policy)} was asked: {method}")
         raise error
     raise PolicyError(kind, policy, method, f"raised {in_words(error)}") from error
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from time import perf_counter
-from typing import Any, NotRequired, Protocol, TypedDict, Unpack
+from typing import Any, NotRequired, Protocol, TypedDict, Unpack, cast
 
 from flowkit.abc import BlockTransport
 from flowkit.errors import FetchFailed, InternalError
@@ -286,10 +286,11 @@ class _RemoteBlocks:
                 self._changed.notify_all()
         found = self._wait_for(block)
         self._metrics.shuffle_fetch_wait_s += perf_counter() - started
-        if isinstance(found, BaseException):
-            raise found
-        self._metrics.shuffle_remote_bytes += len(found)
-        return found
+        if issubclass(type(found), BaseException):
+            raise cast("BaseException", found)
+        data = cast("bytes", found)
+        self._metrics.shuffle_remote_bytes += len(data)
+        return data
 
     def _wait_for(self, block: BlockSource) -> bytes | BaseException:
         while True:
@@ -297,7 +298,7 @@ class _RemoteBlocks:
                 found = self._arrived.pop(block.map_partition, None)
                 if found is not None:
                     self._needed = None
-                    if isinstance(found, bytes):
+                    if type(found) is bytes:  # an error of a transport's may not even let its class be looked at
                         self._taken[block.map_partition] = len(found)
                     return found
                 self._changed.wait(_KILL_CHECK_S)
@@ -336,7 +337,7 @@ class _RemoteBlocks:
             with self._changed:
                 if self._closed:
                     return
-                self._window.arrived(request.number, sum(len(each) for each in answers if isinstance(each, bytes)))
+                self._window.arrived(request.number, sum(len(each) for each in answers if type(each) is bytes))
                 for block, answer in zip(request.blocks, answers, strict=True):
                     self._arrived[block.map_partition] = answer
                 self._changed.notify_all()
