@@ -34,7 +34,9 @@ class NoTransport:
 class Bench:
     """One executor, and all it says."""
 
-    def __init__(self, directory, *, slots: int = 2, config: Config | None = None, transport: Any = None) -> None:
+    def __init__(
+        self, directory, *, slots: int = 2, config: Config | None = None, transport: Any = None, memory_manager: Any = None
+    ) -> None:
         self.changed = threading.Condition()
         self.reports: list[Any] = []
         self.commit_requests: list[int] = []
@@ -54,6 +56,7 @@ class Bench:
             reach_barrier=self._note(lambda *arrival: self.arrivals.append(arrival)),
             blocks_evicted=self._note(lambda app, blocks: self.evicted.append((app, tuple(blocks)))),
             replace_process=self._note(lambda reason, others: self.replaced.append((reason, others))),
+            memory_manager=memory_manager,
         )
 
     def _note(self, write: Callable[..., None]) -> Callable[..., None]:
