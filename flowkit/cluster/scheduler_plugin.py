@@ -60,7 +60,6 @@ from flowkit.model.ids import AppId, ExecutorId, JobId, executor_address
 from flowkit.model.shown import in_words
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
-from flowkit.tracebacks import is_a, notes_of
 
 logger = logger_of("flowkit.cluster")
 
@@ -558,11 +557,6 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
     def _core_failed(self, stimulus: sti.Stimulus, error: BaseException) -> None:
         """The core raised, which is our bug: those concerned hear of it, the streams go on."""
         text = in_words(error)
-        if not is_a(error, Exception):
-            # Out of a policy. It may be asked at any stimulus, and would raise again: nobody's job would go on.
-            text = "; ".join([text, *notes_of(error)])
-            for app, job in list(self._running_jobs):
-                self._fail_job(app, job, text)
         match stimulus:
             case sti.JobSubmitted(spec=spec):
                 self._fail_job(spec.app, spec.job, text)

@@ -57,7 +57,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
-from flowkit.errors import InternalError
+from flowkit.errors import FlowkitError
 from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
 from flowkit.logs import logger_of
@@ -285,7 +285,7 @@ class ExecutorRuntime:
             if is_a(error, Exception):
                 raise
             # As it is, it would end the event loop, and Dask's worker with it.
-            raise InternalError(f"the executor ended: {in_words(error)}") from error
+            raise FlowkitError(f"the executor ended: {in_words(error)}") from error
 
     def _begin_incarnation(self) -> _Incarnation:
         executor_id = ExecutorId(f"{self._worker.address}#{secrets.token_hex(4)}")

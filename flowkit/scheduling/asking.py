@@ -1,22 +1,35 @@
 """Asks policies, and tells with their names what they did wrong. Runs in the scheduler process inside ``SchedulerCore``.
 
 The one place of that process where users' code is entered: whatever a policy raises, and whatever its answer does when it is looked at,
-becomes a ``PolicyError``. Only ``KeyboardInterrupt`` is raised on, with a note: it may be the Ctrl-C of whoever drives a core by hand, as a
-simulation does. The scheduler's event loop, where no Ctrl-C arrives, ends the jobs under way with it.
+becomes a ``PolicyError``. So does a ``KeyboardInterrupt``, since none of the user's reaches an event loop; but whoever drives a core in the
+user's own thread, as a simulation does, says so by ``interruptible``, and Ctrl-C stays Ctrl-C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from flowkit.model.shown import in_words, short
-from flowkit.tracebacks import add_note, is_a
+from flowkit.tracebacks import is_a
 
 if TYPE_CHECKING:
     from flowkit.scheduling.task_sets import TaskSet
 
 _T = TypeVar("_T")
+_is_interruptible: ContextVar[bool] = ContextVar("flowkit_core_is_interruptible", default=False)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A ``KeyboardInterrupt`` in a block, wherever it comes from, is the Ctrl-C of who drives the core."""
+    token = _is_interruptible.set(True)
+    try:
+        yield
+    finally:
+        _is_interruptible.reset(token)
 
 
 class PolicyError(Exception):
@@ -52,8 +65,7 @@ def asked(kind: str, policy: object, method: str, ask: Callable[[], _T], complai
 
 def raised(kind: str, policy: object, method: str, error: BaseException) -> NoReturn:
     """Tell with a policy's name what it raised."""
-    if is_a(error, KeyboardInterrupt):
-        add_note(error, f"while the {kind} {short(policy)} was asked: {method}")
+    if _is_interruptible.get() and is_a(error, KeyboardInterrupt):
         raise error
     raise PolicyError(kind, policy, method, f"raised {in_words(error)}") from error
 

@@ -37,6 +37,7 @@ from flowkit.model.job_spec import JobSpec
 from flowkit.model.task import InlineResult, StoredResult, TaskFailure, TaskLaunch
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.asking import interruptible
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.simulation.executor import FileName, SimulatedExecutor, SimulatedHost
 from flowkit.simulation.jobs import Value
@@ -359,7 +360,8 @@ class SimulatedCluster:
 
     def ask(self, batch: list[sti.Stimulus]) -> list[act.Action]:
         """Give the core what happened; what it wants done, and from then on when it wants to be woken."""
-        actions = self.core.handle_all(batch, self.now)
+        with interruptible():
+            actions = self.core.handle_all(batch, self.now)
         self._wakeup = self.core.next_wakeup()  # asked only here: nothing else changes it
         return actions
 

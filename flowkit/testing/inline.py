@@ -32,6 +32,7 @@ from flowkit.model.job_spec import INLINE_LIMIT_BYTES, Content, JobSpec
 from flowkit.model.task import InlineResult, StoredResult, TaskReport
 from flowkit.scheduling import actions as act
 from flowkit.scheduling import stimuli as sti
+from flowkit.scheduling.asking import interruptible
 from flowkit.scheduling.core import SchedulerCore
 from flowkit.storage.content import ContentStore, content_id
 from flowkit.storage.host_directory import DriverDirectory
@@ -254,7 +255,9 @@ class InlineLink:
             batch: list[sti.Stimulus] = [sti.LeaseRenewed(self._app), sti.Heartbeat(_EXECUTOR, self._executor.known_attempts())]
             while self._stimuli:
                 batch.append(self._stimuli.popleft())
-            for action in self._core.handle_all(batch, self._clock()):
+            with interruptible():
+                actions = self._core.handle_all(batch, self._clock())
+            for action in actions:
                 self._perform(action)
 
     def _perform(self, action: act.Action) -> None:
