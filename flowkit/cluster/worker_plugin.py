@@ -103,7 +103,7 @@ class FlowkitWorkerPlugin(WorkerPlugin):
                 await runtime.start()
             except Exception as error:
                 # Raised here it would end a worker that joins, and Dask may have use for it.
-                await _tell_problem(worker, f"{type(error).__name__}: {error}")
+                await _tell_problem(worker, in_words(error))
 
     async def teardown(self, worker: Worker) -> None:
         """Stop when the worker does; a mere removal of the plugin changes nothing."""
