@@ -9,6 +9,8 @@ import sys
 import zlib
 from typing import Final
 
+from flowkit.tracebacks import attributes_of
+
 _MARK: Final = "_flowkit_says_of_content"
 #: what decompressors raise, by where it is defined: most executors never load these modules
 _OF_DECOMPRESSORS: Final = (("gzip", "BadGzipFile"), ("lzma", "LZMAError"))
@@ -24,12 +26,12 @@ def mark_if_of_content(error: BaseException, *, local: bool) -> None:
     """
     has_no_number = local and type(error) is OSError and error.errno is None
     if has_no_number or isinstance(error, UnicodeDecodeError | EOFError | zlib.error) or _is_of_decompressor(error):
-        error.__dict__[_MARK] = True
+        attributes_of(error)[_MARK] = True
 
 
 def take_mark(error: BaseException) -> bool:
     """Whether an error was marked; it is not any more, so that it arrives as its reader raised it."""
-    return bool(BaseException.__getattribute__(error, "__dict__").pop(_MARK, False))
+    return bool(attributes_of(error).pop(_MARK, False))
 
 
 def _is_of_decompressor(error: BaseException) -> bool:
