@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import hmac
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,12 +16,14 @@ from typing import Any, TypeVar
 from distributed import Worker
 
 from flowkit.cluster import dask_internals
-from flowkit.cluster.wire import DESCRIBE_CONTENT, READ_BLOCKS, READ_CACHED, READ_OUTPUT, READ_PIECE
+from flowkit.cluster.requests import BlocksAsked, CachedAsked, ContentAsked, ContentSent, OutputAsked, PieceAsked, checked
+from flowkit.cluster.wire import CHUNK_BYTES, DESCRIBE_CONTENT, READ_BLOCKS, READ_CACHED, READ_OUTPUT, READ_PIECE, is_secret
+from flowkit.errors import InvalidArgument
 from flowkit.execution.content_fetch import PieceServer
 from flowkit.model.ids import AppId, AttemptId, ContentId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.shown import in_words
 from flowkit.storage.blocks.block_pieces import BlockPiece
-from flowkit.storage.content import ContentStore, Manifest
+from flowkit.storage.content import ContentStore, Manifest, Upload
 from flowkit.storage.host_directory import HostDirectory
 from flowkit.storage.shuffle.files import READ_PIECE_BYTES, BlockError
 from flowkit.storage.shuffle.server import read_blocks
@@ -59,8 +60,10 @@ class Admissions:
         """What to show to others; empty when unknown, which they refuse."""
         return self._secrets.get(app, "")
 
-    async def check(self, app: AppId, secret: str) -> None:
-        """Return when the asker is a member; raise ``PermissionError`` otherwise."""
+    async def check(self, app: object, secret: object) -> AppId:
+        """Return the application when the asker is a member; raise ``PermissionError`` otherwise, whatever was named and shown."""
+        if not isinstance(app, str) or not isinstance(secret, str) or not secret:
+            raise PermissionError(f"application {app!r:.100}: the request does not show its secret")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ADMISSION_WAIT_S
         while app not in self._secrets:
@@ -68,8 +71,9 @@ class Admissions:
                 await asyncio.wait_for(self._news.wait(), deadline - loop.time())
             except TimeoutError:
                 break
-        if not hmac.compare_digest(self._secrets.get(app, ""), secret) or not secret:
-            raise PermissionError(f"application {app} is not known here, or the request does not show its secret")
+        if not is_secret(secret, self._secrets.get(AppId(app), "")):
+            raise PermissionError(f"application {app!r:.100} is not known here, or the request does not show its secret")
+        return AppId(app)
 
 
 class DaskBlockTransport:
@@ -212,30 +216,31 @@ class BlockServer:
         self._admissions = admissions
         self._read_cached = read_cached
         self._threads = concurrent.futures.ThreadPoolExecutor(SERVING_THREADS, thread_name_prefix="flowkit-serve")
-        self._drafts: dict[tuple[AppId, ContentId], bytearray] = {}
+        #: content that is not all there yet: it lies in files, so that what nobody finishes takes no memory
+        self._uploads: dict[tuple[AppId, ContentId], Upload] = {}
         self._pieces: dict[AppId, PieceServer] = {}
 
     def close(self) -> None:
         """Answer no more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._drafts.clear()
+        self._uploads.clear()
 
     def drop_application(self, app: AppId) -> None:
         """Forget half-sent content of an application, and who got what."""
         self._pieces.pop(app, None)
-        for key in [key for key in self._drafts if key[0] == app]:
-            del self._drafts[key]
+        for key in [key for key in self._uploads if key[0] == app]:
+            self._uploads.pop(key).close()
 
     async def read_blocks(
         self, app: str, secret: str, shuffle: int, reducer: int, outputs: list[tuple[int, int]]
     ) -> list[tuple[bytes | str, int]]:
         """One reducer's blocks of some map outputs of this host, each with its CRC-32."""
-        await self._admissions.check(AppId(app), secret)
-        pairs = [(PartitionIndex(partition), AttemptId(attempt)) for partition, attempt in outputs]
+        member = await self._admissions.check(app, secret)
+        asked = checked(BlocksAsked, shuffle=shuffle, reducer=reducer, outputs=outputs)
 
         def read() -> list[tuple[bytes | str, int]]:
-            files = self._host_directory.application(AppId(app)).shuffle_files
-            blocks = read_blocks(files, ShuffleId(shuffle), PartitionIndex(reducer), pairs)
+            files = self._host_directory.application(member).shuffle_files
+            blocks = read_blocks(files, asked.shuffle, asked.reducer, asked.outputs)
             return [(block, 0 if isinstance(block, str) else zlib.crc32(block)) for block in blocks]
 
         return await self._in_thread(read)
@@ -244,10 +249,11 @@ class BlockServer:
         self, app: str, secret: str, rdd: int, partition: int, serial: int, position: int
     ) -> tuple[Any, ...] | None:
         """A piece of a cached partition, and after what is in it the CRC-32 of its batches; None when it is not here."""
-        await self._admissions.check(AppId(app), secret)
+        member = await self._admissions.check(app, secret)
+        asked = checked(CachedAsked, rdd=rdd, partition=partition, serial=serial, position=position)
 
         def read() -> tuple[Any, ...] | None:
-            piece = self._read_cached(AppId(app), RddId(rdd), PartitionIndex(partition), serial, position)
+            piece = self._read_cached(member, asked.rdd, asked.partition, asked.serial, asked.position)
             return None if piece is None else (*piece, _checksum_of(piece.batches))
 
         return await self._in_thread(read)
@@ -256,14 +262,13 @@ class BlockServer:
         self, app: str, secret: str, shuffle: int, map_partition: int, attempt: int, offset: int
     ) -> tuple[int, bytes] | None:
         """A piece of a map output's file, and how long that is; None when it is not on this host."""
-        await self._admissions.check(AppId(app), secret)
+        member = await self._admissions.check(app, secret)
+        asked = checked(OutputAsked, shuffle=shuffle, map_partition=map_partition, attempt=attempt, offset=offset)
 
         def read() -> tuple[int, bytes] | None:
-            files = self._host_directory.application(AppId(app)).shuffle_files
+            files = self._host_directory.application(member).shuffle_files
             try:
-                return files.read_output(
-                    ShuffleId(shuffle), PartitionIndex(map_partition), AttemptId(attempt), offset, READ_PIECE_BYTES
-                )
+                return files.read_output(asked.shuffle, asked.map_partition, asked.attempt, asked.offset, READ_PIECE_BYTES)
             except BlockError:
                 return None
 
@@ -271,18 +276,22 @@ class BlockServer:
 
     async def describe_content(self, app: str, secret: str, content: str) -> Manifest | None:
         """Size and digests of content; None when it is not on this host."""
-        await self._admissions.check(AppId(app), secret)
-        server = self._piece_server(AppId(app))
-        return await self._in_thread(lambda: _or_none(lambda: server.manifest(ContentId(content))))
+        member = await self._admissions.check(app, secret)
+        asked = checked(ContentAsked, content=content)
+        server = self._piece_server(member)
+        return await self._in_thread(lambda: _or_none(lambda: server.manifest(asked.content)))
 
     async def read_piece(
         self, app: str, secret: str, content: str, piece: int, digest: bytes, asker: str, insist: bool
     ) -> bytes | list[str] | None:
         """A piece of content, or who else has it; None when it is not on this host."""
-        await self._admissions.check(AppId(app), secret)
-        server = self._piece_server(AppId(app))
+        member = await self._admissions.check(app, secret)
+        asked = checked(PieceAsked, content=content, piece=piece, digest=digest, asker=asker, insist=insist)
+        server = self._piece_server(member)
         return await self._in_thread(
-            lambda: _or_none(lambda: server.piece(ContentId(content), piece, digest, asker=asker, insist=insist))
+            lambda: _or_none(
+                lambda: server.piece(asked.content, asked.piece, asked.digest, asker=asked.asker, insist=asked.insist)
+            )
         )
 
     def drop_contents(self, app: AppId, contents: tuple[ContentId, ...]) -> None:
@@ -297,20 +306,35 @@ class BlockServer:
 
     async def put_content(self, app: str, secret: str, content: str, total: int, offset: int, data: bytes) -> str:
         """The next piece of content from a driver. Returns ``ok``, or ``again`` when the pieces do not fit: begin anew."""
-        await self._admissions.check(AppId(app), secret)
-        key = AppId(app), ContentId(content)
-        if offset == 0:
-            self._drafts[key] = bytearray()
-        draft = self._drafts.get(key)
-        if draft is None or len(draft) != offset:
-            self._drafts.pop(key, None)
+        member = await self._admissions.check(app, secret)
+        sent = checked(ContentSent, content=content, total=total, offset=offset, data=data)
+        if len(sent.data) > CHUNK_BYTES or sent.offset + len(sent.data) > sent.total:
+            raise InvalidArgument(
+                f"{len(sent.data):,} bytes at {sent.offset:,} of {sent.total:,}: a piece has {CHUNK_BYTES:,} at most, and ends with the content",
+                name="data",
+                value=len(sent.data),
+                allowed=f"up to {CHUNK_BYTES:,} bytes",
+            )
+        key = member, sent.content
+        # Taken out while it is written to: of two who send the same at once, one is told to begin anew.
+        upload = self._uploads.pop(key, None)
+        if sent.offset == 0:
+            if upload is not None:
+                upload.close()
+            upload = await self._in_thread(lambda: self._store(member).upload(sent.content))
+        if upload is None or upload.size_bytes != sent.offset:
+            if upload is not None:
+                upload.close()
             return "again"
-        draft += data
-        if len(draft) < total:
-            return "ok"
-        del self._drafts[key]
-        stored = await self._in_thread(lambda: self._store(key[0]).put(bytes(draft)))
-        return "ok" if stored == content else "again"
+        took = upload
+        if sent.offset + len(sent.data) == sent.total:
+            return "ok" if await self._in_thread(lambda: took.finish(sent.data)) else "again"
+        await self._in_thread(lambda: took.append(sent.data))
+        if key in self._uploads or not self._admissions.secret(member):
+            took.close()
+            return "again"
+        self._uploads[key] = took
+        return "ok"
 
     def _store(self, app: AppId) -> ContentStore:
         return ContentStore(self._host_directory.application(app).content_directory)

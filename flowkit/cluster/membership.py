@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import msgspec
 from distributed import Scheduler
 
 from flowkit.cluster import dask_internals
 from flowkit.cluster.losses import Loss, LossFacts, diagnose
 from flowkit.cluster.peers import ExecutorPeer
+from flowkit.cluster.requests import WorkerExit, WorkerOutOfMemory
 from flowkit.cluster.wire import EXIT_TOPIC, LAST_WORDS, SHUTDOWN_TOPIC, Drain, encode
 from flowkit.logs import logger_of
 from flowkit.model.ids import AttemptId, ExecutorId
@@ -172,11 +174,13 @@ class Membership:
             self._shutting_down = True
             return
         if topic == EXIT_TOPIC and worker:
+            msgspec.convert(message, WorkerExit)  # raises for what no nanny says
             self._note_exit(worker, message)
             self._hasten(worker)
         elif topic == _MEMORY_TOPIC and worker:
-            facts = self._facts_of(worker)
-            facts.killed_for_memory_bytes, facts.pid = message["rss"], message["pid"]
+            ended = msgspec.convert(message, WorkerOutOfMemory)
+            facts = self._facts_of(ended.worker)
+            facts.killed_for_memory_bytes, facts.pid = ended.rss, ended.pid
         elif message.get("action") == "worker-status-change":
             self._status_changed(topic, message["status"])
         elif message.get("action") == "closing-worker":

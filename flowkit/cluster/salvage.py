@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from flowkit.cluster.wire import EventsPublished, FromDriver, FromExecutor, ToDriver, ToExecutor
+from flowkit.cluster.wire import EventsPublished, FromDriver, FromExecutor, ToDriver, ToExecutor, decoded
 from flowkit.model.events import Event
 
 M = TypeVar("M")
@@ -66,12 +66,12 @@ def _salvaged(decoder: msgspec.msgpack.Decoder[Any], body: bytes) -> tuple[list[
     found: list[Any] = []
     unread: list[Unread] = []
     try:
-        raws = _raws.decode(body)
+        raws = decoded(_raws, body)
     except msgspec.DecodeError as error:
         return found, [Unread("", None, str(error))]
     for raw in raws:
         try:
-            found.append(decoder.decode(raw))
+            found.append(decoded(decoder, raw))
         except msgspec.DecodeError as error:
             batch = _events_of(raw, unread) if decoder is _to_driver else None
             if batch is not None:
@@ -84,13 +84,13 @@ def _salvaged(decoder: msgspec.msgpack.Decoder[Any], body: bytes) -> tuple[list[
 def _events_of(raw: msgspec.Raw, unread: list[Unread]) -> EventsPublished | None:
     """Events but for those that cannot be read; None when these are no events."""
     try:
-        batch = _events.decode(raw)
+        batch = decoded(_events, raw)
     except msgspec.DecodeError:
         return None
     found: list[Event] = []
     for each in batch.events:
         try:
-            found.append(_event.decode(each))
+            found.append(decoded(_event, each))
         except msgspec.DecodeError as error:
             unread.append(Unread(EVENT, None, f"{_told(each, error).kind}: {error}"))
     return EventsPublished(tuple(found), batch.dropped + len(batch.events) - len(found))
@@ -99,7 +99,7 @@ def _events_of(raw: msgspec.Raw, unread: list[Unread]) -> EventsPublished | None
 def _told(raw: msgspec.Raw, error: Exception) -> Unread:
     try:
         fields = msgspec.msgpack.decode(raw)
-    except (msgspec.DecodeError, ValueError):
+    except (ValueError, TypeError, RecursionError):  # keys that are no keys, too
         fields = None
     if not isinstance(fields, dict):
         return Unread("", None, str(error))

@@ -7,7 +7,6 @@ unpickles, and nothing raises into Dask: a failure is logged and ends what it co
 from __future__ import annotations
 
 import asyncio
-import hmac
 import math
 import random
 import secrets
@@ -26,6 +25,7 @@ from flowkit.cluster.losses import Loss
 from flowkit.cluster.membership import LINGER_S, Membership
 from flowkit.cluster.peers import EVENT_BATCH_S, DriverPeer, ExecutorPeer
 from flowkit.cluster.problems import describe_problems
+from flowkit.cluster.requests import RelayAsked, checked
 from flowkit.cluster.salvage import salvage_from_driver, salvage_from_executor
 from flowkit.cluster.wire import (
     EXAMINE,
@@ -49,6 +49,7 @@ from flowkit.cluster.wire import (
     decode_from_driver,
     decode_from_executor,
     encode,
+    is_secret,
     own_versions,
     version_complaint,
 )
@@ -67,6 +68,11 @@ INSTALL_LIMIT_S = 15.0
 """A worker that does not take the plugin within this time does not keep a driver from starting."""
 
 _JOB_EVENTS = frozenset({JobStart, JobEnd})
+
+
+def _kind(error: msgspec.DecodeError) -> str:
+    """What a greeting is refused with: the form it has is another flowkit's, or what it says is out of range."""
+    return "ClusterError" if isinstance(error, msgspec.ValidationError) else "VersionMismatch"
 
 
 class FlowkitSchedulerPlugin(SchedulerPlugin):
@@ -194,10 +200,10 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         try:
             request = decode_driver_hello(hello)
         except msgspec.DecodeError as error:
-            return Refused("VersionMismatch", f"the scheduler cannot read this driver's greeting: {error}"), None
+            return Refused(_kind(error), f"the scheduler cannot read this driver's greeting: {error}"), None
         known = self._drivers.get(request.app)
         if request.secret:
-            if known is None or not hmac.compare_digest(known.secret, request.secret):
+            if known is None or not is_secret(request.secret, known.secret):
                 return Refused(
                     "ApplicationLost", "the scheduler does not know this session: it restarted, or the lease ran out"
                 ), None
@@ -266,11 +272,15 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         # What was just said to it, and the acknowledgement of what it said, still have to go.
         self._loop.call_later(LINGER_S, driver.link.close)
 
-    async def relay(self, app: str, secret: str, address: str, requested: str, arguments: dict[str, Any]) -> Any:
+    async def relay(self, app: object, secret: object, address: str, requested: str, arguments: dict[str, Any]) -> Any:
         """Ask an executor on behalf of a driver that cannot reach it; one chunk at a time."""
-        driver = self._drivers.get(AppId(app))
-        if driver is None or not hmac.compare_digest(driver.secret, secret) or requested not in RELAYED:
-            raise PermissionError(f"{requested} is not relayed for application {app}")
+        if not isinstance(app, str) or (driver := self._drivers.get(AppId(app))) is None or not is_secret(secret, driver.secret):
+            raise PermissionError(
+                f"nothing is relayed for application {app!r:.100}: it is not known, or its secret was not shown"
+            )
+        asked = checked(RelayAsked, app=app, address=address, requested=requested, arguments=arguments)
+        if asked.requested not in RELAYED or asked.arguments.keys() & {"app", "secret"}:
+            raise PermissionError(f"{requested!r:.100} is not relayed for application {app}")
         if self._executors.at(address) is None:
             raise OSError(f"no executor at {address}")
         return await getattr(self._scheduler.rpc(address), requested)(app=app, secret=secret, **arguments)
@@ -291,7 +301,7 @@ class FlowkitSchedulerPlugin(SchedulerPlugin):
         try:
             request = decode_executor_hello(hello)
         except msgspec.DecodeError as error:
-            return Refused("VersionMismatch", f"the scheduler cannot read this executor's greeting: {error}"), None
+            return Refused(_kind(error), f"the scheduler cannot read this executor's greeting: {error}"), None
         if request.resume:
             known = self._executors.get(request.executor)
             if known is None or request.resume != self._id:

@@ -30,7 +30,8 @@ NAMED_AGAIN_AFTER_S = 0.02
 MISSING_NAMED = 64
 """Missing numbers named at most in one packet."""
 EARLY_LIMIT = 4096
-"""Bodies kept at most for a missing earlier one; what is refused is resent later."""
+EARLY_BYTES = 4 * WINDOW_BYTES
+"""Bodies kept at most for a missing earlier one, and their bytes; what is refused is resent later."""
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True):
@@ -96,6 +97,7 @@ class Channel:
         self._received = 0
         #: ``{sequence: body}`` beyond a gap
         self._early: dict[int, bytes] = {}
+        self._early_bytes = 0
         #: when an acknowledgement must go, None: nothing to acknowledge
         self._ack_due: float | None = None
         self._unacknowledged_bytes = 0
@@ -195,14 +197,16 @@ class Channel:
             self._want_ack(now + self._ack_after_s)
             return []
         if got.sequence > self._received + 1:
-            if len(self._early) < EARLY_LIMIT:
+            if len(self._early) < EARLY_LIMIT and (not self._early or self._early_bytes + len(got.body) <= EARLY_BYTES):
                 self._early[got.sequence] = got.body
+                self._early_bytes += len(got.body)
             self._want_ack(now)  # names what is missing
             return []
         bodies = [got.body]
         self._received += 1
         while (body := self._early.pop(self._received + 1, None)) is not None:
             self._received += 1
+            self._early_bytes -= len(body)
             bodies.append(body)
         self._want_ack(now if hurry else now + self._ack_after_s)
         return bodies

@@ -6,16 +6,19 @@ Imported by all three processes. Plain data and pure functions; no thread, no lo
 from __future__ import annotations
 
 import functools
+import hmac
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from flowkit.errors import VersionMismatch
 from flowkit.model.events import Event
-from flowkit.model.ids import AppId, AttemptId, ExecutorId, HostToken
+from flowkit.model.ids import APP_ID_PATTERN, AppId, AttemptId, ExecutorId, HostToken
+from flowkit.model.ranges import Lease, Slots
 from flowkit.scheduling.actions import (
     AnswerBarrier,
     AnswerCommit,
@@ -66,6 +69,8 @@ from flowkit.scheduling.stimuli import (
     TasksReported,
     TaskWouldNotStop,
 )
+
+M = TypeVar("M")
 
 PROTOCOL = 9
 """Rises with every change that an older peer would misread. Part of every name given to Dask, so two never mix."""
@@ -152,6 +157,17 @@ def version_complaint(here: str, mine: Versions, there: str, theirs: Versions, *
     return None
 
 
+def is_secret(shown: object, secret: str) -> bool:
+    """Whether somebody shows the secret. Anything may be shown; an empty secret is nobody's.
+
+    >>> is_secret("a1", "a1"), is_secret("ä", "a1"), is_secret(None, "a1"), is_secret("", "")
+    (True, False, False, False)
+    """
+    if not isinstance(shown, str) or not secret:
+        return False
+    return hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), secret.encode())
+
+
 def check_protocol(theirs: int, here: str, there: str) -> None:
     """Raise ``VersionMismatch`` unless the other side speaks this protocol."""
     if theirs != PROTOCOL:
@@ -162,6 +178,10 @@ def check_protocol(theirs: int, here: str, there: str) -> None:
         )
 
 
+#: a worker's address, and which of its lives; nothing a terminal would obey
+_EXECUTOR_PATTERN: Final = r"\A[!-~]*#[0-9a-f]*\Z"
+
+
 # -- opening a connection ------------------------------------------------------------------------------------------
 
 
@@ -170,16 +190,16 @@ class ExecutorSummary(msgspec.Struct, frozen=True):
 
     executor: ExecutorId
     host: HostToken
-    slots: int
+    slots: Slots
 
 
 class DriverHello(msgspec.Struct, frozen=True):
     """A driver opens a session, or comes back to it after its connection broke (``secret`` not empty)."""
 
     versions: Versions
-    app: AppId
+    app: Annotated[AppId, Meta(pattern=APP_ID_PATTERN)]
     name: str
-    lease_s: float
+    lease_s: Lease
     secret: str = ""
 
 
@@ -187,7 +207,7 @@ class ExecutorHello(msgspec.Struct, frozen=True):
     """An executor opens its connection, or comes back to it (``resume`` the scheduler's id), or says why it does not start."""
 
     versions: Versions
-    executor: ExecutorId
+    executor: Annotated[ExecutorId, Meta(pattern=_EXECUTOR_PATTERN)]
     resume: str = ""
     #: why there will be none; empty: there is one
     problem: str = ""
@@ -351,24 +371,34 @@ def _sayable(value: Any) -> Any:
     return [_sayable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def decoded(decoder: msgspec.msgpack.Decoder[M], body: bytes | msgspec.Raw) -> M:
+    """What some bytes say; raises ``msgspec.DecodeError``, whatever they are: also for lists in lists, ten thousand deep."""
+    try:
+        return decoder.decode(body)
+    except RecursionError as error:
+        raise msgspec.DecodeError(f"nested too deeply: {error}") from error
+    except TypeError as error:  # what came over Dask's connection is no bytes
+        raise msgspec.DecodeError(f"must be bytes, not {type(body).__name__}") from error
+
+
 def decode_to_driver(body: bytes) -> tuple[ToDriver, ...]:
     """What the scheduler told a driver."""
-    return _to_driver.decode(body)
+    return decoded(_to_driver, body)
 
 
 def decode_to_executor(body: bytes) -> tuple[ToExecutor, ...]:
     """What the scheduler told an executor."""
-    return _to_executor.decode(body)
+    return decoded(_to_executor, body)
 
 
 def decode_from_driver(body: bytes) -> tuple[FromDriver, ...]:
     """What a driver told the scheduler."""
-    return _from_driver.decode(body)
+    return decoded(_from_driver, body)
 
 
 def decode_from_executor(body: bytes) -> tuple[FromExecutor, ...]:
     """What an executor told the scheduler."""
-    return _from_executor.decode(body)
+    return decoded(_from_executor, body)
 
 
 _welcome: msgspec.msgpack.Decoder[Welcome | Refused] = msgspec.msgpack.Decoder(Welcome | Refused)
@@ -378,14 +408,14 @@ _executor_hello = msgspec.msgpack.Decoder(ExecutorHello)
 
 def decode_welcome(body: bytes) -> Welcome | Refused:
     """The scheduler's answer to a hello."""
-    return _welcome.decode(body)
+    return decoded(_welcome, body)
 
 
 def decode_driver_hello(body: bytes) -> DriverHello:
     """A driver's hello."""
-    return _driver_hello.decode(body)
+    return decoded(_driver_hello, body)
 
 
 def decode_executor_hello(body: bytes) -> ExecutorHello:
     """An executor's hello."""
-    return _executor_hello.decode(body)
+    return decoded(_executor_hello, body)

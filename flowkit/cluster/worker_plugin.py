@@ -30,6 +30,7 @@ from flowkit.cluster.discovery import discovered
 from flowkit.cluster.extensions import memory_manager, serializers
 from flowkit.cluster.links import Link
 from flowkit.cluster.machine import host_directory
+from flowkit.cluster.requests import ResultAsked, checked
 from flowkit.cluster.salvage import salvage_to_executor
 from flowkit.cluster.wire import (
     DESCRIBE_CONTENT,
@@ -466,8 +467,9 @@ class ExecutorRuntime:
         return None if current is None else current.executor.cached_piece(app, rdd, partition, serial, position)
 
     async def _read_result(self, app: str, secret: str, attempt: int, offset: int, length: int) -> bytes | None:
-        await self._admissions.check(AppId(app), secret)
-        return None if self._current is None else self._current.executor.result_chunk(AttemptId(attempt), offset, length)
+        await self._admissions.check(app, secret)
+        asked = checked(ResultAsked, attempt=attempt, offset=offset, length=length)
+        return None if self._current is None else self._current.executor.result_chunk(asked.attempt, asked.offset, asked.length)
 
     # -- to the scheduler ------------------------------------------------------------------------------------------
 

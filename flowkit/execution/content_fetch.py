@@ -50,7 +50,12 @@ class PieceServer:
                     self._given.setdefault(key, deque(maxlen=_REMEMBERED)).append(asker)
             if others:
                 return others
-        data = self._store.piece(content, piece, digest)
+        try:
+            data = self._store.piece(content, piece, digest)
+        except KeyError:
+            with self._mutex:  # nobody is sent to those who ask for what is not here
+                self._given.pop(key, None)
+            raise
         if insist:
             with self._mutex:
                 self._given.setdefault(key, deque(maxlen=_REMEMBERED)).append(asker)

@@ -1,11 +1,14 @@
 """Names of things, one type each, so that a stage is never passed as a job.
 
 Driver-made ids (jobs, stages, shuffles, RDDs) are unique within their application; scheduler-made ones (attempts) in the cluster.
+What comes over a network or out of a file is held to the forms at the end of this module, wherever a message has one of these types.
 """
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Annotated, Any, Final, NewType
+
+from msgspec import Meta
 
 AppId = NewType("AppId", str)
 """One driver's session, made by the driver: unguessable and unique, e.g. ``app-20261120-6f3a…``."""
@@ -24,6 +27,22 @@ HostToken = NewType("HostToken", str)
 """Names the directory executors of one host share; two tokens are two hosts, whatever their IP."""
 ContentId = NewType("ContentId", str)
 """Hex digest of immutable bytes (large closures, collections)."""
+
+APP_ID_PATTERN: Final = r"\A(?!token\Z)[A-Za-z0-9][A-Za-z0-9_-]*\Z"
+"""A session that is opened has such an id: it becomes the name of a directory."""
+
+_NUMBER: Final = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+_NAME: Final = Annotated[str, Meta(max_length=256)]
+#: what msgspec accepts for each. Type checkers are left with the plain types above: they know no ``NewType`` of an ``Annotated`` one. A length
+#: and a range cost nothing that can be measured; a pattern does, so it is left to names that come once a stage at most.
+_FORMS: Final[dict[Any, Any]] = {
+    AppId: Annotated[str, Meta(max_length=128)],
+    **dict.fromkeys((JobId, StageId, ShuffleId, RddId, PartitionIndex, AttemptId), _NUMBER),
+    **dict.fromkeys((ExecutorId, HostToken), _NAME),
+    ContentId: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32,64}\Z", max_length=64)],
+}
+for _name, _form in _FORMS.items():
+    _name.__supertype__ = _form
 
 
 _GENERATION_BIT = 32

@@ -7,6 +7,7 @@ from enum import IntEnum
 import msgspec
 
 from flowkit.model.ids import AppId, ContentId, HostToken, JobId, PartitionIndex, RddId, ShuffleId, StageId
+from flowkit.model.ranges import Count, Size
 from flowkit.model.resources import DEFAULT_PROFILE, ResourceProfile
 from flowkit.model.storage_level import StorageLevel
 
@@ -33,7 +34,7 @@ class Content(msgspec.Struct, frozen=True):
     """Immutable bytes, named by digest: inline when small, else held by ``holders``."""
 
     id: ContentId
-    size_bytes: int
+    size_bytes: Count
     inline: bytes | None = None
     #: hosts whose content directory had it when the job was submitted
     holders: tuple[HostToken, ...] = ()
@@ -55,7 +56,7 @@ class CachedInput(msgspec.Struct, frozen=True):
 
     rdd: RddId
     first: int
-    count: int
+    count: Size
     level: StorageLevel = StorageLevel.MEMORY_ONLY
 
 
@@ -66,14 +67,14 @@ class StageSpec(msgspec.Struct, frozen=True):
     #: what the user wrote last in it, e.g. ``reduce_by_key at words.py:12``
     name: str
     kind: StageKind
-    num_partitions: int
+    num_partitions: Size
     #: the partitions a job wants: all of them for MAP, any subset in any order for RESULT
     partitions: tuple[PartitionIndex, ...]
     program: Content
     parents: tuple[ParentShuffle, ...] = ()
     #: MAP only: the shuffle written, and into how many reduce partitions
     shuffle: ShuffleId | None = None
-    num_reducers: int = 0
+    num_reducers: Size = 0
     determinism: Determinism = Determinism.DETERMINATE
     cached: tuple[CachedInput, ...] = ()
     #: hosts (as named by a file system) on which a partition's input lies
@@ -92,7 +93,7 @@ class StageSpec(msgspec.Struct, frozen=True):
     #: of the other side, so that rows come out in its order
     splits: ShuffleId | None = None
     #: of two specs of one map stage the one with the larger number is the newer one (``lineage.stages.StageCut.revision``)
-    revision: int = 0
+    revision: Count = 0
 
 
 class JobSpec(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     stages: tuple[StageSpec, ...]
     properties: dict[str, str] = {}
     #: sum of result bytes after which the job is aborted; 0 is no limit
-    max_result_bytes: int = 0
+    max_result_bytes: Count = 0
 
     @property
     def result_stage(self) -> StageSpec:

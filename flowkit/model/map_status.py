@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import zlib
+from typing import Final
 
 import msgspec
 
 from flowkit.model.ids import AttemptId, HostToken, PartitionIndex, ShuffleId
+from flowkit.model.ranges import Count
 
 _BASE = 1.1
 _LOG_BASE = math.log(_BASE)
+#: packed sizes that are no longer than this are no more than a thousand times as long when they are unpacked
+_SHORT_BYTES: Final = 4 << 10
+_MOST_REDUCERS: Final = 1 << 26
 
 
 def encode_size(size_bytes: int) -> int:
@@ -42,8 +48,27 @@ class MapStatus(msgspec.Struct, frozen=True, array_like=True):
     host: HostToken
     #: one ``encode_size`` byte per reduce partition, zlib-compressed
     sizes: bytes
-    total_bytes: int
-    rows: int
+    total_bytes: Count
+    rows: Count
+
+    def codes(self) -> bytes:
+        r"""A byte for each reducer, as ``decode_size`` reads it. Raises ``ValueError`` when they are damaged.
+
+        >>> MapStatus(PartitionIndex(0), AttemptId(1), HostToken("h"), zlib.compress(bytes([0, 145])), 1_000_000, 9).codes()
+        b'\x00\x91'
+        """
+        try:
+            if len(self.sizes) <= _SHORT_BYTES:
+                return zlib.decompress(self.sizes)
+            unpacking = zlib.decompressobj()
+            codes = unpacking.decompress(self.sizes, _MOST_REDUCERS)
+        except zlib.error as error:
+            raise ValueError(f"the sizes of map output {self.map_partition} are damaged: {error}") from None
+        if not unpacking.eof:
+            raise ValueError(
+                f"the sizes of map output {self.map_partition} are of more than {_MOST_REDUCERS:,} reducers, or cut short"
+            )
+        return codes
 
 
 class ShuffleSources(msgspec.Struct, frozen=True):
@@ -54,6 +79,6 @@ class ShuffleSources(msgspec.Struct, frozen=True):
     """
 
     shuffle: ShuffleId
-    epoch: int
+    epoch: Count
     outputs: tuple[MapStatus, ...]
     addresses: dict[HostToken, tuple[str, ...]]

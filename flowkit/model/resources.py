@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from flowkit.errors import InvalidArgument
+from flowkit.model.ranges import Amount, Count, Slots
 
 #: parts of one address; a task that needs half of it takes half of these
 WHOLE: Final = 1_000_000
@@ -24,10 +25,10 @@ class ResourceProfile(msgspec.Struct, frozen=True):
     'cpus=2, gpu=1, memory_bytes=3,221,225,472'
     """
 
-    cpus: int = 1
-    amounts: dict[str, float] = {}
+    cpus: Slots = 1
+    amounts: dict[str, Amount] = {}
     #: what a task takes at its peak; 0: nobody says
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
 
     @property
     def is_default(self) -> bool:

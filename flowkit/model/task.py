@@ -11,6 +11,7 @@ from flowkit.model.ids import AppId, AttemptId, ContentId, HostToken, PartitionI
 from flowkit.model.job_spec import Content
 from flowkit.model.map_status import MapStatus, ShuffleSources
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.ranges import Count, Moment, Size
 
 #: property of a job: what its failed tasks tell has flowkit's own frames too
 FULL_TRACEBACKS: Final = "flowkit.full_tracebacks"
@@ -38,12 +39,12 @@ class StageDefinition(msgspec.Struct, frozen=True):
     stage_attempt: int
     version: int
     name: str
-    num_partitions: int
+    num_partitions: Size
     program: Content
     attachments: tuple[Content, ...]
     sources: tuple[ShuffleSources, ...]
     shuffle: ShuffleId | None
-    num_reducers: int
+    num_reducers: Size
     properties: dict[str, str]
     #: who can serve content which is not inline, per content id: hosts, and the addresses of their executors
     content_holders: dict[ContentId, tuple[tuple[HostToken, str], ...]] = {}
@@ -103,8 +104,8 @@ class BlockInfo(msgspec.Struct, frozen=True, array_like=True):
 
     rdd: RddId
     partition: PartitionIndex
-    memory_bytes: int
-    disk_bytes: int = 0
+    memory_bytes: Count
+    disk_bytes: Count = 0
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
@@ -123,8 +124,8 @@ class PieceResults(list[bytes]):
 class StoredResult(msgspec.Struct, frozen=True, tag="stored"):
     """A pickled result kept at the executor, fetched from there by attempt id, compared with its CRC-32, then released."""
 
-    size_bytes: int
-    checksum: int = 0
+    size_bytes: Count
+    checksum: Count = 0
 
 
 class MapOutput(msgspec.Struct, frozen=True, tag="map"):
@@ -165,7 +166,7 @@ class FetchFailure(msgspec.Struct, frozen=True, tag="fetch"):
     reason: str
     message: str
     #: of the sources the task used; an older one than the core's is answered by a re-launch alone
-    epoch: int = 0
+    epoch: Count = 0
     others: tuple[tuple[PartitionIndex, AttemptId], ...] = ()
 
 
@@ -225,7 +226,7 @@ class TaskStarted(msgspec.Struct, frozen=True, tag="started"):
     """User code is about to run. Left out when the ending travels in the same batch."""
 
     attempt: AttemptId
-    at: float
+    at: Moment
 
 
 class Accumulated(msgspec.Struct, frozen=True):
@@ -239,29 +240,29 @@ class TaskSucceeded(msgspec.Struct, frozen=True, tag="ok"):
     """The task ended well."""
 
     attempt: AttemptId
-    started_at: float
-    ended_at: float
+    started_at: Moment
+    ended_at: Moment
     result: TaskResult
     metrics: TaskMetrics
     #: partitions that this task newly put into the executor's cache
     cached: tuple[BlockInfo, ...] = ()
     accumulated: Accumulated | None = None
     #: partitions, the last ones of its span, that it has not begun: it took long, and others may
-    given_back: int = 0
+    given_back: Count = 0
 
 
 class TaskFailed(msgspec.Struct, frozen=True, tag="failed"):
     """The task ended otherwise. ``started_at`` 0: it never started."""
 
     attempt: AttemptId
-    started_at: float
-    ended_at: float
+    started_at: Moment
+    ended_at: Moment
     failure: TaskFailure
     metrics: TaskMetrics
     #: as of a task that ended well: what it put into the cache before it failed stays there
     cached: tuple[BlockInfo, ...] = ()
     #: which partition of its span it was at
-    at: int = 0
+    at: Count = 0
 
 
 class TaskRecalled(msgspec.Struct, frozen=True, tag="recalled"):

@@ -10,6 +10,7 @@ import msgspec
 from flowkit.model.ids import AppId, AttemptId, ContentId, ExecutorId, HostToken, JobId, PartitionIndex, RddId, ShuffleId
 from flowkit.model.job_spec import JobSpec
 from flowkit.model.metrics import TaskMetrics
+from flowkit.model.ranges import Count, Lease, Moment, Slots
 from flowkit.model.task import BlockInfo, TaskReport
 
 
@@ -26,7 +27,7 @@ class ApplicationOpened(_Stimulus, frozen=True):
     app: AppId
     name: str
     flowkit_version: str
-    lease_s: float
+    lease_s: Lease
 
 
 class LeaseRenewed(_Stimulus, frozen=True):
@@ -105,7 +106,7 @@ class ScalingOffered(_Stimulus, frozen=True):
     """The driver holds the cluster's object: it can add workers and close them. ``count`` were asked for so far."""
 
     app: AppId
-    count: int = 0
+    count: Count = 0
 
 
 # -- from executors ------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ class ExecutorReady(_Stimulus, frozen=True):
 
     executor: ExecutorId
     host: HostToken
-    slots: int
+    slots: Slots
     #: names a file system may use for this host (host name, addresses), for input locality
     host_names: tuple[str, ...] = ()
     #: addresses of named resources
@@ -124,7 +125,7 @@ class ExecutorReady(_Stimulus, frozen=True):
     #: of these, those that all executors of the host share; others are its own
     shared: tuple[str, ...] = ()
     #: what its tasks may use together; 0: nobody knows
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
     #: its process can be ended, and another one started in its place
     replaceable: bool = True
 
@@ -175,7 +176,7 @@ class SlotsChanged(_Stimulus, frozen=True):
     """The executor offers more or fewer slots (Dask tasks run beside ours)."""
 
     executor: ExecutorId
-    slots: int
+    slots: Slots
 
 
 class Heartbeat(_Stimulus, frozen=True):
@@ -250,7 +251,7 @@ class TaskWouldNotStop(_Stimulus, frozen=True):
     executor: ExecutorId
     attempt: AttemptId
     reason: str
-    after_s: float
+    after_s: Moment
     stack: str
 
 
@@ -259,7 +260,7 @@ class BarrierReached(_Stimulus, frozen=True):
 
     executor: ExecutorId
     attempt: AttemptId
-    round: int
+    round: Count
     #: ``barrier`` or ``all_gather``
     call: str
     #: pickled, for the others

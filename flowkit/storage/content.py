@@ -145,6 +145,11 @@ class ContentStore:
             raise KeyError(content)
         return data
 
+    def upload(self, content: ContentId) -> Upload:
+        """Take content in from its first byte to its last; for whoever sends it, others take no notice."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Upload(self, content, self.directory / f".{content}.{secrets.token_hex(4)}.upload")
+
     @contextlib.contextmanager
     def drafting(self, content: ContentId) -> Iterator[Draft | None]:
         """Take content in, piece by piece, while no other process of this host does; None when another just did.
@@ -175,6 +180,57 @@ class ContentStore:
 
     def _draft(self, content: ContentId) -> Path:
         return self.directory / f".{content}.part"
+
+
+class Upload:
+    """Content that comes piece after piece, in a file of its own. One thread at a time."""
+
+    def __init__(self, store: ContentStore, content: ContentId, path: Path) -> None:
+        self._store = store
+        self._content = content
+        self._path = path
+        #: what has come so far
+        self.size_bytes = 0
+
+    def append(self, data: bytes) -> None:
+        """The next bytes.
+
+        Raises
+        ------
+        errors.DiskFull
+            What was there is deleted.
+        """
+        try:
+            # Opened each time: an upload that nobody goes on with holds no descriptor.
+            with self._path.open("ab", buffering=0) as file:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[file.write(rest) :]
+        except OSError as exc:
+            self.close()
+            if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise DiskFull(f"no space left for content in {self._path.parent}", path=str(self._path.parent)) from exc
+            raise
+        self.size_bytes += len(data)
+
+    def finish(self, data: bytes) -> bool:
+        """The last bytes; whether all of them together are the content. Else they are deleted. Cost: reads the file once."""
+        try:
+            self.append(data)
+            digests = []
+            with self._path.open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    digests.append(_digest(piece))
+            if not Manifest(self.size_bytes, b"".join(digests)).is_of(self._content):
+                return False
+            self._path.rename(self._store.directory / self._content)
+        finally:
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Delete what is not finished. Idempotent."""
+        self._path.unlink(missing_ok=True)
 
 
 class Draft:

@@ -74,6 +74,8 @@ def finite(kind: object) -> st.SearchStrategy:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, typing.NewType):
         return finite(kind.__supertype__)
+    if origin is typing.Annotated:
+        return within(*arguments)
     if kind is int:
         return st.integers(-(2**63), 2**63 - 1)
     if kind is float:
@@ -87,7 +89,7 @@ def finite(kind: object) -> st.SearchStrategy:
     if kind is type(None):
         return st.none()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, include_extras=True)
         return st.builds(kind, **{each.name: finite(hints[each.name]) for each in msgspec.structs.fields(kind)})
     if kind is StorageLevel:
         return st.builds(
@@ -104,6 +106,19 @@ def finite(kind: object) -> st.SearchStrategy:
     if arguments:  # a union
         return st.one_of(*map(finite, arguments))
     raise TypeError(f"messages should not hold {kind}")
+
+
+def within(kind: object, *limits: msgspec.Meta) -> st.SearchStrategy:
+    """Values that a message type with limits may have."""
+    low = max((each.ge if each.gt is None else each.gt for each in limits if (each.ge, each.gt) != (None, None)), default=None)
+    high = min((each.le for each in limits if each.le is not None), default=None)
+    if any(each.pattern for each in limits):
+        return st.binary(min_size=16, max_size=32).map(bytes.hex)  # digests
+    if kind is int:
+        return st.integers(low, high)
+    if kind is float:
+        return st.floats(low, high, exclude_min=any(each.gt is not None for each in limits))
+    return finite(kind)
 
 
 @pytest.mark.parametrize("name, member", MEMBERS, ids=lambda each: getattr(each, "__name__", each))

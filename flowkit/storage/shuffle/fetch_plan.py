@@ -7,7 +7,6 @@ below a limit.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,12 +59,15 @@ class FetchPlan:
 
 
 def size_code(status: MapStatus, reducer: int) -> int:
-    """The log-scaled size byte of one reducer's block; 0: empty."""
-    return _size_codes(status.sizes)[reducer]
+    """The log-scaled size byte of one reducer's block; 0: empty. Raises ``ValueError`` when sizes are damaged, or of fewer reducers."""
+    codes = _size_codes(status)
+    if reducer >= len(codes):
+        raise ValueError(f"map output {status.map_partition} has sizes of {len(codes):,} reducers, none of reducer {reducer}")
+    return codes[reducer]
 
 
 #: each of a host's reducers looks at one byte of every map output: unpacked once
-_size_codes = lru_cache(maxsize=4096)(zlib.decompress)
+_size_codes = lru_cache(maxsize=4096)(MapStatus.codes)
 
 
 def plan_fetches(sources: ShuffleSources, reducer: int, *, host: HostToken, limit_bytes: int) -> FetchPlan:

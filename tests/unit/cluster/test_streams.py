@@ -1,8 +1,10 @@
 import random
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowkit.cluster import streams
 from flowkit.cluster.streams import Channel
 
 
@@ -144,3 +146,16 @@ def test_after_a_break_everything_unacknowledged_goes_again_at_once():
     here.resynchronise()
     again = here.take_packets(0.001)
     assert [there.receive(packet, 0.001) for packet in again] == [[], [b"b"]]
+
+
+def test_bodies_that_wait_for_an_earlier_one_are_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(streams, "EARLY_BYTES", 1_000)
+    channel = Channel()
+
+    def take(sequence, body):
+        return channel.receive(msgspec.msgpack.encode(streams.Packet(sequence, 0, body)), now=0.0)
+
+    later = [(sequence, bytes(300)) for sequence in range(2, 12)]
+    assert [take(*each) for each in later] == [[]] * 10
+    assert len(take(1, b"first")) == 1 + 3
+    assert sum(len(take(*each)) for each in later) == 10 - 3

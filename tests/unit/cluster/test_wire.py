@@ -98,3 +98,54 @@ def test_what_is_said_as_nearly_as_can_be_is_else_what_was_to_be_said(message):
     strange = act.JobFailed("a", 1, "JobFailed", "\udcff")
     decoder = msgspec.msgpack.Decoder(tuple[act.Action, ...])
     assert decoder.decode(wire.encode((message, strange)))[0] == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        sti.JobCancelRequested("a", -1, ""),
+        sti.JobCancelRequested("a", 1 << 63, ""),
+        sti.JobCancelRequested("a" * 129, 1, ""),
+        sti.ContentPut("a", "../../etc/passwd", "h"),
+        sti.ContentPut("a", "F" * 64, "h"),
+        sti.ContentPut("a", "0" * 64 + "\n", "h"),
+    ],
+    ids=str,
+)
+def test_ids_are_held_to_ranges_and_alphabets(message):
+    with pytest.raises(msgspec.ValidationError):
+        wire.decode_from_driver(wire.encode([message]))
+
+
+@pytest.mark.parametrize("slots", [0, -1, 1 << 40])
+def test_an_executor_has_slots(slots):
+    with pytest.raises(msgspec.ValidationError, match="slots"):
+        wire.decode_from_executor(wire.encode([sti.SlotsChanged("e#1", slots)]))
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), -float("inf")])
+def test_times_are_numbers(at):
+    with pytest.raises(msgspec.ValidationError):
+        wire.decode_from_executor(
+            wire.encode([sti.TasksReported("e#1", (TaskSucceeded(1, at, 1.0, InlineResult(b""), TaskMetrics()),))])
+        )
+
+
+@pytest.mark.parametrize("body", [b"\x91" * 5_000, 5, None, "text"], ids=["deep", "number", "nothing", "text"])
+def test_whatever_comes_in_place_of_bytes_is_said_to_be_none(body):
+    for decode in (wire.decode_from_driver, wire.decode_from_executor, wire.decode_driver_hello, wire.decode_welcome):
+        with pytest.raises(msgspec.DecodeError):
+            decode(body)
+
+
+@pytest.mark.parametrize("app", ["", "*", "../../../tmp/evil", "token", "a.lock", "a\n", "ä", "x" * 200])
+def test_a_greeting_names_an_application_that_can_be_a_directory(app):
+    hello = wire.DriverHello(wire.own_versions(), app, "name", 60.0)
+    with pytest.raises(msgspec.ValidationError, match="app"):
+        wire.decode_driver_hello(wire.encode(hello))
+
+
+def test_any_text_may_be_shown_for_a_secret_and_is_none():
+    for shown in ("ä", "\udcff", "", None, 7, b"a1", ["a1"]):
+        assert not wire.is_secret(shown, "a1")
+    assert not wire.is_secret("", "")
