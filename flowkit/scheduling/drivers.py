@@ -10,7 +10,7 @@ from typing import assert_never
 from flowkit.model.events import ApplicationEnd, ApplicationStart, ExecutorAdded, JobStart, RddUnpersisted, StageInfo
 from flowkit.model.ids import AppId, RddId, ShuffleId, StageId
 from flowkit.model.job_spec import Determinism, JobSpec
-from flowkit.scheduling import jobs, losses, readiness
+from flowkit.scheduling import admission, jobs, losses, readiness
 from flowkit.scheduling import stimuli as sti
 from flowkit.scheduling.actions import ApplicationExpired, DropApplication, DropContents, DropRdd, JobFailed, ReleaseResults
 from flowkit.scheduling.applications import Application, Job, Stage
@@ -119,6 +119,9 @@ def _submit(books: Books, application: Application, spec: JobSpec) -> None:
         books.stale_count += 1
         return
     application.seen_jobs.add(spec.job)
+    if complaint := admission.job_complaint(application, spec):
+        books.emit(JobFailed(application.id, spec.job, "InternalError", f"{spec.name} does not fit together: {complaint}"))
+        return
     if refusal := _refusal(books, application, spec):
         books.emit(JobFailed(application.id, spec.job, "TooManyJobs", refusal))
         return

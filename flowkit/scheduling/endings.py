@@ -38,7 +38,7 @@ from flowkit.model.task import (
     TaskSucceeded,
     counts_against_task,
 )
-from flowkit.scheduling import barriers, handover, jobs, room
+from flowkit.scheduling import admission, barriers, handover, jobs, room
 from flowkit.scheduling.actions import DeliverAccumulated, ReleaseResults, RequestContent
 from flowkit.scheduling.applications import NOTHING, Application, Stage
 from flowkit.scheduling.books import Books
@@ -174,6 +174,11 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
             books.emit(ReleaseResults(attempt.executor.id, (attempt.id,)))
         jobs.publish_end(books, attempt, report.ended_at, None, counted=False, metrics=report.metrics)
         return
+    if complaint := admission.report_complaint(attempt, report, stage.spec.shuffle):
+        _failed(
+            books, attempt, _nonsense(report, f"executor {attempt.executor.id} said what cannot be of this task: {complaint}")
+        )
+        return
     task_set.depth.observe(report.ended_at - report.started_at)
     if books.keeps_durations:
         task_set.note_duration(report.ended_at - report.started_at, books.rng)
@@ -189,6 +194,11 @@ def _succeeded(books: Books, attempt: Attempt, report: TaskSucceeded) -> None:
         for each, earlier in barriers.ended(books, attempt, report):
             if stage.task_set is task_set:  # else a result of these was too much
                 _accept(books, application, stage, each, earlier)
+
+
+def _nonsense(report: TaskSucceeded, text: str) -> TaskFailed:
+    failure = ExceptionFailure("flowkit.errors.InternalError", text, "", None)
+    return TaskFailed(report.attempt, report.started_at, report.ended_at, failure, report.metrics)
 
 
 def _add_tasks(books: Books, stage: Stage, partitions: list[PartitionIndex]) -> None:
@@ -250,7 +260,7 @@ def _failed(books: Books, attempt: Attempt, report: TaskFailed) -> None:
     task_set = attempt.task_set
     stage = books.stage_of(task_set)
     application = books.applications.get(task_set.app)
-    if report.at and stage is not None:
+    if report.at and report.at < attempt.span and stage is not None:
         attempt.told, attempt.piece = stage.partition(PartitionIndex(attempt.partition + report.at)), 0
     if attempt.is_void or stage is None or application is None or stage.task_set is not task_set:
         jobs.publish_end(books, attempt, report.ended_at, failure, counted=False, metrics=report.metrics)
@@ -289,7 +299,7 @@ def after_failure(
     if attempt.span > 1 and (counted or unexplained) and not task_set.has_another(attempt):
         # One of them fails: the others are not to run as often as it does, and fewer at a time take less memory.
         together = [attempt.partition, *stage.spans.cut(attempt.partition, 1)]
-        attempt.partition = together.pop(at)
+        attempt.partition = together.pop(at if at < len(together) else 0)
         attempt.span = 1
         _add_tasks(books, stage, together)
     kind = failure.type_name if isinstance(failure, ExceptionFailure) else type(failure).__name__.removesuffix("Failure")
@@ -438,7 +448,6 @@ def _tell_again(stage: Stage, attempt: Attempt) -> None:
 def _fetch_failed(books: Books, application: Application, stage: Stage, attempt: Attempt, failure: FetchFailure) -> None:
     parent = application.map_stages.get(failure.shuffle)
     reads_it = any(each.shuffle == failure.shuffle for each in stage.spec.parents)
-    assert parent is not None or not reads_it, f"{stage} does not know shuffle {failure.shuffle}"
     lost: list[PartitionIndex] = []
     if parent is not None and parent.outputs is not None:
         outputs = parent.outputs

@@ -208,7 +208,7 @@ def outputs_copied(books: Books, stimulus: OutputsCopied) -> None:
     outputs.immovable.update(attempt for _, attempt in stimulus.failed)
     moved: list[PartitionIndex] = []
     for partition, attempt in stimulus.copied:
-        status = outputs.statuses[partition]
+        status = outputs.statuses[partition] if partition < len(outputs.statuses) else None
         if status is not None and status.attempt == attempt and status.host != state.host:
             outputs.register(msgspec.structs.replace(status, host=state.host))
             moved.append(partition)

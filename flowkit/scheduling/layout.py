@@ -5,7 +5,6 @@ Runs in the scheduler process inside ``SchedulerCore``.
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Final
 
 from flowkit.model.ids import PartitionIndex, ShuffleId
@@ -38,7 +37,7 @@ def lay_out(books: Books, application: Application, stage: Stage) -> bool:
         return False
     outputs = {parent.shuffle: _outputs(application, parent.shuffle) for parent in spec.parents}
     count = sum(map(len, outputs.values()))
-    if count > _MOST_OUTPUTS or count * spec.num_partitions > _MOST_SIZES:
+    if count > _MOST_OUTPUTS or max(1, count) * spec.num_partitions > _MOST_SIZES:
         return False
     sizes = {shuffle: _sizes(statuses, spec.num_partitions) for shuffle, statuses in outputs.items()}
     if may_split:
@@ -70,12 +69,16 @@ def _split(
     wanted = set(stage.spec.partitions)
     cuts: dict[PartitionIndex, list[tuple[int, int]]] = {}
     found = [(partition, wished) for partition, wished in skewed(sizes[streamed], piece_bytes) if partition in wanted]
-    codes = [(int(status.map_partition), _codes(status)) for status in outputs[streamed]] if found else []
+    known = [(int(status.map_partition), codes(status)) for status in outputs[streamed]] if found else []
     for partition, wished in found:
         # Each piece reads all of the other side: together no more than what is split.
         other = sum(size[partition] for shuffle, size in sizes.items() if shuffle != streamed)
         count = min(wished, most, sizes[streamed][partition] // max(1, other))
-        parts = [(output, _DECODED[of_output[partition]]) for output, of_output in codes if of_output[partition]]
+        parts = [
+            (output, _DECODED[of_output[partition]])
+            for output, of_output in known
+            if of_output[partition : partition + 1].strip(b"\0")
+        ]
         if count > 1 and len(ranges := cut(parts, count)) > 1:
             cuts[PartitionIndex(partition)] = ranges
     if cuts:
@@ -101,8 +104,12 @@ def _outputs(application: Application, shuffle: ShuffleId) -> list[MapStatus]:
     return [status for status in outputs.statuses if status is not None]
 
 
-def _codes(status: MapStatus) -> bytes:
-    return zlib.decompress(status.sizes)
+def codes(status: MapStatus) -> bytes:
+    """As ``MapStatus.codes``; none where they are damaged: whoever reads that output says so."""
+    try:
+        return status.codes()
+    except ValueError:
+        return b""
 
 
 _DECODED: Final = tuple(decode_size(code) for code in range(256))
@@ -115,7 +122,7 @@ def _sizes(statuses: list[MapStatus], count: int) -> list[int]:
     decoded = np.array(_DECODED, np.int64)
     totals = np.zeros(count, np.int64)
     for status in statuses:
-        codes = np.frombuffer(_codes(status), np.uint8)[:count]
-        totals[: len(codes)] += decoded[codes]
+        of_output = np.frombuffer(codes(status), np.uint8)[:count]
+        totals[: len(of_output)] += decoded[of_output]
     found: list[int] = totals.tolist()
     return found

@@ -302,8 +302,6 @@ def _preference(books: Books, application: Application, stage: Stage, task_set: 
 
 
 def _near_hosts(books: Books, application: Application, stage: Stage) -> dict[PartitionIndex, list[HostToken]]:
-    import zlib
-
     weights: dict[PartitionIndex, dict[HostToken, int]] = {}
     for parent in stage.spec.parents:
         outputs = application.map_stages[parent.shuffle].outputs
@@ -313,7 +311,7 @@ def _near_hosts(books: Books, application: Application, stage: Stage) -> dict[Pa
         for status in outputs.statuses:
             if status is None:
                 continue
-            for reducer, code in enumerate(zlib.decompress(status.sizes)):
+            for reducer, code in enumerate(layout.codes(status)[: stage.spec.num_partitions]):
                 if code:
                     by_host = weights.setdefault(PartitionIndex(reducer), {})
                     by_host[status.host] = by_host.get(status.host, 0) + decode_size(code)
