@@ -20,6 +20,7 @@ from flowkit.config.setting import (
     ENVIRONMENT_PREFIX,
     at_least,
     at_least_one,
+    beyond,
     check_by_name,
     check_component,
     declared,
@@ -326,13 +327,16 @@ class Config(metaclass=Advising):
                 continue
             expected = type(each.default)
             if expected is float and type(value) is int:
-                object.__setattr__(self, each.name, float(value))
+                value = float(value) if beyond(value) is None else math.inf
+                object.__setattr__(self, each.name, value)
             elif type(value) is not expected:
                 raise ConfigError(
                     f"{each.name} = {value!r}: must be {expected.__name__}, not {type(value).__name__}",
                     setting=each.name,
                     value=value,
                 )
+            if (complaint := beyond(value)) is not None:
+                raise ConfigError(f"{each.name} = {value!r:.100}: {complaint}", setting=each.name, value=value)
             check = each.metadata["check"]
             if check is not None and (complaint := check(value)) is not None:
                 raise ConfigError(f"{each.name} = {value!r}: {complaint}", setting=each.name, value=value)

@@ -19,6 +19,9 @@ MOST_ADDRESSES = 10_000
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZE: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?))?b?\s*", re.IGNORECASE)
 
+_MOST_FLOAT: Final = 1e9
+"""Seconds are some thirty years; nobody waits for longer."""
+
 POOL_FIELDS = ("weight", "min_share", "parent", "guarantee", "maximum")
 """What a pool may be described by; see ``scheduling.policies.pools``."""
 
@@ -46,6 +49,17 @@ def at_least_one(value: float) -> str | None:
 def fraction(value: float) -> str | None:
     """Above 0, up to 1."""
     return None if 0 < value <= 1 else "must be above 0 and at most 1"
+
+
+def beyond(value: object) -> str | None:
+    """What no setting can be, whatever it is for: not a number, without end, or more than a message between processes can say.
+
+    >>> beyond(float("inf")), beyond(1 << 64), beyond(60.0)
+    ('must be a finite number, up to 1e9', 'must be below 2**63', None)
+    """
+    if isinstance(value, float) and not abs(value) <= _MOST_FLOAT:
+        return "must be a finite number, up to 1e9"
+    return "must be below 2**63" if isinstance(value, int) and not -(1 << 63) < value < 1 << 63 else None
 
 
 def pool_complaint(told: Any) -> str | None:
@@ -238,7 +252,7 @@ def parsed(setting: Field[Any], name: str, text: str) -> Any:
     if setting.metadata["unit"] == "bytes":
         try:
             return _size_in_bytes(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ConfigError(f"{name} = {text!r}: must be a size, as 1048576 or 1MiB", setting=name, value=text) from None
     try:
         return kind(text)
@@ -250,7 +264,7 @@ def parsed_json(name: str, text: str) -> Any:
     """The same for a mapping, said as JSON."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f'{name} = {text!r}: must be a mapping as JSON, such as {{"a": 2}}: {error}', setting=name, value=text
+            f'{name} = {text!r:.200}: must be a mapping as JSON, such as {{"a": 2}}: {error}', setting=name, value=text
         ) from None
