@@ -222,14 +222,20 @@ def replay(path: str | Path, *listeners: Listener) -> None:
 
 def _events(files: Iterable[Path]) -> Iterator[Event]:
     decoder = msgspec.json.Decoder(Event)
-    for line in event_lines(files):
-        try:
-            event = decoder.decode(line)
-        except msgspec.ValidationError:
-            if _is_known(line):
-                raise
-            continue  # of a later version of flowkit
-        yield event
+    for file in files:
+        for line in event_lines([file]):
+            try:
+                event = decoder.decode(line)
+            except (msgspec.DecodeError, RecursionError) as error:
+                if _is_of_later_version(line):
+                    continue
+                raise InvalidArgument(
+                    f"{file} is damaged: {error} in {line[:100]!r}",
+                    name="path",
+                    value=str(file),
+                    allowed="files written by EventLog",
+                ) from None
+            yield event
 
 
 def event_lines(files: Iterable[Path]) -> Iterator[bytes]:
@@ -243,8 +249,8 @@ def event_lines(files: Iterable[Path]) -> Iterator[bytes]:
 def _check_header(file: Path, line: bytes) -> None:
     try:
         header = msgspec.json.decode(line)
-        version = header["flowkit_event_log"]
-    except (msgspec.DecodeError, TypeError, KeyError):
+        version = int(header["flowkit_event_log"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise InvalidArgument(
             f"{file} is not an event log", name="path", value=str(file), allowed="files written by EventLog"
         ) from None
@@ -260,8 +266,13 @@ def _check_header(file: Path, line: bytes) -> None:
 _KNOWN: Final = frozenset(kind.__name__ for kind in Event.__args__)
 
 
-def _is_known(line: bytes) -> bool:
-    return msgspec.json.decode(line).get("event") in _KNOWN
+def _is_of_later_version(line: bytes) -> bool:
+    """Whether it is an event of a kind that is not known here."""
+    try:
+        told = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return isinstance(told, dict) and isinstance(told.get("event"), str) and told["event"] not in _KNOWN
 
 
 def _lines(file: Path) -> Iterator[bytes]:

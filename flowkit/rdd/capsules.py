@@ -89,7 +89,13 @@ class Capsule:
             packed = file.read()
         import pyarrow as pa
 
-        data = pa.Codec(_CODEC).decompress(packed, self._header["bytes"], asbytes=True)
+        try:
+            # What the header says of its length is not believed: no more is made room for than there is.
+            data = pa.CompressedInputStream(pa.BufferReader(packed), _CODEC).read()
+        except OSError as error:
+            raise NotReplayable(f"{self.path} is damaged: {error}") from error
+        if len(data) != self._header["bytes"]:
+            raise NotReplayable(f"{self.path} is damaged: it holds {len(data):,} of {self._header['bytes']:,} bytes")
         try:
             program, partition, rows = pickle.loads(data)
         except BaseException as error:
@@ -143,6 +149,7 @@ def open_capsule(path: str | Path) -> Capsule:
             line = file.readline(1 << 20)
             header = json.loads(line)
             version = header["flowkit_capsule"]
+            _check_header(header)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidArgument(
             f"{chosen} is no capsule: {error}", name="path", value=str(chosen), allowed="a file that error.replay.save wrote"
@@ -155,6 +162,16 @@ def open_capsule(path: str | Path) -> Capsule:
             allowed=f"formats up to {FORMAT}",
         )
     return Capsule(chosen, header, len(line))
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` or ``KeyError`` for one that ``save_capsule`` has not written."""
+    kinds = {"flowkit_capsule": int, "place": str, "error": str, "bytes": int, "packages": dict}
+    for name, kind in kinds.items():
+        if type(header[name]) is not kind:
+            raise ValueError(f"its header says {name} = {header[name]!r:.100}")
+    if not all(isinstance(version, str) for version in header["packages"].values()):
+        raise ValueError("its header says other things than versions of packages")
 
 
 def save_capsule(
