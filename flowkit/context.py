@@ -193,6 +193,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         self.jobs = Jobs(self.status)
         self._bus = ListenerBus(self._config.listener_queue_capacity)
         self._job_ends = JobEnds(self._bus.post)
+        self._lifetime.is_met(self.status, self.history, self.jobs)
         self._bus.add_listener(self.status, queue="status")
         self._bus.add_listener(self.history, queue="status")
         hot_keys = HotKeyWarnings(self.status, logging.INFO if self._config.progress == "off" else logging.WARNING)
@@ -351,6 +352,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         ()
         """
         check_on_driver("Context.reconnect()")
+        self._check_process("Context.reconnect()")
         check_seconds("timeout_s", timeout_s)
         reopen = getattr(self._link, "reopen", None)
         lost = reopen(cluster, timeout_s=timeout_s) if reopen is not None else ()
@@ -374,11 +376,15 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     @property
     def default_parallelism(self) -> int:
         """Partitions where none are given: the setting, else the cluster's task slots."""
-        return self._config.default_parallelism or max(1, self._link.slots)
+        if self._config.default_parallelism:
+            return self._config.default_parallelism
+        self._check_process("Context.default_parallelism")
+        return max(1, self._link.slots)
 
     @property
     def client(self) -> Client:
         """The Dask client it speaks through, for what Dask does better."""
+        self._check_process("Context.client")
         return self._link.client  # type: ignore[attr-defined]
 
     def close(self) -> None:
@@ -456,7 +462,8 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
 
     def __repr__(self) -> str:
         if self._closed:
-            return f"<Context {self.name!r}: closed>"
+            state = f"of process {self._lifetime.process}; this is a fork of it" if self._lifetime.is_elsewhere else "closed"
+            return f"<Context {self.name!r}: {state}>"
         here = sum(not each.removed_at for each in self.status.executors())
         lost = ", its connection is lost; reconnect() makes another" if getattr(self._link, "is_lost", False) else ""
         return f"<Context {self.name!r}: {counted(here, 'executor')} on {self.where.partition(',')[0]}{lost}>"
@@ -601,6 +608,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.remove_listener(ends)
         """
         check_on_driver("Context.add_listener()")
+        self._check_process("Context.add_listener()")
         _check_listener(listener)
         self._bus.add_listener(listener, queue)
 
@@ -619,6 +627,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
         >>> fc.wait_for_listeners()
         """
         check_on_driver("Context.wait_for_listeners()")
+        self._check_process("Context.wait_for_listeners()")
         check_seconds("timeout_s", timeout_s)
         self._bus.wait_until_empty(timeout_s, queue)
 

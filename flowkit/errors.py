@@ -13,7 +13,7 @@ Runs everywhere (driver, scheduler, executor); all of it can be pickled both way
     |   +-- PipedCommandFailed         a program that rows were piped through
     |   +-- ClosureError               also a TypeError; a function that cannot travel, with the path to what it captured
     |   +-- UnstableHash               also a TypeError; a key whose hash differs between processes
-    |   +-- DriverOnly                 also a RuntimeError; what only the driver may do, inside a task
+    |   +-- DriverOnly                 also a RuntimeError; what only the driver may do, inside a task or a fork
     |   |   +-- NestedAction           an action, an RDD or a Context inside a task
     |   +-- TaskOnly                   also a RuntimeError; what only a task may do, outside of one
     |   +-- StopIterationInTask        also a RuntimeError; a user's StopIteration that would have cut rows off, also on the driver
@@ -149,7 +149,7 @@ class UnstableHash(UserError, TypeError):
 
 
 class DriverOnly(UserError, RuntimeError):
-    """What only the driver may do was called inside a task; carries ``name``, what was called."""
+    """What only the driver may do was called inside a task, or in a fork of the driver; carries ``name``, what was called."""
 
 
 class TaskOnly(UserError, RuntimeError):

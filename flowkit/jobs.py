@@ -495,6 +495,11 @@ class Jobs(metaclass=Advising):
         self._lock = threading.Lock()
         self._holds_threads = False
 
+    def disown(self) -> None:
+        """Forget the jobs under way, in a fork of the driver: none of them is waited for here."""
+        self._lock = threading.Lock()
+        self._handles = {}
+
     @property
     def active(self) -> tuple[JobId, ...]:
         """Numbers of those under way, oldest first."""

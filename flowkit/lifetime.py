@@ -1,6 +1,7 @@
 """What an open Context holds, and when it is given back: when somebody closes it, when nobody refers to it any more, or at the interpreter's end.
 
-Runs on the driver. It must not refer to its Context: then the Context would live as long as the link's threads do.
+Runs on the driver. It must not refer to its Context: then the Context would live as long as the link's threads do. A fork of the driver
+holds nothing: there a Context is over from the start, and nothing is closed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
+
+from flowkit.execution.forks import call_in_forks
 
 from flowkit.logs import logger_of
 
@@ -28,6 +31,15 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """End it. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Disowned(Protocol):
+    """What others may meet in a fork of the driver, where it is not closed."""
+
+    def disown(self) -> None:
+        """Have no call wait, in a fork, for a thread that is not here or for a lock that it holds for ever."""
         ...
 
 
@@ -48,14 +60,24 @@ class Lifetime:
 
     def __init__(self) -> None:
         self._parts: list[Closable] = []
+        #: what needs no end, but is there in forks
+        self._met: list[Disowned] = []
         self._closing = threading.Lock()
-        self._process = os.getpid()
+        #: whose it is
+        self.process = os.getpid()
         self._at_exit: Callable[[], None] = lambda: None
         self.is_over = False
+        #: this is a fork of that process
+        self.is_elsewhere = False
+        _lifetimes.add(self)
 
     def holds(self, part: Closable) -> None:
         """One more thing to close."""
         self._parts.append(part)
+
+    def is_met(self, *parts: Disowned) -> None:
+        """Things that need not be closed, and that forks of this process have copies of."""
+        self._met += parts
 
     def ends_with(self, owner: object, at_exit: Callable[[], None] = lambda: None) -> None:
         """Close when nobody refers to ``owner`` any more, and at the interpreter's end, after ``at_exit()``, at the latest."""
@@ -66,8 +88,8 @@ class Lifetime:
 
     def close(self) -> bool:
         """Close everything; what fails keeps nothing from being closed, and the first error is raised. False: it was closed before."""
-        if os.getpid() != self._process:
-            return False  # the fork of a driver shares its connections and owns none of them
+        if os.getpid() != self.process:
+            return False
         with self._closing:
             if self.is_over:
                 return False
@@ -84,6 +106,15 @@ class Lifetime:
             raise errors[0]
         return True
 
+    def disown(self) -> None:
+        """Be over, in a fork of the process whose it is. Idempotent; one that was closed before stays just that."""
+        if self.is_over:
+            return
+        self.is_over = self.is_elsewhere = True
+        for part in (*self._parts, *self._met):
+            if isinstance(part, Disowned):
+                part.disown()
+
     def end_logged(self) -> None:
         """Close at the end of a process that would go on with it if this raised."""
         try:
@@ -93,13 +124,13 @@ class Lifetime:
 
     def _end(self) -> None:
         """The interpreter ends."""
-        if os.getpid() == self._process:
+        if os.getpid() == self.process:
             self._at_exit()
         self.close()
 
     def _abandon(self) -> None:
         """The owner is gone. Called by the garbage collector, on any thread and in the middle of anything: it takes no lock and waits for nothing."""
-        if self.is_over or os.getpid() != self._process:
+        if self.is_over or os.getpid() != self.process:
             return
         # At the interpreter's end no thread starts any more; then ``close`` is called there.
         with contextlib.suppress(RuntimeError):
@@ -112,7 +143,16 @@ class Lifetime:
             logger.warning("a Context that nothing referred to any more did not close well", exc_info=True)
 
 
+_lifetimes: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 _in_kernel: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for each in tuple(_lifetimes):
+        each.disown()
+
+
+call_in_forks(_disown_all)
 
 
 def _end_before_kernel(lifetime: Lifetime) -> None:

@@ -20,9 +20,10 @@ from flowkit.config import Config
 from flowkit.errors import ClusterError, TooManyPartitions
 from flowkit.execution.actions import joiner_of
 from flowkit.execution.on_driver import OnDriver
-from flowkit.execution.sides import check_on_driver
+from flowkit.execution.sides import check_on_driver, in_fork
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs, JobScopes, RunningAction, announce_job, check_wanted, surrounding_properties
+from flowkit.lifetime import Lifetime
 from flowkit.lineage.call_site import short_call_site
 from flowkit.lineage.kernels import Result
 from flowkit.lineage.nodes import Node, Preparation, Recipe, Shuffle, ancestors
@@ -61,6 +62,7 @@ class Submission(JobScopes, JobRunner):
     _link: ClusterLink
     _config: Config
     _planner: Planner
+    _lifetime: Lifetime
     #: hands on events; a job ends there when its action does
     _job_ends: JobEnds
 
@@ -386,7 +388,12 @@ class Submission(JobScopes, JobRunner):
     def _check_open(self, what: str = "a Context") -> None:
         check_on_driver(what)
         if self._closed:
+            self._check_process(what)
             raise ClusterError(f"the Context {self.name!r} is closed; make its RDDs again with one that is open")
+
+    def _check_process(self, what: str) -> None:
+        if self._lifetime.is_elsewhere:
+            raise in_fork(what, self._lifetime.process)
 
 
 def _drop_cached(context: weakref.ref[Submission], rdd: RddId) -> None:

@@ -339,6 +339,12 @@ class ClientLink:
             if self._own_client:
                 self._client.close()
 
+    def disown(self) -> None:
+        """Be closed, in a fork of the driver: the connection is its parent's, and who waits for an answer here would do so for ever."""
+        self._closed = True
+        self._condition = threading.Condition()
+        self._outbox.clear()
+
     def __enter__(self) -> Self:
         return self
 

@@ -6,15 +6,26 @@ Runs in whichever process owns the object handed in, on its event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copyreg
+import multiprocessing
+import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distributed import Nanny, Scheduler, Worker
+import distributed.client
+import distributed.utils
+from distributed import Client, Nanny, Scheduler, Worker
 from distributed.comm import Comm, connect
 from distributed.core import ConnectionPool, Status, send_recv
+from distributed.deploy.spec import SpecCluster
+from distributed.process import AsyncProcess
 from distributed.system import MEMORY_LIMIT
+
+from flowkit.cluster.script_free import WORKER_PROCESS
+from flowkit.execution.forks import call_in_forks
 
 
 def keep_exceptions_whole() -> None:
@@ -283,3 +294,36 @@ def client_loop(client: Any) -> asyncio.AbstractEventLoop:
     """The asyncio loop on which a synchronous client's connections live, in a thread of its own."""
     loop: asyncio.AbstractEventLoop = client.loop.asyncio_loop
     return loop
+
+
+def disown_in_fork() -> None:
+    """In a fork of this process: what there is of Dask's is its parent's, and is neither closed nor deleted here, nor when the fork ends.
+
+    What Dask has once a process works anew, so that the fork can have a client and a cluster of its own.
+    """
+    finalizers: Any = getattr(weakref.finalize, "_registry", {})
+    for finalizer in list(finalizers):
+        found = finalizer.peek()
+        if found is None or not str(getattr(found[1], "__module__", "")).startswith("distributed."):
+            continue
+        # It would delete a directory, or end a process.
+        finalizer.detach()
+        if isinstance(found[0], AsyncProcess):
+            # As long as this end of a pipe is open, the process takes its parent for alive.
+            with contextlib.suppress(OSError):
+                found[0]._keep_child_alive.close()
+    for cluster in list(SpecCluster._instances):
+        cluster.status = Status.closed
+    SpecCluster._instances.clear()
+    for client in list(Client._instances):
+        client.status = "closed"
+    distributed.client._global_clients.clear()
+    children: Any = getattr(multiprocessing.process, "_children", set())
+    children -= {each for each in children if each.name == WORKER_PROCESS}
+    # Locks that a thread may hold which is not here, and a pool whose thread is not.
+    distributed.utils.LoopRunner._lock = threading.Lock()
+    pool = distributed.utils._offload_executor
+    distributed.utils._offload_executor = type(pool)(max_workers=1, thread_name_prefix="Dask-Offload")
+
+
+call_in_forks(disown_in_fork)

@@ -172,6 +172,12 @@ class ListenerBus:
                 queue.start()
             self._early.clear()
 
+    def disown(self) -> None:
+        """Be closed, in a fork of the driver: without the threads nobody hears anything."""
+        self._lock = threading.Lock()
+        self._closed = True
+        self._queues = {}
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Deliver what was posted, then end; at most ``timeout_s`` is waited for listeners that hang. Idempotent."""
         self.start()

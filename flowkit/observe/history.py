@@ -82,6 +82,10 @@ class History:
         self._count = 0
         self._changed = threading.Condition()
 
+    def disown(self) -> None:
+        """Stay as it is, in a fork of the driver, whose lock a thread may hold that is not here."""
+        self._changed = threading.Condition()
+
     def on_event(self, event: Event) -> None:
         """Take one event; see ``abc.Listener``."""
         if _is_worth_a_line(event) and getattr(event, "app", self._app) == self._app:

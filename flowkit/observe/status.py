@@ -235,6 +235,10 @@ class StatusStore:
         #: when the first of the jobs that run now began
         self._busy_since = 0.0
 
+    def disown(self) -> None:
+        """Stay as it is, in a fork of the driver, whose lock a thread may hold that is not here."""
+        self._lock = threading.Lock()
+
     # -- folding
 
     def on_event(self, event: Event) -> None:

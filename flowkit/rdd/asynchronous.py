@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from flowkit.execution.forks import call_in_forks
 from flowkit.execution.on_driver import as_exception, without_stop_iteration
+from flowkit.execution.sides import in_fork
 from flowkit.jobs import Cancellation
 from flowkit.lineage.call_site import called_from, find_call_site
 from flowkit.rdd.actions import Actions
@@ -18,6 +22,17 @@ from flowkit.tracebacks import trim, trims_own_frames
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+_futures: weakref.WeakSet[JobFuture[Any]] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for each in tuple(_futures):
+        each.disown(os.getppid())
+
+
+call_in_forks(_disown_all)
 
 
 class JobFuture(Future[R]):
@@ -30,6 +45,13 @@ class JobFuture(Future[R]):
     def __init__(self, cancellation: Cancellation) -> None:
         super().__init__()
         self._cancellation = cancellation
+        _futures.add(self)
+
+    def disown(self, owner: int) -> None:
+        """Fail, in a fork of the driver: the thread that would give it a result is not here."""
+        if not self.done():
+            super().__init__()
+            self.set_exception(in_fork("a future's result()", owner))
 
     def cancel(self) -> bool:
         """Cancel the action; False when it was over already. Returns at once."""
