@@ -26,7 +26,7 @@ from flowkit.execution.broadcast import Broadcast, pickled
 from flowkit.files import DriverFiles, FileShipping
 from flowkit.job_ends import JobEnds
 from flowkit.jobs import Jobs
-from flowkit.lifetime import Lifetime
+from flowkit.lifetime import Lifetime, check_not_ending
 from flowkit.lineage.call_site import find_call_site
 from flowkit.lineage.stages import Planner
 from flowkit.model.advice import Advising, public
@@ -275,6 +275,7 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     ) -> ClusterLink:
         if cluster is not None and hasattr(cluster, "put_content"):
             return cast("ClusterLink", cluster)
+        check_not_ending()
         if cluster is None:  # before all that takes long to import
             from flowkit.cluster.embedded_checks import check_embedded
 

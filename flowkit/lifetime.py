@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol, runtime_checkable
 
+from flowkit.errors import StartupError
 from flowkit.execution.forks import call_in_forks
 
 from flowkit.logs import logger_of
@@ -24,6 +25,21 @@ logger = logger_of(__name__)
 
 #: whoever asks a kernel to end kills it after 5 s
 KERNEL_WAIT_S: Final = 4.0
+
+
+def check_not_ending() -> None:
+    """Refuse to begin what needs threads and processes once the interpreter ends: pools take no more work then, and others would wait for them.
+
+    Raises
+    ------
+    errors.StartupError
+        The main thread is over: functions registered with ``atexit`` run, or threads that are waited for.
+    """
+    if not threading.main_thread().is_alive():
+        raise StartupError(
+            "the interpreter is ending, and a Context cannot begin any more: its main thread is over. Make the Context before; one that is open "
+            "can be used by functions registered with atexit after it was made"
+        )
 
 
 class Closable(Protocol):
