@@ -11,13 +11,16 @@ from collections.abc import Callable, Sequence
 from flowkit import errors
 from flowkit.cluster.contents import ContentUsers, KeptContents
 from flowkit.cluster.wire import ExecutorSummary
+from flowkit.execution.forks import call_in_forks
 from flowkit.logs import logger_of
 from flowkit.model.ids import ContentId, ExecutorId, HostToken
 from flowkit.model.job_spec import Content
 from flowkit.storage.content import ContentStore
-from flowkit.storage.host_directory import DriverDirectory
+from flowkit.storage.host_directory import DriverDirectory, disown_all
 
 logger = logger_of("flowkit.cluster")
+
+call_in_forks(disown_all)
 
 #: Executors that are asked to take one before it is given up.
 _MOST_ASKED = 3

@@ -34,6 +34,7 @@ from flowkit.execution import gc_clock
 from flowkit.execution.applications import Applications
 from flowkit.execution.attempt import Attempt
 from flowkit.execution.copier import Copier, Outputs
+from flowkit.execution.forks import call_in_forks
 from flowkit.execution.kill import Reaper
 from flowkit.execution.memory_watch import MemoryWatch
 from flowkit.execution.results import ResultStore
@@ -56,7 +57,7 @@ from flowkit.model.task import (
 )
 from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.storage.blocks.block_store import BlockStore
-from flowkit.storage.host_directory import HostDirectory
+from flowkit.storage.host_directory import HostDirectory, disown_all
 from flowkit.storage.memory.task_memory import ExecutorMemory, MemoryStatistics, usable_bytes
 
 logger = logger_of(__name__)
@@ -69,6 +70,8 @@ _REMEMBERED = 20_000
 _INSIST_S = 0.05
 #: How long ``close`` waits for slot threads whose tasks were told to stop.
 _CLOSE_S = 2.0
+
+call_in_forks(disown_all)
 
 # threading.stack_size is a setting of the whole process, so only one executor at a time may change it.
 _stack_size_lock = threading.Lock()

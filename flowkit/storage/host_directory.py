@@ -37,6 +37,7 @@ import stat
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,9 +92,22 @@ class ApplicationDirectory:
     def close(self) -> None:
         """Let go of the lock; the files stay for whoever still holds it. Idempotent."""
         self.shuffle_files.close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the lock. Idempotent, and waits for nobody."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+_of_this_process: weakref.WeakSet[HostDirectory] = weakref.WeakSet()
+
+
+def disown_all() -> None:
+    """In a fork of this process, whose locks are its parent's: hold none of them."""
+    for each in tuple(_of_this_process):
+        each.disown()
 
 
 class HostDirectory:
@@ -119,6 +133,7 @@ class HostDirectory:
         self._volumes = tuple(volumes)
         #: by the directory they lie in
         self._opened: dict[Path, HostDirectory] = {}
+        _of_this_process.add(self)
 
     def __repr__(self) -> str:
         return f"<HostDirectory {self.base} token={self.token}>"
@@ -303,6 +318,12 @@ class HostDirectory:
                 known.add(base)
                 found.append((HostDirectory(base, token), False))
         return found
+
+    def disown(self) -> None:
+        """In a fork of this process: no lock is held here, so that none is when the process is gone. It works no more."""
+        self._mutex = threading.Lock()
+        for each in self._applications.values():
+            each.let_go()
 
     def close(self) -> None:
         """Let go of every application; the files stay. Idempotent."""
