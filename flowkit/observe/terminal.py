@@ -38,20 +38,29 @@ _GUESS_AFTER_S = 2.0
 _MOST_LINES = 8
 
 
-def wants_terminal(config: Config, stream: TextIO) -> bool:
-    """Whether progress is to be drawn on ``stream``: asked for, or ``auto`` and somebody is there to see it.
+def wants_terminal(config: Config, stream: TextIO | None) -> bool:
+    """Whether progress is to be drawn on ``stream``: asked for, or ``auto`` and somebody is there to see it. None: Python was started without it.
 
     >>> import io
     >>> wants_terminal(Config(progress="auto"), io.StringIO()), wants_terminal(Config(progress="terminal"), io.StringIO())
     (False, True)
     """
+    if stream is None:
+        return False
     match config.progress:
         case "terminal":
             return True
         case "auto":
-            return stream.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
+            return _is_terminal(stream) and os.environ.get("TERM") not in {"dumb", "unknown"}
         case _:
             return False
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # somebody's own object; closed
+        return False
 
 
 class TerminalProgress:
