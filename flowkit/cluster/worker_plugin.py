@@ -203,7 +203,7 @@ class ExecutorRuntime:
         dask_internals.add_worker_handler(self._worker, READ_RESULT, self._read_result)
         if self._worker.nanny:
             garbage.collect_less_often()
-            ship_functions_on()
+        ship_functions_on()
         if EMBEDDED_VARIABLE in os.environ and threading.current_thread() is threading.main_thread():
             # Ctrl-C reaches every process of the terminal; it is the driver's to answer, by cancelling its job.
             signal.signal(signal.SIGINT, signal.SIG_IGN)

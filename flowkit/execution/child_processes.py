@@ -1,7 +1,7 @@
 """What makes ``multiprocessing`` work inside of tasks: their functions came by value, and go on to child processes by value.
 
-Runs in executors that are processes of their own. A child process gets its functions by their names, and under the name of a function of
-the driver's script there is another one here, or none.
+Runs in executors, also in one that is in its driver's process. A child process gets its functions by their names, and under the name of a
+function of the driver's script there is another one here, or none. What is found by its name goes by its name, as ever.
 """
 
 from __future__ import annotations
