@@ -18,13 +18,14 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from flowkit.errors import StartupError
 from flowkit.execution.forks import call_in_forks
-
 from flowkit.logs import logger_of
 
 logger = logger_of(__name__)
 
 #: whoever asks a kernel to end kills it after 5 s
 KERNEL_WAIT_S: Final = 4.0
+#: of what ``multiprocessing`` calls at a child's end: those of 0 and more before it waits for the child's own children, high ones first
+_BEFORE_JOIN: Final = 10
 
 
 def check_not_ending() -> None:
@@ -82,6 +83,7 @@ class Lifetime:
         #: whose it is
         self.process = os.getpid()
         self._at_exit: Callable[[], None] = lambda: None
+        self._at_close: Callable[[], None] = lambda: None
         self.is_over = False
         #: this is a fork of that process
         self.is_elsewhere = False
@@ -99,6 +101,7 @@ class Lifetime:
         """Close when nobody refers to ``owner`` any more, and at the interpreter's end, after ``at_exit()``, at the latest."""
         self._at_exit = at_exit
         atexit.register(self._end)
+        self._end_before_join()
         _end_before_kernel(self)
         weakref.finalize(owner, self._abandon).atexit = False
 
@@ -111,6 +114,7 @@ class Lifetime:
                 return False
             self.is_over = True
         atexit.unregister(self._end)
+        self._at_close()
         # Not by an ExitStack, which looks at errors, and at one that does not let itself be looked at leaves the rest open.
         errors: list[BaseException] = []
         for part in self._parts:
@@ -137,6 +141,16 @@ class Lifetime:
             self._end()
         except BaseException:
             logger.warning("a Context did not close well at the end of its process", exc_info=True)
+
+    def _end_before_join(self) -> None:
+        """End before a process of ``multiprocessing``'s own waits for its children: what is registered with ``atexit`` comes later there, or never."""
+        loaded = sys.modules.get("multiprocessing")
+        if loaded is None or loaded.parent_process() is None:
+            return
+        from multiprocessing.util import Finalize
+
+        finalizer = Finalize(None, self.end_logged, exitpriority=_BEFORE_JOIN)
+        self._at_close = finalizer.cancel
 
     def _end(self) -> None:
         """The interpreter ends."""
