@@ -36,6 +36,10 @@ process would start a cluster of its own. Put what the script does under a guard
     if __name__ == "__main__":
         main()"""
 
+_IS_DAEMONIC = """\
+This process is a daemonic one, as those of multiprocessing.Pool are, and Python lets it start no processes. Give the Context processes=False, or \
+the address of a cluster; or have the process started by concurrent.futures.ProcessPoolExecutor or Process(daemon=False)."""
+
 _SETTINGS = {
     # Only what differs from what Dask would do and concerns this cluster alone.
     "distributed.worker.daemon": False,  # else tasks could start no processes; whoever ends a worker ends these (``LastingNanny``)
@@ -79,7 +83,7 @@ class EmbeddedCluster:
     ) -> None:
         self.config = config or Config()
         check_embedded(workers, threads_per_worker, processes, memory_limit, self.config)
-        _refuse_in_child()
+        _refuse_in_child(processes)
         # What nobody offers here nobody will offer in the workers; the scheduler runs in this very process.
         with_policies(self.config)
         memory_manager(self.config.memory_manager)
@@ -176,8 +180,11 @@ class EmbeddedCluster:
         except TimeoutError:
             logger.warning("workers of %s did not close within %g s; they are killed", self, CLOSE_LIMIT_S)
             dask_internals.kill_processes(cluster)
-        finally:
+        except Exception:
             restore()
+            raise
+        # Not when Ctrl-C interrupts it: then Dask ends the rest with the process, and would tell of each part.
+        restore()
 
     def __enter__(self) -> EmbeddedCluster:
         return self if self._cluster is not None else self.start()
@@ -186,7 +193,10 @@ class EmbeddedCluster:
         self.close()
 
 
-def _refuse_in_child() -> None:
-    """A process of the user's own that is still importing its parent's script: whatever it starts now would never end."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+def _refuse_in_child(processes: bool) -> None:
+    """A process of the user's own that is still importing its parent's script: whatever it starts now would never end. Or one that may start none."""
+    this = multiprocessing.current_process()
+    if getattr(this, "_inheriting", False):
         raise StartupError(_IN_CHILD)
+    if processes and this.daemon:
+        raise StartupError(_IS_DAEMONIC)
