@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import distributed.client
+import distributed.gc
 import distributed.utils
 from distributed import Client, Nanny, Scheduler, Worker
 from distributed.comm import Comm, connect
@@ -322,6 +323,8 @@ def disown_in_fork() -> None:
     children -= {each for each in children if each.name == WORKER_PROCESS}
     # Locks that a thread may hold which is not here, and a pool whose thread is not.
     distributed.utils.LoopRunner._lock = threading.Lock()
+    distributed.gc._gc_diagnosis_lock = threading.Lock()
+    distributed.gc.disable_gc_diagnosis(force=True)  # it measures the parent
     pool = distributed.utils._offload_executor
     distributed.utils._offload_executor = type(pool)(max_workers=1, thread_name_prefix="Dask-Offload")
 
