@@ -6,13 +6,19 @@ virtual environment of its own). With 2026.1.0 and 2025.1.0 nearly all passed to
 
 import asyncio
 import inspect
+import multiprocessing.process
 import os
 import signal
 import threading
+import weakref
 
+import distributed.client
+import distributed.gc
+import distributed.utils
 import pytest
-from distributed import Nanny, Scheduler, Worker
+from distributed import Client, Nanny, Scheduler, Worker, diskutils, process
 from distributed.core import Status
+from distributed.deploy import spec
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from flowkit.cluster import dask_internals
@@ -231,3 +237,20 @@ def test_adaptive_scaling_asks_for_what_we_need_too():
         await scheduler.close()
 
     run(check)
+
+
+def test_what_a_fork_of_its_process_lets_go_of_is_there():
+    """``disown_in_fork``; what it does is tested in tests/cluster/test_forks.py."""
+    assert isinstance(weakref.finalize._registry, dict)
+    assert "_finalizer" in inspect.get_annotations(diskutils.WorkDir)
+    assert diskutils.WorkDir._finalize.__module__.startswith("distributed.")
+    assert "_keep_child_alive" in inspect.getsource(process.AsyncProcess.__init__)
+    assert process._asyncprocess_finalizer.__module__.startswith("distributed.")
+    assert isinstance(spec.SpecCluster._instances, weakref.WeakSet)
+    assert isinstance(Client._instances, weakref.WeakSet)
+    assert isinstance(distributed.client._global_clients, weakref.WeakValueDictionary)
+    assert isinstance(multiprocessing.process._children, set)
+    assert hasattr(distributed.utils.LoopRunner._lock, "acquire")
+    assert hasattr(distributed.gc._gc_diagnosis_lock, "acquire")
+    assert distributed.utils._offload_executor._max_workers == 1
+    assert inspect.signature(distributed.gc.disable_gc_diagnosis).parameters["force"]

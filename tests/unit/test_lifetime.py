@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.util
 import os
 import sys
 import threading
@@ -11,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from flowkit.lifetime import Lifetime
+from flowkit.errors import ClusterError, DriverOnly, StartupError
+from flowkit.lifetime import Lifetime, check_not_ending
 from flowkit.testing.inline import inline_context
 
 CLOSER = "flowkit closes"
@@ -93,6 +95,72 @@ def test_the_fork_of_a_driver_closes_nothing_of_its_parent(monkeypatch):
     monkeypatch.undo()
     assert not part.closed_by
     assert lifetime.close()
+
+
+class Met:
+    def __init__(self) -> None:
+        self.disowned = 0
+
+    def disown(self) -> None:
+        self.disowned += 1
+
+
+def test_in_a_fork_it_is_over_and_every_part_that_others_meet_there_hears_of_it_once():
+    lifetime, part, met = Lifetime(), Part(), Met()
+    both = type("Both", (Part, Met), {"disowned": 0})()
+    for each in (part, both):
+        lifetime.holds(each)
+    lifetime.is_met(met)
+    lifetime.disown()
+    lifetime.disown()
+    assert (lifetime.is_over, lifetime.is_elsewhere, met.disowned, both.disowned) == (True, True, 1, 1)
+    assert lifetime.close() is False
+    assert part.closed_by == both.closed_by == []
+
+
+def test_what_was_closed_before_a_fork_stays_closed_and_nobodys():
+    lifetime, met = Lifetime(), Met()
+    lifetime.is_met(met)
+    lifetime.close()
+    lifetime.disown()
+    assert (lifetime.is_over, lifetime.is_elsewhere, met.disowned) == (True, False, 0)
+
+
+def test_a_context_of_a_parent_is_told_from_a_closed_one(monkeypatch):
+    with inline_context() as fc:
+        numbers = fc.range(3)
+        with monkeypatch.context() as fork:
+            for name in ("is_over", "is_elsewhere"):
+                fork.setattr(fc._lifetime, name, True)
+            with pytest.raises(DriverOnly, match=f"sum.. was called in process .*, a fork of process {os.getpid()} in which"):
+                numbers.sum()
+            assert "this is a fork of it" in repr(fc)
+        assert numbers.sum() == 3
+    with pytest.raises(ClusterError, match="is closed"):
+        numbers.sum()
+
+
+def test_nothing_begins_once_the_main_thread_is_over(monkeypatch):
+    check_not_ending()
+    monkeypatch.setattr("threading.main_thread", lambda: threading.Thread())
+    with pytest.raises(StartupError, match="the interpreter is ending"):
+        check_not_ending()
+
+
+def test_a_child_of_multiprocessing_closes_what_is_open_before_it_waits_for_its_children(monkeypatch):
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    lifetimes, parts, owner = [Lifetime(), Lifetime()], [Part(), Part(OSError("disk"))], Owner()
+    for lifetime, part in zip(lifetimes, parts, strict=True):
+        lifetime.holds(part)
+        lifetime.ends_with(owner)
+    multiprocessing.util._run_finalizers(1)
+    assert [len(part.closed_by) for part in parts] == [1, 1]
+    lifetime = Lifetime()
+    lifetime.holds(closed := Part())
+    lifetime.ends_with(owner)
+    lifetime.close()
+    multiprocessing.util._run_finalizers(1)
+    assert len(closed.closed_by) == 1
 
 
 def test_a_context_closes_itself_with_the_last_reference_to_it_and_its_rdds():

@@ -212,6 +212,14 @@ def test_progress_is_for_those_who_look():
     assert wants_terminal(Config(progress="terminal"), io.StringIO())
 
 
+def test_no_stream_a_closed_one_and_one_that_cannot_tell_are_no_terminals():
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed, object()):
+        assert not wants_terminal(Config(progress="auto"), stream)
+    assert not wants_terminal(Config(progress="terminal"), None)
+
+
 def test_rich_is_not_loaded_before_something_is_drawn():
     code = "import sys, flowkit.observe.terminal; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
