@@ -101,7 +101,8 @@ class Context(Submission, FileShipping, Sources, metaclass=_Advising):
     Notes
     -----
     Use it as a context manager, or ``close`` it. One that nothing refers to any more, no RDD of its either, closes itself, and at the
-    interpreter's end all are closed. Several may live in one process.
+    interpreter's end all are closed. Several may live in one process. It belongs to the process that made it: in a fork of that one (``os.fork``,
+    ``multiprocessing``) it and its RDDs raise ``errors.DriverOnly``, and the fork may make one of its own.
 
     Raises
     ------
