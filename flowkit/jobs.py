@@ -485,7 +485,7 @@ def tags_of(properties: Mapping[str, str]) -> frozenset[str]:
     return frozenset(filter(None, properties.get(TAGS, "").split(",")))
 
 
-@public("Jobs", internal=("wait",))
+@public("Jobs", internal=("wait", "disown"))
 class Jobs(metaclass=Advising):
     """Jobs of one ``Context``: which there are, how they are doing, an end to them. Thread-safe."""
 

@@ -49,6 +49,7 @@ from flowkit.cluster.wire import (
     own_versions,
 )
 from flowkit.config import Config
+from flowkit.execution.forks import call_in_forks
 from flowkit.logs import logger_of
 from flowkit.model.events import Event, ExecutorAdded, ExecutorRemoved, JobEnd, RddUnpersisted
 from flowkit.model.ids import (
@@ -68,6 +69,8 @@ from flowkit.storage.content import content_id
 from flowkit.storage.host_directory import DriverDirectory
 
 logger = logger_of("flowkit.cluster")
+
+call_in_forks(dask_internals.disown_in_fork)
 
 WELCOME_LIMIT_S = 60.0
 """The scheduler answers when its workers have loaded flowkit, or after its own, shorter limit."""

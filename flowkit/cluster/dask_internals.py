@@ -26,7 +26,6 @@ from distributed.process import AsyncProcess
 from distributed.system import MEMORY_LIMIT
 
 from flowkit.cluster.script_free import WORKER_PROCESS
-from flowkit.execution.forks import call_in_forks
 
 
 def keep_exceptions_whole() -> None:
@@ -327,6 +326,3 @@ def disown_in_fork() -> None:
     distributed.gc.disable_gc_diagnosis(force=True)  # it measures the parent
     pool = distributed.utils._offload_executor
     distributed.utils._offload_executor = type(pool)(max_workers=1, thread_name_prefix="Dask-Offload")
-
-
-call_in_forks(disown_in_fork)

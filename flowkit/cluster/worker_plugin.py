@@ -61,6 +61,7 @@ from flowkit.config import Config
 from flowkit.errors import FlowkitError
 from flowkit.execution.child_processes import ship_functions_on
 from flowkit.execution.executor import Executor
+from flowkit.execution.forks import call_in_forks
 from flowkit.logs import logger_of
 from flowkit.model.ids import AppId, AttemptId, ExecutorId, PartitionIndex, RddId
 from flowkit.model.metrics import TaskMetrics
@@ -72,6 +73,8 @@ from flowkit.storage.blocks.block_pieces import BlockPiece
 from flowkit.tracebacks import is_a
 
 logger = logger_of("flowkit.cluster")
+
+call_in_forks(dask_internals.disown_in_fork)
 
 STARTED_WAIT_S = 0.005
 """A start waits so long for its own ending: most tasks are shorter, and then it need not be told."""
