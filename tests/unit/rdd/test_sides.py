@@ -31,7 +31,7 @@ NOT_TRIED = {
         "cancellable", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "ran", "run_job", "run_job_partially", "unpersist",
         "action", "changing", "keep_last_failure", "from_arrow", "from_dask_bag", "from_pandas", "read_parquet", "checkpoint_file", "profile",
     },
-    "Jobs": {"wait"},
+    "Jobs": {"wait", "disown"},
 }  # fmt: skip
 KINDS = {"RDD": fk.RDD, "Context": fk.Context, "Jobs": Jobs}
 

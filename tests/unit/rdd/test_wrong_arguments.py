@@ -25,7 +25,7 @@ from tests.unit.rdd.calls import BY_KEY, of_contexts, of_jobs, of_rdds, public_m
 #: read or run what is not made here; or for RDDs and collaborators
 NOT_TRIED = {
     "close", "get_or_create", "reconnect", "live", "prepare", "cancellable", "drop_with", "facts", "new_rdd_id", "new_shuffle_id", "ran",
-    "run_job", "run_job_partially", "unpersist", "wait", "action", "changing", "keep_last_failure", "read_parquet", "from_arrow", "from_pandas", "from_dask_bag",
+    "run_job", "run_job_partially", "unpersist", "wait", "disown", "action", "changing", "keep_last_failure", "read_parquet", "from_arrow", "from_pandas", "from_dask_bag",
 }  # fmt: skip
 #: what is called otherwise in the error, since several calls say it
 ALSO = {"name": {"pool", "another file"}, "tags": {"tag"}, "columns": {"types of"}, "path": {"/", "nothing", "no file"}}
