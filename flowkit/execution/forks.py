@@ -6,7 +6,6 @@ files with its parent, so it must end none of them; and it must not run on where
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -15,7 +14,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
-logger = logging.getLogger(__name__)
+from flowkit.logs import logger_of
+
+logger = logger_of(__name__)
 
 #: so the names of flowkit's threads begin
 _OWN_THREAD: Final = "flowkit"
