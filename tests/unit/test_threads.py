@@ -38,6 +38,7 @@ from flowkit.lineage import closures
 from flowkit.logs import logger_of
 from flowkit.model.events import ApplicationEnd, JobEnd, JobStart
 from flowkit.model.map_status import ShuffleSources
+from flowkit.model.shown import class_name
 from flowkit.model.storage_level import StorageLevel
 from flowkit.model.task import InlineResult
 from flowkit.observe.bus import ListenerBus
@@ -289,7 +290,7 @@ def serving_threads(leave: Leave, tmp_path: Any) -> None:
             try:
                 await server.read_cached("app", "secret", 0, 0, 0, 0)
             except Exception as error:
-                said.append(logs.class_name(error))
+                said.append(class_name(error))
         server.close()
         return said
 
@@ -529,9 +530,9 @@ def test_a_line_that_cannot_be_shown_is_logged_all_the_same(kind, example, caplo
     with arm():
         assert raised_on_a_thread(log) is None
     (record,) = caplog.records
-    assert f"listener <Looked whose repr raises {logs.class_name(RAISED[kind]())}> of <its str() raises" in record.getMessage()
+    assert f"listener <Looked whose repr raises {class_name(RAISED[kind]())}> of <its str() raises" in record.getMessage()
     assert record.funcName == "log"
-    assert logs.class_name(RAISED[kind]()) in caplog.text
+    assert class_name(RAISED[kind]()) in caplog.text
 
 
 @pytest.mark.parametrize("kind", RAISED)
