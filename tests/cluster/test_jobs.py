@@ -64,11 +64,11 @@ class _Unreachable:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["written to the shared directory", "sent to an executor"])
-def test_a_large_closure_is_pulled_by_content(link, shared, tmp_path):
-    if not shared:
-        link._config = link._config.with_settings(local_directory=str(tmp_path / "elsewhere"))
-    ballast = bytes(5_000_000)
-    assert map_job(link, 4, lambda i: len(ballast) + i).wait() == [[5_000_000 + i] for i in range(4)]
+def test_a_large_closure_is_pulled_by_content(cluster, config, shared, tmp_path):
+    place = config.local_directory if shared else str(tmp_path / "elsewhere")
+    with ClientLink.connect(cluster.cluster, name="driver", config=config.with_settings(local_directory=place)) as link:
+        ballast = bytes(5_000_000)
+        assert map_job(link, 4, lambda i: len(ballast) + i).wait() == [[5_000_000 + i] for i in range(4)]
 
 
 def test_several_links_and_threads_run_jobs_at_once(cluster, config):

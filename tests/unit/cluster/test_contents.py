@@ -27,8 +27,8 @@ def test_keeping_twice_counts_once(tmp_path):
     assert not kept._on_disk
 
 
-def test_a_copy_on_disk_that_is_damaged_is_an_error_and_no_other_bytes():
-    kept = KeptContents(in_memory_bytes=10)
+def test_a_copy_on_disk_that_is_damaged_is_an_error_and_no_other_bytes(tmp_path):
+    kept = KeptContents(lambda: tmp_path, in_memory_bytes=10)
     kept.keep("a", b"a" * 6)
     kept.keep("b", b"b" * 6)
     kept._file("a").write_bytes(b"aaaaab")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from operator import add
-from pathlib import Path
 
 import pytest
 
@@ -135,7 +134,7 @@ def test_a_cached_rdd_spares_all_before_it(fc):
 def test_nothing_is_left_of_a_closed_context():
     context = inline_context()
     context.range(100).map(lambda x: (x, x)).group_by_key().count()
-    place = Path(context._link._directory.name)
+    place = context._link._host.base / context.app
     assert place.exists()
     context.close()
     assert not place.exists()
@@ -149,7 +148,7 @@ def test_a_context_that_cannot_start_leaves_nothing(monkeypatch):
     with pytest.raises(OSError, match="no"):
         inline_context()
     assert closed
-    assert not Path(closed[0]._directory.name).exists()
+    assert not (closed[0]._host.base / closed[0].app).exists()
 
 
 @pytest.mark.parametrize(

@@ -27,5 +27,3 @@ def test_files_go_from_the_directories_that_are_well(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "glob", denied)
     files.drop_rdd(RddId(1))
     assert [path.name for path in well.iterdir()] == ["rdd-2-0"]
-    files.drop_all()
-    assert list(well.iterdir()) == []
