@@ -147,7 +147,7 @@ class ContentStore:
 
     def upload(self, content: ContentId) -> Upload:
         """Take content in from its first byte to its last; for whoever sends it, others take no notice."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_files.make_directory(self.directory)
         return Upload(self, content, self.directory / f".{content}.{secrets.token_hex(4)}.upload")
 
     @contextlib.contextmanager
@@ -202,7 +202,7 @@ class Upload:
         """
         try:
             # Opened each time: an upload that nobody goes on with holds no descriptor.
-            with self._path.open("ab", buffering=0) as file:
+            with cast("FileIO", private_files.open_file(self._path, "ab", buffering=0)) as file:
                 rest = memoryview(data)
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -218,7 +218,7 @@ class Upload:
         try:
             self.append(data)
             digests = []
-            with self._path.open("rb") as file:
+            with private_files.open_file(self._path) as file:
                 while piece := file.read(PIECE_BYTES):
                     digests.append(_digest(piece))
             if not Manifest(self.size_bytes, b"".join(digests)).is_of(self._content):

@@ -136,7 +136,7 @@ def open_descriptor(path: Place, flags: int, *, dir_fd: int | None = None) -> in
     return descriptor
 
 
-def open_file(path: Place, mode: Literal["rb", "r+b", "xb", "x+b"] = "rb", *, buffering: int = -1) -> IO[bytes]:
+def open_file(path: Place, mode: Literal["rb", "r+b", "xb", "x+b", "ab"] = "rb", *, buffering: int = -1) -> IO[bytes]:
     """Open a file that this user's processes wrote, or make one where nothing is, which nobody else may read. Raises as ``open_descriptor``."""
     return cast("IO[bytes]", open(path, mode, buffering, opener=open_descriptor))
 
