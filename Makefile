@@ -105,7 +105,7 @@ typing: $(VENV)/.installed-test
 test-faults: $(VENV)/.installed-test ## real processes: clusters, then faults, cut networks among them (under 10 minutes)
 	@command -v ip > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && echo "installing iproute2" \
 		&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y iproute2 > /dev/null; } || echo "there is no ip here"
-	$(call timed,attack,ATTACK_S=$${ATTACK_S:-3} $(PYTEST) tests/attack -n $(WORKERS) --dist loadfile -q)
+	$(call timed,attack,ATTACK_S=$${ATTACK_S:-3} ATTACK_SEED=$${ATTACK_SEED:-1} $(PYTEST) tests/attack -n $(WORKERS) --dist loadfile -q)
 	$(call timed,clusters,$(PYTEST) $(wildcard tests/cluster tests/conformance tests/notebooks tests/stores) -n $(WORKERS) --dist loadfile -q -m 'not soak and not chaos')
 	$(call timed,faults,$(PYTEST) tests/chaos tests/network tests/conformance -n $(WORKERS) --dist loadfile -q -m 'chaos and not soak')
 

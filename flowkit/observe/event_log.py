@@ -27,6 +27,7 @@ from flowkit.logs import logger_of
 from flowkit.model.events import ApplicationEnd, ApplicationStart, Event, JobStart, TaskEnd
 from flowkit.model.ids import AppId
 from flowkit.model.task import ExceptionFailure
+from flowkit.visible import visible
 
 logger = logger_of(__name__)
 
@@ -85,7 +86,7 @@ class EventLog:
             return
         if isinstance(event, ApplicationStart | ApplicationEnd):
             self._is_open = isinstance(event, ApplicationStart)
-        self._lines += _without_secrets_in(self._encoder.encode(redacted(event)))
+        self._lines += _without_secrets_in(self._encoded(redacted(event)))
         self._lines += b"\n"
         if len(self._lines) >= _BUFFER_BYTES:
             self.flush()
@@ -117,6 +118,12 @@ class EventLog:
     def __repr__(self) -> str:
         state = "failed" if self._failed else f"part {self._part}"
         return f"<EventLog {self.directory}, {state}>"
+
+    def _encoded(self, event: Event) -> bytes:
+        try:
+            return self._encoder.encode(event)
+        except UnicodeEncodeError:  # a lone surrogate in a text of the user's: JSON has none
+            return self._encoder.encode(_all_visible(msgspec.to_builtins(event)))
 
     def _write(self) -> None:
         import pyarrow as pa
@@ -151,6 +158,19 @@ def redacted(event: Event) -> Event:
         # Its text says it all; what else it carries nobody can look through.
         return msgspec.structs.replace(event, failure=msgspec.structs.replace(event.failure, pickled=None))
     return event
+
+
+def _all_visible(told: Any) -> Any:
+    """Return what an event is made of, with all texts as ``visible`` has them."""
+    match told:
+        case str():
+            return visible(told)
+        case list() | tuple():
+            return [_all_visible(each) for each in told]
+        case dict():
+            return {_all_visible(name): _all_visible(value) for name, value in told.items()}
+        case _:
+            return told
 
 
 def _without_secrets_in(line: bytes) -> bytes:

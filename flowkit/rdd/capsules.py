@@ -247,5 +247,5 @@ def _version(package: str) -> str | None:
         return __version__
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, ValueError):  # none, or no name: a capsule from elsewhere
         return None

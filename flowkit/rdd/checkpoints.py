@@ -3,13 +3,14 @@
 ::
 
     <path>/part-00000.block ...   one file a partition (``storage.blocks.block_files``)
-    <path>/_checkpoint            pickled: how many partitions, and how their pairs lie
+    <path>/_checkpoint            CRC-32 of what follows, then pickled: how many partitions, and how their pairs lie
     <path>/_SUCCESS               all of it is there
 """
 
 from __future__ import annotations
 
 import pickle
+import zlib
 from pathlib import Path
 
 from flowkit.abc import JobRunner
@@ -37,7 +38,7 @@ class WriteCheckpoint:
         try:
             # Hidden by its missing _SUCCESS until all is written.
             runner.run_job(node, WriteFiles(target, "part", BlockFormat()), operation="checkpoint", call_site=node.call_site)
-            put(path, stores, "_checkpoint", pickle.dumps((count, node.partitioner)))
+            put(path, stores, "_checkpoint", _sealed(pickle.dumps((count, node.partitioner))))
             put(path, stores, "_SUCCESS", b"")
         except BaseException:
             remove(path, stores)
@@ -90,6 +91,17 @@ def remove(path: str, stores: Stores | None) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _sealed(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "big") + data
+
+
+def _unsealed(told: bytes) -> bytes:
+    data = told[4:]
+    if told != _sealed(data):
+        raise ValueError("its _checkpoint is not what was written")
+    return data
+
+
 def opened(path: str, stores: Stores | None) -> tuple[int, Partitioner | None]:
     """What a checkpoint says of itself: how many partitions, and how their pairs lie.
 
@@ -105,7 +117,7 @@ def opened(path: str, stores: Stores | None) -> tuple[int, Partitioner | None]:
         else:
             (Path(path) / "_SUCCESS").read_bytes()
             told = (Path(path) / "_checkpoint").read_bytes()
-        count, partitioner = pickle.loads(told)
+        count, partitioner = pickle.loads(_unsealed(told))
     except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InvalidArgument(
             f"{path} is no checkpoint, or one that was not finished: {error}",

@@ -183,6 +183,10 @@ def test_executors_and_the_relay_give_data_or_an_error_and_never_anything_withou
                     sync(good, asked(op, {"app": app, "secret": shown, **arguments}))
             except (PermissionError, ValueError, OSError):
                 pass
+            except Exception as error:
+                # The scheduler unpickles nothing: of an error that it passes on there is the text.
+                if not str(error).startswith(("PermissionError(", "InvalidArgument(", "OSError(")):
+                    raise
             else:
                 assert member, (op, app, shown)
         assert is_right(good)

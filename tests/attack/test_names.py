@@ -49,7 +49,7 @@ def test_names_are_texts_and_nothing_else(fc, tmp_path, attack):
             return x % 3, x
 
         function.__name__ = function.__qualname__ = rng.choice(NAMES)
-        with fc.job(description=description, group=group, properties={rng.choice(NAMES): value}):
+        with fc.job(description=description, group=group or "none", properties={rng.choice(NAMES) or "none": value}):
             rows = fc.range(20, num_partitions=2).map(function).set_name(name).cache()
             try:
                 assert rows.reduce_by_key(add, 2).collect_as_map() == {0: 63, 1: 70, 2: 57}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowkit.errors import InvalidArgument
-from flowkit.model.events import Event, ExecutorAdded, JobEnd, JobStart, TaskEnd
+from flowkit.model.events import ApplicationStart, Event, ExecutorAdded, JobEnd, JobStart, TaskEnd
 from flowkit.model.metrics import TaskMetrics
 from flowkit.model.task import ExceptionFailure, KilledFailure
 from flowkit.observe.bus import ListenerBus
@@ -169,3 +169,10 @@ def test_what_is_no_log_is_refused_clearly(tmp_path, content):
     file.write_bytes(pa.Codec("zstd").compress(line, asbytes=True))
     with pytest.raises(InvalidArgument, match="not an event log" if content == "other" else r"flowkit 9\.0"):
         list(read_event_log(tmp_path))
+
+
+def test_a_lone_surrogate_in_a_users_text_loses_no_event(tmp_path):
+    start = ApplicationStart(APP, "\ud800", "0.1", time=1.0)
+    log = written(tmp_path, [start])
+    [told] = [event for event in read_event_log(log.directory) if isinstance(event, ApplicationStart)]
+    assert told.name == "\\ud800"
