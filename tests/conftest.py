@@ -6,6 +6,7 @@ Runs in the test session's process. Folder-specific rules (no sockets in tests/u
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -36,6 +37,10 @@ settings.register_profile(
 )
 _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "fast")
 settings.load_profile(_PROFILE)
+
+# A shell's background job ignores Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

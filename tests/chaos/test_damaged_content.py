@@ -11,7 +11,7 @@ pytestmark = pytest.mark.chaos
 
 
 def content_files(directory: Path) -> set[Path]:
-    return {path for path in directory.glob("app-*/content/*") if path.is_file() and not path.name.startswith(".")}
+    return {path for path in directory.glob("flowkit-*/app-*/content/*") if path.is_file() and not path.name.startswith(".")}
 
 
 def flip(path: Path) -> None:
