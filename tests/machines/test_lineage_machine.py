@@ -174,7 +174,7 @@ class LineageMachine(RuleBasedStateMachine):
         deleted = threading.Event()
         self.link._executor._delete(deleted.set)  # behind what is being deleted
         assert deleted.wait(10)
-        return sorted(Path(self.link._directory.name).glob(f"host/*/{pattern}"))
+        return sorted((self.link._host.base / self.link.app).glob(pattern))
 
     @rule(place=places)
     def lose_a_map_output(self, place: int) -> None:
