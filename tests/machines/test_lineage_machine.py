@@ -25,9 +25,8 @@ from flowkit.testing.inline import _EXECUTOR, InlineLink, inline_context
 
 places = st.integers(0, 8)
 operations = st.sampled_from(["map", "map", "filter", "reduce", "reduce", "reduce", "sort", "union", "join"])
-levels = st.sampled_from(
-    [StorageLevel.MEMORY_ONLY, StorageLevel.MEMORY_ONLY_SER, StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY]
-)
+#: By name: hypothesis prints a dataclass with all its class variables, and each level has all levels.
+levels = st.sampled_from(["MEMORY_ONLY", "MEMORY_ONLY_SER", "MEMORY_AND_DISK", "DISK_ONLY"])
 
 
 class Known:
@@ -115,10 +114,10 @@ class LineageMachine(RuleBasedStateMachine):
     # -- what changes how it is computed
 
     @rule(place=places, level=levels)
-    def persist(self, place: int, level: StorageLevel) -> None:
+    def persist(self, place: int, level: str) -> None:
         rdd = self.chosen(place).rdd
         if not rdd.is_cached:
-            rdd.persist(level)
+            rdd.persist(getattr(StorageLevel, level))
 
     @rule(place=places)
     def unpersist(self, place: int) -> None:
@@ -127,7 +126,7 @@ class LineageMachine(RuleBasedStateMachine):
         known.lost |= known.rdd.is_locally_checkpointed
 
     @rule(place=places, level=levels)
-    def persist_otherwise(self, place: int, level: StorageLevel) -> None:
+    def persist_otherwise(self, place: int, level: str) -> None:
         self.unpersist(place)
         self.persist(place, level)
 
