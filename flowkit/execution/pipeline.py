@@ -251,10 +251,14 @@ def _is_element_wise(program: StageProgram, visit: _Visit) -> bool:
 def _through_cache(program: StageProgram, visit: _Visit, stream: Stream, environment: TaskEnvironment) -> Stream:
     step = program.steps[visit.index]
 
+    built = None if visit.held else stream
+
     def compute() -> Iterator[Any]:
-        if not visit.held:
-            return stream.closed()
-        # It was held, here or elsewhere, when the plan was made and has been evicted since.
+        nonlocal built
+        if built is not None:
+            first, built = built, None
+            return first.closed()
+        # It was held, here or elsewhere, when the plan was made and is gone since; or it was written, and is gone before it was read.
         uncached = StageProgram((*program.steps[: visit.index], _without_cache(step)), program.output)
         return build(uncached, visit.index, visit.partition, environment).closed()
 

@@ -99,10 +99,10 @@ class BlockFiles:
 
     # -- writing
 
-    def write(self, rdd: RddId, partition: PartitionIndex, batches: Iterable[list[Any]]) -> BlockFile | Unwritten:
+    def write(self, rdd: RddId, partition: PartitionIndex, batches: Iterable[list[Any]]) -> BlockFile | Unwritten | None:
         """Write a partition, one batch in memory at a time; what is there already under its name stays.
 
-        A directory that refuses in the middle gives back what it took, and the next one goes on. Where none takes it, nothing is left
+        Returns None when the file was dropped before this call came to its end: the batches are used up, and lie nowhere. A directory that refuses in the middle gives back what it took, and the next one goes on. Where none takes it, nothing is left
         behind, and all batches come back.
         """
         waiting = iter(batches)
@@ -125,7 +125,7 @@ class BlockFiles:
 
     def _write_to(
         self, directory: Path, rdd: RddId, partition: PartitionIndex, batches: Iterator[list[Any]], drafts: list[Path]
-    ) -> BlockFile:
+    ) -> BlockFile | None:
         draft = directory / f"{_name(rdd, partition)}.{secrets.token_hex(4)}.draft"
         drafts.append(draft)
         rows = length = 0
@@ -160,9 +160,7 @@ class BlockFiles:
                     os.link(draft, directory / _name(rdd, partition))
             except OSError as error:
                 raise refusal(error) from error
-        found = self.find(rdd, partition)
-        # None: dropped in this very moment; then whoever reads finds no file.
-        return BlockFile(directory / _name(rdd, partition), 0, 0) if found is None else found
+        return self.find(rdd, partition)
 
     # -- reading
 

@@ -67,7 +67,7 @@ class _Block:
 
 
 class _Gone(Exception):
-    """Rows that were written are gone before they could be read."""
+    """A file was dropped after it was written and before it could be read: its rows are used up, and lie nowhere."""
 
 
 @dataclass(slots=True)
@@ -176,8 +176,8 @@ class BlockStore:
         Parameters
         ----------
         compute
-            Makes the rows; called on this thread, while others that want the same block wait. Once, and a second time only when a
-            disk broke under what it was writing.
+            Makes the rows anew each time it is called; called on this thread, while others that want the same block wait. Once as a rule,
+            and a second time when their file is dropped as soon as it is written (an unpersist is heard late).
         level
             How it is to be kept.
         recorder
@@ -427,10 +427,12 @@ class BlockStore:
             match files.write(key.rdd, key.partition, batches):
                 case Unwritten(batches):
                     continue
+                case None:
+                    raise _Gone
                 case file:
                     try:
                         written = files.read(file)
-                    except FileNotFoundError:  # it was unpersisted in this very moment
+                    except FileNotFoundError:
                         raise _Gone from None
                     self._note_file(visit, file)
                     return chain.from_iterable(written)
@@ -498,7 +500,7 @@ class BlockStore:
         """Write a block that memory has no room for to disk; its file if it is there now."""
         files = self._files(key.app).disk
         written = files.find(key.rdd, key.partition) or files.write(key.rdd, key.partition, block.held.batches())
-        if isinstance(written, Unwritten):
+        if written is None or isinstance(written, Unwritten):
             return None
         with self._changed:
             wanted = self._blocks.get(key) is block

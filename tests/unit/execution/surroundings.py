@@ -146,12 +146,9 @@ def chain_of(
     return StageProgram(steps, output or Result(fn, "collect", "here.py:99"))
 
 
-def cached(program: StageProgram, *numbers: int) -> StageProgram:
+def cached(program: StageProgram, *numbers: int, level: StorageLevel = StorageLevel.MEMORY_ONLY) -> StageProgram:
     """The program with some of its steps marked as cached."""
     return replace(
         program,
-        steps=tuple(
-            replace(step, level=StorageLevel.MEMORY_ONLY if number in numbers else None)
-            for number, step in enumerate(program.steps)
-        ),
+        steps=tuple(replace(step, level=level if number in numbers else None) for number, step in enumerate(program.steps)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import islice
 from operator import add, itemgetter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,10 @@ from flowkit.lineage.kernels import (
     Window,
 )
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, RangePartitioner
-from flowkit.model.ids import ShuffleId
+from flowkit.model.ids import RddId, ShuffleId
+from flowkit.model.storage_level import StorageLevel
+from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
+from flowkit.storage.blocks.block_store import BlockStore
 from tests.unit.execution.surroundings import Surroundings, cached, chain_of, collect
 
 
@@ -314,6 +318,16 @@ def test_a_cached_step_in_the_middle_of_another_cuts_off_both_inputs(surrounding
 def test_a_partition_evicted_between_plan_and_use_is_computed_again(surroundings: Surroundings, monkeypatch) -> None:
     program = cached(chain_of(source(3), Map(plus_one), Map(plus_one)), 1)
     monkeypatch.setattr(type(surroundings.cache), "holds", lambda *_: True)
+    assert surroundings.run(program) == [2, 3, 4]
+
+
+def test_a_partition_whose_file_is_dropped_as_soon_as_it_is_written_has_all_its_rows(
+    surroundings: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = BlockFiles([tmp_path])
+    monkeypatch.setattr(files, "read", lambda file: files.drop_rdd(RddId(1)) or BlockFiles.read(files, file))  # type: ignore[func-returns-value]
+    surroundings.cache = BlockStore(volumes=lambda app: BlockVolumes(files, lambda: files))
+    program = cached(chain_of(source(3), Map(plus_one), Map(plus_one)), 1, level=StorageLevel.DISK_ONLY)
     assert surroundings.run(program) == [2, 3, 4]
 
 

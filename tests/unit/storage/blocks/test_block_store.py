@@ -176,6 +176,22 @@ def test_what_is_dropped_while_it_is_written_is_not_kept(host):
     assert host.memory.statistics().storage_bytes == 0
 
 
+@pytest.mark.parametrize("moment", ["find", "read"])
+@pytest.mark.parametrize("level", [StorageLevel.DISK_ONLY, StorageLevel.OFF_HEAP], ids=repr)
+def test_what_is_dropped_as_soon_as_it_is_written_is_computed_again(host, monkeypatch, level, moment):
+    files = host.volumes.shared if level.use_off_heap else host.volumes.disk
+    look = getattr(files, moment)
+
+    def dropped(*file):
+        files.drop(0, 0)
+        return look(*file)
+
+    monkeypatch.setattr(files, moment, dropped)
+    assert host.get(0, list(range(20)), level) == list(range(20))
+    assert host.told == []
+    assert host.times == 2
+
+
 @pytest.mark.parametrize("level", LEVELS, ids=repr)
 def test_many_threads_compute_a_partition_once(host, level):
     rows = [str(number) for number in range(20_000)]
