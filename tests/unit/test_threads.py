@@ -137,7 +137,7 @@ def progress_thread(leave: Leave, _path: Any) -> None:
             raise_(leave.kind)
 
     written = threading.Event()
-    console = Console(file=Screen(), force_terminal=True, width=80, legacy_windows=False)
+    console = Console(file=Screen(), force_terminal=True, width=80, legacy_windows=False, _environ={"TERM": "xterm"})
     progress = TerminalProgress(StatusStore(), console=console, delay_s=0.0)
     progress.on_event(JobStart("app", 0, "collect", (), (), {}, time=0.0))
     assert written.wait(TIMEOUT_S)
