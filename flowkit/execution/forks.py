@@ -6,6 +6,7 @@ files with its parent, so it must end none of them; and it must not run on where
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -60,8 +61,27 @@ def _end_where_users_code_does(forking: FrameType) -> None:
         outermost, frame = frame, frame.f_back
     if frame is None or outermost is None:
         return  # a thread that a task started
+    _take_down_the_flag_of_interruptions()
     outermost.f_trace = _FirstEnd().hear
     sys.settrace(_look_at_no_other)
+
+
+class _Taken(BaseException):
+    """Injected into this thread by itself."""
+
+
+def _take_down_the_flag_of_interruptions() -> None:
+    """Do what CPython waits for where another thread was interrupted before the fork: that thread is not here to do it.
+
+    One flag tells all threads that an injected exception waits for one of them, and only its delivery takes it down. While a thread is
+    traced, CPython 3.11 looks at the flag before a function's first instruction, again and again until it is down.
+    """
+    try:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Taken))
+        for _ in range(1_000):  # delivered at the first jump back
+            pass
+    except _Taken:
+        pass
 
 
 def _module_of(frame: FrameType) -> str:

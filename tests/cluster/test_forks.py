@@ -316,6 +316,47 @@ def threads() -> Iterator[fk.Context]:
         yield context
 
 
+def test_a_fork_ends_though_another_thread_was_being_interrupted(tmp_path: Path) -> None:
+    code, out, err = run(
+        tmp_path,
+        """
+        import ctypes, os, threading
+        import flowkit as fk
+
+        class Interruption(Exception):
+            pass
+
+        def waits():
+            try:
+                there.set()
+                over.acquire()  # nothing is delivered to it meanwhile
+            except Interruption:
+                pass
+
+        def forks(x):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Interruption))
+            pid = os.fork()
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else a_call()
+
+        def a_call():
+            return -1
+
+        there, over = threading.Event(), threading.Lock()
+        over.acquire()
+        waiting = threading.Thread(target=waits, daemon=True)
+        waiting.start()
+        there.wait()
+        ident = waiting.ident
+        with fk.Context(processes=False, workers=1, progress="off") as fc:
+            print(fc.range(1).map(forks).collect())
+        over.release()
+        waiting.join()
+        """,
+    )
+    assert (code, out) == (0, "[1]\n")
+    assert "returned from it and is ended here" in err
+
+
 def test_a_fork_that_exits_or_returns_leaves_its_parents_file_whole(fc: fk.Context, tmp_path: Path) -> None:
     def forks_once(x: int) -> int:
         if x in {1_000, 2_000} and not os.fork():
