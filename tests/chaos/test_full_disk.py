@@ -110,6 +110,7 @@ def test_a_disk_that_fills_while_a_sort_spills_is_named_and_nothing_is_left(star
         sorted_count(scrambled(fc, 10_000))
     assert str(small_disk) in str(caught.value)
     assert "/spill/" in caught.value.path, "it was not the sort that had no room"
+    fc.wait_for_listeners()
     failures = story.failures()
     assert len(failures) == 4, "max_task_failures bounds it"
     del caught
