@@ -6,7 +6,6 @@ files with its parent, so it must end none of them; and it must not run on where
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from flowkit.execution.kill import set_async_exception
 from flowkit.logs import logger_of
 
 logger = logger_of(__name__)
@@ -77,7 +77,7 @@ def _take_down_the_flag_of_interruptions() -> None:
     traced, CPython 3.11 looks at the flag before a function's first instruction, again and again until it is down.
     """
     try:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_Taken))
+        set_async_exception(threading.get_ident(), _Taken)
         for _ in range(1_000):  # delivered at the first jump back
             pass
     except _Taken:

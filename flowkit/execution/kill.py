@@ -55,7 +55,8 @@ class Phase(Enum):
 _LEAVING = Phase.LEAVING
 
 
-def _set_async_exception(thread: int, exception: type[BaseException] | None) -> None:
+def set_async_exception(thread: int, exception: type[BaseException] | None) -> None:
+    """Inject an exception into a thread, by its identifier; None takes back one that was not delivered yet."""
     # pythonapi keeps the GIL during the call; None arrives as NULL, which takes a pending exception back.
     target = None if exception is None else ctypes.py_object(exception)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
@@ -153,7 +154,7 @@ class KillSwitch:
         if self._phase is Phase.USER_CODE:
             _ignore_dropped_interruptions()
             self._injections += 1
-            _set_async_exception(self._thread, Interrupted)
+            set_async_exception(self._thread, Interrupted)
 
     def _enter(self) -> None:
         # A `with` on a C lock lets no exception in between taking the lock and being bound to release it.
@@ -165,7 +166,7 @@ class KillSwitch:
     def _take_back(self) -> None:
         with self._lock:
             if self._injections:
-                _set_async_exception(threading.get_ident(), None)
+                set_async_exception(threading.get_ident(), None)
 
     def __repr__(self) -> str:
         return f"<KillSwitch {self._phase.value}{f', killed: {self.reason}' if self.reason is not None else ''}>"

@@ -102,8 +102,9 @@ class BlockFiles:
     def write(self, rdd: RddId, partition: PartitionIndex, batches: Iterable[list[Any]]) -> BlockFile | Unwritten | None:
         """Write a partition, one batch in memory at a time; what is there already under its name stays.
 
-        Returns None when the file was dropped before this call came to its end: the batches are used up, and lie nowhere. A directory that refuses in the middle gives back what it took, and the next one goes on. Where none takes it, nothing is left
-        behind, and all batches come back.
+        A directory that refuses in the middle gives back what it took, and the next one goes on. Where none takes it, nothing is left
+        behind, and all batches come back. None is returned when the file was dropped before this call ended: the batches are used up then,
+        and lie nowhere.
         """
         waiting = iter(batches)
         drafts: list[Path] = []

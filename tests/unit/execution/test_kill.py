@@ -9,7 +9,7 @@ import time
 import pytest
 
 from flowkit.errors import TaskKilled
-from flowkit.execution.kill import Interrupted, KillSwitch, Phase, Reaper, _set_async_exception
+from flowkit.execution.kill import Interrupted, KillSwitch, Phase, Reaper, set_async_exception
 
 
 def spin_until(flag: threading.Event) -> None:
@@ -191,7 +191,7 @@ def test_an_exception_that_arrives_while_leaving_ends_there():
                 pass
             # What a killer does who looked at the phase just before it changed.
             switch._injections += 1
-            _set_async_exception(thread.ident, Interrupted)
+            set_async_exception(thread.ident, Interrupted)
         thread.join(10)
         assert outcome == [42]
         assert escaped == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from itertools import islice
 from operator import add, itemgetter
 from pathlib import Path
@@ -38,7 +39,7 @@ from flowkit.lineage.kernels import (
 from flowkit.lineage.partitioners import FunctionPartitioner, HashPartitioner, RangePartitioner
 from flowkit.model.ids import RddId, ShuffleId
 from flowkit.model.storage_level import StorageLevel
-from flowkit.storage.blocks.block_files import BlockFiles, BlockVolumes
+from flowkit.storage.blocks.block_files import BlockFile, BlockFiles, BlockVolumes
 from flowkit.storage.blocks.block_store import BlockStore
 from tests.unit.execution.surroundings import Surroundings, cached, chain_of, collect
 
@@ -325,7 +326,13 @@ def test_a_partition_whose_file_is_dropped_as_soon_as_it_is_written_has_all_its_
     surroundings: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = BlockFiles([tmp_path])
-    monkeypatch.setattr(files, "read", lambda file: files.drop_rdd(RddId(1)) or BlockFiles.read(files, file))  # type: ignore[func-returns-value]
+    read = files.read
+
+    def dropped(file: BlockFile) -> Iterator[list[int]]:
+        files.drop_rdd(RddId(1))
+        return read(file)
+
+    monkeypatch.setattr(files, "read", dropped)
     surroundings.cache = BlockStore(volumes=lambda app: BlockVolumes(files, lambda: files))
     program = cached(chain_of(source(3), Map(plus_one), Map(plus_one)), 1, level=StorageLevel.DISK_ONLY)
     assert surroundings.run(program) == [2, 3, 4]
